@@ -1,0 +1,109 @@
+"""Literal facts of data sets, models and artefacts, so that names can be checked without torch.
+
+Loaders and constructors are strings 'module:function', imported only when they are called.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PAPER_TITLE = "What's Left After Distillation? How Knowledge Transfer Impacts Fairness and Bias"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """title     for figures
+    loader       'module:function' below kdlib.data; empty where kdlib cannot load it yet
+    options      every option of the loader with its default; all of them are part of a run's identity
+    choices      the valid values of an option that takes names
+    groups       sensitive features it provides, label features excluded
+    in_paper     whether the paper studies it; everything else is a stand-in
+    pad          what random crops are padded with, 0 .. 255
+    """
+
+    title: str
+    loader: str
+    options: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    in_paper: bool = True
+    pad: int = 0
+
+
+DATASETS = {
+    "digits": Dataset("Handwritten digits (scikit-learn)", "small:load_digits", {"train_images": 300, "seed": 0}, in_paper=False),
+    "trifeature": Dataset(
+        "Trifeature", "trifeature:load",
+        {"label": "shape", "image_size": 224, "per_combination": 100, "split": "image", "test_images": 6000, "seed": 0},
+        {"label": ("shape", "texture", "color", "shape x color"), "split": ("image", "balanced", "combination")},
+        groups=("shape", "color", "texture"), pad=128,
+    ),
+    "cifar10": Dataset("CIFAR-10", "", {}),
+    "cifar100": Dataset("CIFAR-100", "", {}),
+    "svhn": Dataset("SVHN", "", {}),
+    "tiny_imagenet": Dataset("Tiny ImageNet", "", {"image_size": 64}),
+    "imagenet": Dataset("ImageNet", "", {"image_size": 224}),
+    "celeba": Dataset("CelebA", "", {"label": "smiling", "image_size": 64, "balance": True},
+                      {"label": ("smiling", "eyeglasses")}, groups=("young", "male")),
+    "hatexplain": Dataset("HateXplain", "", {"tokens": 128, "targets": "any"}, {"targets": ("any", "majority")},
+                          groups=("gender", "race")),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """title     as the paper writes it
+    builder      'module:function' below kdlib; empty where kdlib cannot build it yet
+    parameters   published number of parameters in millions, None where nobody published one
+    """
+
+    title: str
+    builder: str
+    parameters: float | None = None
+
+
+MODELS = {
+    "lenet5": Model("LeNet-5", "models:lenet5"),
+    "resnet8": Model("ResNet-8", "models:resnet8"),
+    "resnet20": Model("ResNet-20", "models:resnet20", 0.27),
+    "resnet32": Model("ResNet-32", "models:resnet32", 0.46),
+    "resnet56": Model("ResNet-56", "models:resnet56", 0.85),
+    "resnet18": Model("ResNet-18", "", 11.4),
+    "resnet50": Model("ResNet-50", "", 24.0),
+    "densenet121": Model("DenseNet-121", "", 7.0),
+    "densenet169": Model("DenseNet-169", "", 12.5),
+    "vit_base": Model("ViT-Base", "", 86.0),
+    "tinyvit": Model("TinyViT", "", 21.0),
+    "bert_base": Model("BERT-Base", "", 110.0),
+    "distilbert": Model("DistilBERT", "", 66.0),
+}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A table or figure of the paper. notebook: its file in notebooks/, empty while it is to come."""
+
+    title: str
+    notebook: str = ""
+
+
+ARTEFACTS = {
+    "00_walkthrough": Artefact("Walkthrough: one teacher, its students, three questions", "00_walkthrough.ipynb"),
+    "table01": Artefact("Class bias: CIFAR-100, ImageNet"),
+    "table02": Artefact("Group fairness: Trifeature (color), CelebA (Young)", "table02_group_fairness.ipynb"),
+    "table03": Artefact("Group fairness: HateXplain (gender, race)"),
+    "table04": Artefact("Individual fairness"),
+    "table05": Artefact("CelebA: training distribution"),
+    "table06": Artefact("Class bias: CIFAR-10, SVHN, Tiny ImageNet", "table06_class_bias.ipynb"),
+    "table07": Artefact("Class bias to T = 40: CIFAR-100, ImageNet"),
+    "table08": Artefact("Class bias: alpha 0.6 and 0.8"),
+    "table09": Artefact("Group fairness: CelebA Smiling and Eyeglasses"),
+    "table10": Artefact("Group fairness: Trifeature shape and texture"),
+    "fig1": Artefact("Accuracy of each class over temperatures", "fig1_class_accuracy.ipynb"),
+    "fig2": Artefact("Disagreement matrices with the teacher", "fig2_disagreement.ipynb"),
+    "fig3": Artefact("Temperature against #SC, #TC and accuracy", "fig3_temperature.ipynb"),
+    "fig4": Artefact("EOD and DPD against temperature", "fig4_fairness.ipynb"),
+    "fig5": Artefact("EOD and DPD against temperature: HateXplain"),
+    "fig6": Artefact("CelebA: histogram of the 40 attributes"),
+    "fig7": Artefact("Trifeature: example images", "fig7_trifeature.ipynb"),
+    "fig8": Artefact("Figure 3 to T = 40"),
+}

@@ -1,0 +1,52 @@
+"""kdlib's own exceptions. Every message names the value, the place and the remedy.
+
+`KdlibError` catches all of them. Those that are about an argument are `ValueError`s too.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KdlibError(Exception):
+    """Base of all errors that kdlib raises on purpose."""
+
+
+class InvalidInput(KdlibError, ValueError):
+    """An argument, a table or a label that cannot be worked with."""
+
+
+class ProfileError(InvalidInput):
+    """A profile (YAML), or a name looked up in one, that is wrong."""
+
+
+class DataError(KdlibError):
+    """A data set that is missing, incomplete or damaged."""
+
+
+class StoreError(KdlibError):
+    """A run's folder that is damaged, or cannot be written."""
+
+
+class NotTrained(KdlibError):
+    """Predictions were asked for that no run on disk provides."""
+
+
+class TrainingFailed(KdlibError):
+    """A run that stopped because its loss was not finite."""
+
+
+class UndefinedMetric(KdlibError, ValueError):
+    """A rate with an empty denominator, or a comparison of fewer than two groups."""
+
+
+class KdlibWarning(UserWarning):
+    """The result is computed, but should be read with care: the message says why."""
+
+
+def unknown(what: str, value: object, valid: Iterable[object], *, place: str = "", error: type[KdlibError] = InvalidInput) -> KdlibError:
+    """The error for a name that is not among `valid`: lists them, the nearest first."""
+    names = sorted(str(name) for name in valid)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    where = f" in {place}" if place else ""
+    return error(f"unknown {what} {value!r}{where}.{hint} Valid: {', '.join(names) or 'none'}.")

@@ -1,0 +1,119 @@
+"""Networks by name: LeNet-5 and the CIFAR ResNets written out. Input (N, channels, H, W) float, output logits (N, C)."""
+
+import importlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlib.catalogue import MODELS
+from kdlib.errors import InvalidInput, unknown
+
+
+def build(name: str, *, classes: int, channels: int = 3, image_size: int = 32) -> nn.Module:
+    """A network with fresh weights, drawn from torch's global generator: seed it before.
+
+    Raises InvalidInput for an unknown name, or a size that leaves nothing after the network's pooling.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    if not MODELS[name].builder:
+        raise InvalidInput(f"kdlib cannot build {MODELS[name].title} yet. It builds "
+                           f"{', '.join(n for n, m in MODELS.items() if m.builder)}.")
+    module, function = MODELS[name].builder.split(":")
+    return getattr(importlib.import_module(f"kdlib.{module}"), function)(classes=classes, channels=channels, image_size=image_size)
+
+
+class LeNet5(nn.Module):
+    """LeCun et al. 1998 with ReLU and max pooling: two 5 x 5 convolutions (6 and 16 maps), layers of 120, 84 and C.
+
+    Convolutions are unpadded, as in the original; below 28 pixels they are padded by 2, or too little would be left.
+    """
+
+    def __init__(self, classes: int, channels: int, image_size: int) -> None:
+        super().__init__()
+        padding = 2 if image_size < 28 else 0
+        side = ((image_size - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2
+        if side < 1:
+            raise InvalidInput(f"LeNet-5 needs images of at least 4 pixels, not {image_size}.")
+        self.conv1 = nn.Conv2d(channels, 6, 5, padding=padding)
+        self.conv2 = nn.Conv2d(6, 16, 5, padding=padding)
+        self.fc1 = nn.Linear(16 * side * side, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions and a parameter-free shortcut, "option A" of He et al. 2016, section 4.2."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.stride, self.extra = stride, width - width_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.extra:  # subsample, and fill the new channels with zeros
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2))
+        return F.relu(out + x)
+
+
+class CifarResNet(nn.Module):
+    """The 6n+2-layer ResNet for 32-pixel images of He et al. 2016, section 4.2: widths 16, 32, 64, n blocks each."""
+
+    def __init__(self, depth: int, classes: int, channels: int) -> None:
+        super().__init__()
+        blocks = (depth - 2) // 6
+        widths = [16] + [w for w in (16, 32, 64) for _ in range(blocks)]
+        self.conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(16)
+        self.blocks = nn.Sequential(*(Block(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False)))
+        self.fc = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(F.relu(self.bn(self.conv(x))))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+def lenet5(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    return LeNet5(classes, channels, image_size)
+
+
+def resnet8(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    return CifarResNet(8, classes, channels)
+
+
+def resnet20(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    return CifarResNet(20, classes, channels)
+
+
+def resnet32(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    return CifarResNet(32, classes, channels)
+
+
+def resnet56(*, classes: int, channels: int, image_size: int) -> nn.Module:
+    return CifarResNet(56, classes, channels)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in a network."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def seeded(build_model, seed: int) -> nn.Module:
+    """`build_model()` with its weights drawn from `seed`, torch's global generator left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model()

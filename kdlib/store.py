@@ -1,0 +1,195 @@
+"""A run's folder: written whole or not at all, verified with sha256 when read. numpy and safetensors only, no pickle.
+
+    runs/<first 16 digits of the id>/   run.json           the Run, and what is not its identity: seconds, device, versions
+                                        predictions.npz    test logits (N, C), labels, sample ids, groups
+                                        weights.safetensors
+                                        manifest.json      sha256 and size of every other file; written last
+    runs/<...>.partial/                 a checkpoint of a run in progress
+    runs/<...>.failed.json              why a run stopped; it is not trained again unless asked for
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from kdlib.errors import StoreError
+from kdlib.studies import Run
+
+FILES = ("run.json", "predictions.npz", "weights.safetensors")
+LFS_POINTER = b"version https://git-lfs"
+
+
+def folder(runs_dir: Path, run: Run) -> Path:
+    return Path(runs_dir) / run.id[:16]
+
+
+def state(runs_dir: Path, run: Run) -> str:
+    """'done', 'failed', 'partial' or 'missing'. Cheap: looks at names, verifies nothing."""
+    home = folder(runs_dir, run)
+    if (home / "manifest.json").is_file():
+        return "done"
+    if failure_path(runs_dir, run).is_file():
+        return "failed"
+    return "partial" if partial(runs_dir, run).is_dir() else "missing"
+
+
+def partial(runs_dir: Path, run: Run) -> Path:
+    """The folder for the checkpoints of a run in progress."""
+    return folder(runs_dir, run).with_suffix(".partial")
+
+
+def failure_path(runs_dir: Path, run: Run) -> Path:
+    return folder(runs_dir, run).with_suffix(".failed.json")
+
+
+@contextmanager
+def locked(runs_dir: Path, run: Run) -> Iterator[None]:
+    """Hold the run for one process. The system frees the lock of a process that dies, so none goes stale."""
+    path = Path(runs_dir) / "locks" / run.id[:16]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise StoreError(f"cannot write to {runs_dir}: {error}. Choose another runs_dir.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def save(runs_dir: Path, run: Run, *, arrays: dict[str, np.ndarray], weights: bytes, provenance: dict[str, Any]) -> Path:
+    """Write a finished run. It appears under its name complete and verified, or an error is raised and nothing changes.
+
+    arrays: logits (N, C) float, labels (N,) int, sample_ids (N,) str, class_names (C,) str, 'group:<name>' (N,) str.
+    weights: the bytes of a safetensors file. A damaged or older folder of the same run is replaced.
+    """
+    home = folder(runs_dir, run)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    contents = {"run.json": to_json({"run": run.to_dict(), "id": run.id, "provenance": provenance}),
+                "predictions.npz": buffer.getvalue(), "weights.safetensors": weights}
+    manifest = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+        try:
+            for name, data in {**contents, "manifest.json": to_json(manifest)}.items():
+                write_synced(fresh / name, data)
+            _verified(fresh)
+            if home.exists():  # only a damaged run is ever written again
+                shutil.rmtree(home)
+            os.replace(fresh, home)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {run} to {home}: {error}. Earlier runs are untouched; free space or choose "
+                         "another runs_dir, then start the same command again.") from error
+    shutil.rmtree(partial(runs_dir, run), ignore_errors=True)
+    forget_failure(runs_dir, run)
+    return home
+
+
+def read(runs_dir: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, provenance) of a finished run. Raises StoreError if any file of it is damaged or of another run."""
+    home = folder(runs_dir, run)
+    contents = _verified(home)
+    about = json.loads(contents["run.json"])
+    if about["id"] != run.id:
+        raise _damaged(home, f"holds run {about['id'][:16]}, not {run.id[:16]}")
+    with np.load(io.BytesIO(contents["predictions.npz"]), allow_pickle=False) as archive:
+        return dict(archive), about["provenance"]
+
+
+def read_weights(runs_dir: Path, run: Run) -> bytes:
+    """The verified bytes of the run's safetensors file."""
+    return _verified(folder(runs_dir, run))["weights.safetensors"]
+
+
+def verify(runs_dir: Path, run: Run) -> None:
+    """Raise StoreError unless every file of the run is what was written."""
+    read(runs_dir, run)
+
+
+def record_failure(runs_dir: Path, run: Run, reason: str) -> None:
+    """Note that a run failed and why; its checkpoint is dropped."""
+    path = failure_path(runs_dir, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, to_json({"run": run.to_dict(), "id": run.id, "reason": reason}))
+    shutil.rmtree(partial(runs_dir, run), ignore_errors=True)
+
+
+def forget_failure(runs_dir: Path, run: Run) -> None:
+    """Let a failed run be trained again."""
+    if failure_path(runs_dir, run).is_file():
+        failure_path(runs_dir, run).unlink()
+
+
+def failure(runs_dir: Path, run: Run) -> str | None:
+    """Why the run failed, or None."""
+    path = failure_path(runs_dir, run)
+    return json.loads(path.read_bytes())["reason"] if path.is_file() else None
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, a crash or a full disk sees the old one or the new one, never half of it."""
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        write_synced(fresh, data)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}. What stood there before is untouched.") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def to_json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def _verified(home: Path) -> dict[str, bytes]:
+    """The bytes of every file in a run's folder, each equal to its entry in the manifest."""
+    try:
+        manifest = json.loads((home / "manifest.json").read_bytes())
+        expected = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in FILES}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(home, f"manifest.json cannot be read ({error})") from error
+    contents = {}
+    for name, (size, digest) in expected.items():
+        try:
+            data = (home / name).read_bytes()
+        except OSError as error:
+            raise _damaged(home, f"{name} cannot be read ({error})") from error
+        if data.startswith(LFS_POINTER):
+            raise _damaged(home, f"{name} is a Git-LFS pointer, not the file")
+        if (len(data), hashlib.sha256(data).hexdigest()) != (size, digest):
+            raise _damaged(home, f"{name} is not what was written ({len(data)} bytes of {size})")
+        contents[name] = data
+    if not zipfile.is_zipfile(io.BytesIO(contents["predictions.npz"])):
+        raise _damaged(home, "predictions.npz is no npz archive")
+    return contents
+
+
+def _damaged(home: Path, what: str) -> StoreError:
+    return StoreError(f"the run in {home} is damaged: {what}. Delete that folder, then start the same command again: "
+                      "only this run is trained anew.")

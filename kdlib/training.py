@@ -1,0 +1,420 @@
+"""The only training loop: one run, from its recipe to saved test predictions.
+
+Images stay on the device as uint8. Everything random is drawn in advance from the run's own streams: what else
+trains beside it, in which order, or where it was interrupted changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from kdlib import data, losses, models, store
+from kdlib.catalogue import DATASETS
+from kdlib.errors import InvalidInput, StoreError, TrainingFailed
+from kdlib.studies import Run
+
+INIT, EPOCH = 0, 1  # random streams of a run
+CHECKPOINT_SECONDS = 60
+TABLE_SHARED_BY = 2  # students that share a teacher's table, at the least: see `uses_table`
+TABLE_FP32_BYTES, TABLE_MAX_BYTES = 2**30, 2**35
+
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """Training was asked to stop; its checkpoint is on disk."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """A split on the device, and every view of an image that augmentation can make of it.
+
+    With crop padding p there are (2p + 1)^2 positions, twice that with flip; view = (dy * (2p + 1) + dx) * F + flip,
+    F = 2 with flip, else 1. Cropped first, then flipped; padded before normalisation.
+    """
+
+    padded: Tensor  # (N, channels, H + 2p, W + 2p) uint8
+    labels: Tensor  # (N,) int64
+    crop: int
+    flip: bool
+    mean: Tensor  # (1, channels, 1, 1), of the training split
+    std: Tensor
+
+    @property
+    def count(self) -> int:
+        return (2 * self.crop + 1) ** 2 * (1 + self.flip)
+
+    @property
+    def plain(self) -> int:
+        """The view that is the image itself."""
+        return (self.crop * (2 * self.crop + 1) + self.crop) * (1 + self.flip)
+
+    def batch(self, index: Tensor, view: Tensor) -> Tensor:
+        """Images index (B,) in views (B,): (B, channels, H, W) float, normalised."""
+        if self.crop == 0:
+            x = self.padded[index]
+        else:
+            side, position = 2 * self.crop + 1, view // (1 + self.flip)
+            height, width = (size - 2 * self.crop for size in self.padded.shape[2:])
+            windows = self.padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: nothing is copied
+            x = windows[index, :, position // side, position % side]
+        if self.flip:
+            x = torch.where((view % 2 == 1)[:, None, None, None], x.flip(3), x)
+        return ((x.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+def make_views(split: data.Split, *, like: Views | None = None, augment: dict[str, Any] | None = None, pad: int = 0,
+               device: str = "cpu") -> Views:
+    """A split as `Views`: the training split with its augmentation, or (like=) a test split normalised as that one."""
+    crop, flip = (augment or {}).get("crop", 0), (augment or {}).get("flip", False)
+    x = torch.from_numpy(np.ascontiguousarray(split.x)).to(device)
+    padded = F.pad(x, (crop,) * 4, value=pad)
+    if like is not None:
+        mean, std = like.mean, like.std
+    else:
+        mean, std = channel_moments(split.x, device)
+    return Views(padded, torch.from_numpy(split.y).to(device), crop, flip, mean, std)
+
+
+def channel_moments(x: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of (N, channels, H, W) uint8, as (1, channels, 1, 1) float."""
+    counts = np.stack([np.bincount(x[:, c].ravel(), minlength=256) for c in range(x.shape[1])]).astype(np.float64)
+    levels = np.arange(256)
+    mean = counts @ levels / counts.sum(axis=1)
+    std = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2).clip(min=1)
+    return tuple(torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std))
+
+
+def learning_rate(run: Run, epoch: float) -> float:
+    """The rate at a moment of training, `epoch` in epochs since the start."""
+    if epoch < run.warmup:
+        return run.lr * (epoch + 1e-8) / run.warmup
+    share = epoch / run.epochs
+    if run.schedule["name"] == "step":
+        passed = sum(share >= milestone - 1e-9 for milestone in run.schedule["milestones"])
+        return run.lr * run.schedule["gamma"] ** passed
+    if run.schedule["name"] == "cosine":
+        done = (epoch - run.warmup) / max(run.epochs - run.warmup, 1e-8)
+        return run.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return run.lr
+
+
+def epoch_plan(run: Run, epoch: int, n: int, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """(order (N,), view of each image (N,)) of one epoch: a function of the run and the epoch alone."""
+    rng = run.rng(EPOCH, epoch)
+    return rng.permutation(n), rng.integers(views, size=n)
+
+
+def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """Where batches start and end. A last batch of one would have no batch statistics, so it joins the one before."""
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
+
+
+def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
+    return torch.optim.AdamW(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
+
+
+# ---------------------------------------------------------------------------------------------- the teacher's answers
+
+
+def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
+    """Whether the teacher's logits for all views are computed once instead of at every step.
+
+    A table costs `views` forward passes of the training set, a live teacher `epochs` passes for each student. The
+    answer depends on the run alone, so that a run gives the same bits whatever else is trained.
+    """
+    cheaper = views <= TABLE_SHARED_BY * run.epochs
+    return cheaper and n * views * classes * 2 <= TABLE_MAX_BYTES
+
+
+def table_dtype(n: int, views: int, classes: int) -> np.dtype:
+    return np.dtype(np.float32 if n * views * classes * 4 <= TABLE_FP32_BYTES else np.float16)
+
+
+def teacher_table(path: Path, model: nn.Module, views: Views, classes: int, *, precision: str, stop: Stop) -> np.ndarray:
+    """The teacher's logits for every image and view, (N, views, C), memory-mapped from `path`; computed if not there.
+
+    An interrupted table goes on where it stopped. A file that does not match its sha256 is computed again.
+    """
+    shape = (len(views.labels), views.count, classes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        if not _table_intact(path):
+            _fill_table(path, model, views, shape, precision=precision, stop=stop)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _table_intact(path: Path) -> bool:
+    digest = path.with_suffix(".sha256")
+    return path.is_file() and digest.is_file() and digest.read_text() == _file_sha256(path)
+
+
+def _file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fill_table(path: Path, model: nn.Module, views: Views, shape: tuple[int, int, int], *, precision: str, stop: Stop) -> None:
+    unfinished, mark = path.with_suffix(".partial.npy"), path.with_suffix(".done")
+    first = int(mark.read_text()) if mark.is_file() and unfinished.is_file() else 0
+    try:
+        table = np.lib.format.open_memmap(unfinished, mode="r+" if first else "w+", dtype=table_dtype(*shape), shape=shape)
+        for view in range(first, views.count):
+            if stop():
+                raise Stopped
+            table[:, view] = forward_all(model, views, view, precision=precision).cpu().numpy()
+            table.flush()
+            store.replace_file(mark, str(view + 1).encode())
+        del table
+        store.replace_file(path.with_suffix(".sha256"), _file_sha256(unfinished).encode())
+        unfinished.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write the teacher's logit table {path}: {error}. Free space, then start the same "
+                         "command again.") from error
+    mark.unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def forward_all(model: nn.Module, views: Views, view: int, *, precision: str = "fp32", batch: int = 500) -> Tensor:
+    """(N, C) float32 logits of a model in eval mode for every image in one view."""
+    model.eval()
+    device = views.labels.device
+    out = []
+    for start in range(0, len(views.labels), batch):
+        index = torch.arange(start, min(start + batch, len(views.labels)), device=device)
+        with autocast(precision, device):
+            out.append(model(views.batch(index, torch.full_like(index, view))).float())
+    return torch.cat(out)
+
+
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+class Teacher:
+    """Answers with the teacher's logits for the view that the student sees: from the table, or live."""
+
+    def __init__(self, run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
+        self.precision, self.table = run.teacher.precision, None
+        n, size = len(views.labels), views.padded.shape[3] - 2 * views.crop
+        model = load_model(runs_dir, run.teacher, classes=classes, channels=views.padded.shape[1], image_size=size, device=device)
+        self.model = model.requires_grad_(False).eval()
+        if uses_table(run, n, views.count, classes):
+            key = hashlib.sha256(store.to_json([run.data, run.augment])).hexdigest()[:8]
+            path = runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}.npy"
+            self.table = teacher_table(path, model, views, classes, precision=self.precision, stop=stop)
+
+    def logits(self, index: np.ndarray, view: np.ndarray, x: Tensor) -> Tensor:
+        """(B, C) float32 for images index (B,) in views (B,), which the student sees as x."""
+        if self.table is not None:
+            return torch.from_numpy(self.table[index, view].astype(np.float32)).to(x.device)
+        with torch.no_grad(), autocast(self.precision, x.device):
+            return self.model(x).float()
+
+
+def load_model(runs_dir: Path, run: Run, *, classes: int, channels: int, image_size: int, device: str = "cpu") -> nn.Module:
+    """A trained run's network. Raises StoreError where its weights are damaged or of another architecture."""
+    model = models.build(run.model, classes=classes, channels=channels, image_size=image_size)
+    try:
+        model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
+    except (RuntimeError, ValueError) as error:
+        raise StoreError(f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}") from error
+    return model.to(device, memory_format=torch.channels_last)
+
+
+# ------------------------------------------------------------------------------------------------------- one training
+
+
+@dataclass
+class State:
+    """All that changes while a run trains; what a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0  # in the epoch
+    seconds: float = 0.0
+    history: list[dict[str, float]] | None = None
+    losses: list[Tensor] | None = None  # of the current epoch's steps
+
+
+def save_checkpoint(state: State, path: Path) -> None:
+    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    for i, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+    tensors["losses"] = torch.stack(state.losses) if state.losses else torch.zeros(0)
+    position = json.dumps({"epoch": state.epoch, "step": state.step, "seconds": state.seconds, "history": state.history})
+    payload = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.replace_file(path, hashlib.sha256(payload).hexdigest().encode() + payload)
+
+
+def load_checkpoint(state: State, path: Path) -> bool:
+    """Bring `state` to where the checkpoint was. False, and nothing changed, if there is none or it is damaged."""
+    raw = path.read_bytes() if path.is_file() else b""
+    payload = raw[64:]
+    if not payload or hashlib.sha256(payload).hexdigest().encode() != raw[:64]:
+        return False
+    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+    tensors = load_tensors(payload)
+    state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".", 2)
+            moments.setdefault(int(i), {})[name] = value
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    position = json.loads(header["__metadata__"]["position"])
+    state.epoch, state.step, state.seconds, state.history = (position[k] for k in ("epoch", "step", "seconds", "history"))
+    state.losses = list(tensors["losses"].unbind())
+    return True
+
+
+@lru_cache(maxsize=2)
+def _load(dataset: str, options: str, root: str | None, split: str) -> data.Split:
+    return data.load(dataset, split, root=root, **json.loads(options))
+
+
+def train_run(run: Run, *, runs_dir: Path, data_root: Path | str | None = None, device: str = "cpu", stop: Stop = lambda: False) -> None:
+    """Train one run and store it; returns when it is on disk, at once if it was.
+
+    stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
+    run goes on and ends with the same bits (on CPU). Raises TrainingFailed, after recording it, for a loss that is
+    not finite; StoreError where the disk refuses; DataError where the data set is not there.
+    """
+    runs_dir = Path(runs_dir)
+    with store.locked(runs_dir, run):
+        if store.state(runs_dir, run) == "done":
+            return
+        train, test = (_load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), s) for s in ("train", "test"))
+        views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
+        model = _fit(run, views, len(train.class_names), runs_dir=runs_dir, device=device, stop=stop)
+        logits = forward_all(model.model, make_views(test, like=views, device=device), 0, precision=run.precision)
+        store.save(runs_dir, run, arrays=_arrays(test, logits.cpu().numpy()), weights=_weights(model.model),
+                   provenance=_provenance(model, device, len(train.y)))
+
+
+def _fit(run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> State:
+    channels, size = views.padded.shape[1], views.padded.shape[3] - 2 * views.crop
+    model = models.seeded(lambda: models.build(run.model, classes=classes, channels=channels, image_size=size),
+                          int(run.rng(INIT).integers(2**63)))
+    model = model.to(device, memory_format=torch.channels_last)
+    state = State(model, make_optimizer(run, model), history=[], losses=[])
+    checkpoint = store.partial(runs_dir, run) / "checkpoint"
+    load_checkpoint(state, checkpoint)
+    teacher = Teacher(run, views, classes, runs_dir=runs_dir, device=device, stop=stop) if run.teacher else None
+    model.train()
+    saved = started = time.monotonic()
+    before = state.seconds
+    while state.epoch < run.epochs:
+        for _ in _steps(run, state, views, teacher):
+            now = time.monotonic()
+            state.seconds = before + now - started
+            if (stopping := stop()) or now - saved > CHECKPOINT_SECONDS:
+                save_checkpoint(state, checkpoint)
+                saved = now
+            if stopping:
+                raise Stopped
+        _close_epoch(run, state, runs_dir)
+    return state
+
+
+def _steps(run: Run, state: State, views: Views, teacher: Teacher | None):
+    """Take the steps that are left of the current epoch, yielding after each."""
+    n, device = len(views.labels), views.labels.device
+    order, view = epoch_plan(run, state.epoch, n, views.count)
+    bounds = batch_bounds(n, run.batch_size)
+    for step in range(state.step, len(bounds)):
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(run, state.epoch + step / len(bounds))
+        index = order[slice(*bounds[step])]
+        rows, seen = torch.from_numpy(index).to(device), torch.from_numpy(view[index]).to(device)
+        x, y = views.batch(rows, seen), views.labels[rows]
+        answers = teacher.logits(index, view[index], x) if teacher else None
+        with autocast(run.precision, device):
+            logits = state.model(x)
+        logits = logits.float()
+        loss = run.loss_scale * loss_of(run, logits, answers, y)
+        if step == 0:
+            state.history.append({"epoch": state.epoch, **gradient_norms(run, logits.detach(), answers, y)})
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        state.losses.append(loss.detach())
+        state.step = step + 1
+        yield
+
+
+def loss_of(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> Tensor:
+    if run.teacher is None:
+        return F.cross_entropy(logits, labels)
+    return losses.distillation_loss(logits, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared)
+
+
+def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> dict[str, float]:
+    """Norm of the gradient of each term of the loss with respect to a batch's logits (B, C)."""
+    z = logits.clone().requires_grad_()
+    if run.teacher is None:
+        terms = {"labels": F.cross_entropy(z, labels)}
+    else:
+        soft, hard = losses.distillation_terms(z, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared)
+        terms = {"teacher": soft, "labels": hard}
+    return {f"gradient_{k}": torch.autograd.grad(term, z, retain_graph=True)[0].norm().item() for k, term in terms.items()}
+
+
+def _close_epoch(run: Run, state: State, runs_dir: Path) -> None:
+    """Note the epoch's mean loss. A loss that is not finite ends the run; asked once an epoch, it costs no waiting."""
+    values = torch.stack(state.losses)
+    bad = torch.nonzero(~torch.isfinite(values)).flatten()
+    if len(bad):
+        reason = f"the loss was {values[bad[0]].item()} at epoch {state.epoch}, step {bad[0].item()}"
+        store.record_failure(runs_dir, run, reason)
+        raise TrainingFailed(f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed.")
+    state.history[-1]["loss"] = values.mean().item()
+    state.epoch, state.step, state.losses = state.epoch + 1, 0, []
+
+
+def _weights(model: nn.Module) -> bytes:
+    return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+
+
+def _arrays(test: data.Split, logits: np.ndarray) -> dict[str, np.ndarray]:
+    return {"logits": logits, "labels": test.y, "sample_ids": test.ids, "class_names": np.array(test.class_names),
+            **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()}}
+
+
+def _provenance(state: State, device: str, train_images: int) -> dict[str, Any]:
+    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    return {"device": device, "hardware": hardware, "torch": torch.__version__, "seconds": round(state.seconds, 3),
+            "date": time.strftime("%Y-%m-%d"), "train_images": train_images, "history": state.history}
+
+
+def choose_device(wanted: str) -> str:
+    """'cpu', or 'cuda' where it is there and wanted ('auto' or 'cuda'). Raises InvalidInput for an absent GPU."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise InvalidInput(f"unknown device {wanted!r}; valid: auto, cpu, cuda.")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("device 'cuda' was asked for, but torch finds no GPU here. Use device 'auto' or 'cpu'.")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,37 @@
+"""Shared by all tests: a profile so small that it trains in seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from kdlib.studies import Profile, load_profile
+
+TINY = """
+profile: tiny
+recipes:
+  sgd: {optimizer: sgd, lr: 0.02, momentum: 0.9, weight_decay: 0.001, milestones: [0.5], gamma: 0.1, batch_size: 32}
+studies:
+  tiny:
+    dataset: digits
+    data: {train_images: 100}
+    augment: {crop: 1}
+    recipe: sgd
+    teacher: {model: resnet8, epochs: 3}
+    student: {model: lenet5, epochs: 3}
+    temperatures: [1, 4]
+    seeds: 2
+artefacts:
+  table06: [tiny]
+"""
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_yaml: Path) -> Profile:
+    return load_profile(tiny_yaml)

@@ -1,0 +1,104 @@
+"""The distillation loss against hand figures, against PyTorch's own KL, and at its edges."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdlib.errors import InvalidInput
+from kdlib.losses import distillation_loss, distillation_terms, temperature_softmax
+
+STUDENT = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+TEACHER = torch.tensor([[4.0, 0.0], [1.0, 3.0]])
+LABELS = torch.tensor([0, 1])
+
+
+def test_softmax_at_two_temperatures_by_hand():
+    logits = torch.tensor([[math.log(9.0), 0.0]])
+    assert temperature_softmax(logits, temperature=1)[0].tolist() == pytest.approx([0.9, 0.1])
+    assert temperature_softmax(logits, temperature=2)[0].tolist() == pytest.approx([0.75, 0.25])  # sqrt(9) : 1
+
+
+def test_loss_by_hand():
+    """One sample, two classes, T = 2: teacher (ln 9, 0) -> (3/4, 1/4); student (0, 0) -> (1/2, 1/2)."""
+    loss = distillation_loss(torch.zeros(1, 2), torch.tensor([[math.log(9.0), 0.0]]), torch.tensor([0]), temperature=2, alpha=0.75)
+    assert loss.item() == pytest.approx(0.75 * 4 * math.log(2) + 0.25 * math.log(2))
+    plain = distillation_loss(torch.zeros(1, 2), torch.tensor([[math.log(9.0), 0.0]]), torch.tensor([0]), temperature=2, alpha=0.75, t_squared=False)
+    assert plain.item() == pytest.approx(math.log(2))
+
+
+def test_it_is_kl_divergence_plus_the_teachers_entropy():
+    t = 3.0
+    p = F.softmax(TEACHER / t, dim=1)
+    kl = F.kl_div(F.log_softmax(STUDENT / t, dim=1), p, reduction="batchmean")
+    entropy = -(p * p.log()).sum(1).mean()
+    loss = distillation_loss(STUDENT, TEACHER, LABELS, temperature=t, alpha=1, t_squared=False)
+    assert loss.item() == pytest.approx((kl + entropy).item(), abs=1e-6)
+
+
+def test_alpha_zero_is_cross_entropy_exactly_and_one_ignores_labels():
+    wild = TEACHER * 1e30
+    assert distillation_loss(STUDENT, wild, LABELS, temperature=4, alpha=0).item() == F.cross_entropy(STUDENT, LABELS).item()
+    one = distillation_loss(STUDENT, TEACHER, LABELS, temperature=4, alpha=1)
+    assert one.item() == distillation_loss(STUDENT, TEACHER, 1 - LABELS, temperature=4, alpha=1).item()
+
+
+def test_terms_add_up():
+    soft, hard = distillation_terms(STUDENT, TEACHER, LABELS, temperature=4.0, alpha=0.8)
+    assert (soft + hard).item() == distillation_loss(STUDENT, TEACHER, LABELS, temperature=4.0, alpha=0.8).item()
+
+
+@pytest.mark.parametrize(("t_squared", "power"), [(True, 1), (False, -1)])
+def test_the_gradient_scales_with_temperature_as_stated(t_squared, power):
+    """d loss / d z = alpha * T^(+-1) * (softmax(z / T) - softmax(teacher / T)) / N."""
+    for t in (1.0, 2.0, 10.0):
+        z = STUDENT.clone().requires_grad_()
+        distillation_loss(z, TEACHER, LABELS, temperature=t, alpha=1.0, t_squared=t_squared).backward()
+        expected = t**power * (F.softmax(STUDENT / t, dim=1) - F.softmax(TEACHER / t, dim=1)) / 2
+        assert torch.allclose(z.grad, expected, atol=1e-6)
+
+
+def test_teacher_gets_no_gradient_when_it_is_detached_and_student_does():
+    z = STUDENT.clone().requires_grad_()
+    distillation_loss(z, TEACHER, LABELS, temperature=2, alpha=0.8).backward()
+    assert z.grad.abs().sum() > 0 and TEACHER.grad is None
+
+
+@pytest.mark.parametrize("temperature", [0, -1, -0.5, math.nan, math.inf, "4", None, True])
+def test_bad_temperatures_are_refused(temperature):
+    with pytest.raises(InvalidInput, match="temperature must be a finite number above 0"):
+        distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature, alpha=0.8)
+    with pytest.raises(InvalidInput, match="temperature"):
+        temperature_softmax(TEACHER, temperature=temperature)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, math.inf, "0.8", None])
+def test_bad_alphas_are_refused(alpha):
+    with pytest.raises(InvalidInput, match=r"alpha must lie in 0 \.\. 1"):
+        distillation_loss(STUDENT, TEACHER, LABELS, temperature=2, alpha=alpha)
+
+
+@pytest.mark.parametrize("teacher", [TEACHER[:1], TEACHER[:, :1], torch.zeros(2, 3), torch.zeros(2)])
+def test_teacher_logits_that_would_broadcast_are_refused(teacher):
+    with pytest.raises(InvalidInput, match="the same samples and the same classes"):
+        distillation_loss(STUDENT, teacher, LABELS, temperature=2, alpha=0.8)
+
+
+def test_empty_batches_and_wrong_labels_are_refused():
+    with pytest.raises(InvalidInput, match="N >= 1"):
+        distillation_loss(STUDENT[:0], TEACHER[:0], LABELS[:0], temperature=2, alpha=0.8)
+    with pytest.raises(InvalidInput, match="one class a sample"):
+        distillation_loss(STUDENT, TEACHER, F.one_hot(LABELS), temperature=2, alpha=0.8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), temperature=st.floats(0.5, 50), alpha=st.floats(0, 1))
+def test_a_student_equal_to_its_teacher_has_the_least_distillation_loss(seed, temperature, alpha):
+    g = torch.Generator().manual_seed(seed)
+    teacher, other = torch.randn(5, 4, generator=g), torch.randn(5, 4, generator=g)
+    labels = torch.randint(4, (5,), generator=g)
+    same = distillation_terms(teacher, teacher, labels, temperature=temperature, alpha=alpha)[0]
+    assert same <= distillation_terms(other, teacher, labels, temperature=temperature, alpha=alpha)[0] + 1e-5

@@ -1,0 +1,152 @@
+"""Profiles are read strictly, and a run's id covers all that could change its result."""
+
+from dataclasses import replace
+
+import pytest
+
+from kdlib import places
+from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
+from kdlib.errors import InvalidInput, ProfileError
+from kdlib.studies import Run, load_profile
+
+from .conftest import TINY
+
+
+def read(tmp_path, text):
+    path = tmp_path / "changed.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_profile(path)
+
+
+def test_a_study_is_teachers_then_students_by_seed(tiny):
+    runs = tiny.study("tiny").runs()
+    assert [(r.role, r.seed, r.temperature) for r in runs] == [
+        ("teacher", 0, None), ("teacher", 1, None), ("nds", 0, None), ("nds", 1, None),
+        ("ds", 0, 1.0), ("ds", 0, 4.0), ("ds", 1, 1.0), ("ds", 1, 4.0)]
+    assert all(r.teacher is runs[r.seed] for r in runs if r.role == "ds")
+    assert all(r.alpha == 0.8 and r.t_squared for r in runs if r.role == "ds")
+    assert all(r.alpha is None and r.temperature is None for r in runs if r.role != "ds")
+
+
+def test_defaults_of_the_data_set_are_part_of_the_run(tiny):
+    assert tiny.study("tiny").runs()[0].data == {"train_images": 100, "seed": 0}
+
+
+def test_an_id_survives_the_way_through_json(tiny):
+    run = tiny.study("tiny").runs()[-1]
+    again = Run.from_dict(run.to_dict())
+    assert again == run and again.id == run.id and len(run.id) == 64
+
+
+def test_every_change_of_a_run_or_of_its_teacher_changes_the_id(tiny):
+    run = tiny.study("tiny").runs()[-1]
+    changes = [{"seed": 9}, {"lr": 0.5}, {"data": {"train_images": 99, "seed": 0}}, {"temperature": 2.0}, {"t_squared": False},
+               {"precision": "bf16"}, {"augment": {}}, {"loss_scale": 0.2}, {"teacher": replace(run.teacher, seed=7)}]
+    assert len({run.id, *(replace(run, **change).id for change in changes)}) == len(changes) + 1
+
+
+def test_ids_of_released_runs_never_change():
+    """If this fails, every run on somebody's disk loses its address: raise SCHEMA on purpose, or find the accident."""
+    run = Run(dataset="digits", data={"train_images": 300, "seed": 0}, model="lenet5", role="nds", seed=0, teacher=None,
+              temperature=None, alpha=None, t_squared=None, loss_scale=1.0, epochs=60, batch_size=32, optimizer="sgd", lr=0.02,
+              momentum=0.9, weight_decay=0.001, schedule={"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1},
+              warmup=0.0, augment={"crop": 1}, init="scratch", precision="fp32")
+    assert run.id == load_profile("quick").study("digits").runs()[5].id
+    assert run.id[:16] == "3e95d8de54e466a3"
+
+
+def test_random_streams_differ_between_runs_and_epochs_and_repeat(tiny):
+    one, two = tiny.study("tiny").runs()[:2]
+    draws = [run.rng(1, epoch).integers(2**60) for run in (one, two) for epoch in (0, 1)]
+    assert len(set(draws)) == 4
+    assert one.rng(1, 0).integers(2**60) == draws[0]
+
+
+def test_two_studies_that_share_teachers_share_their_runs():
+    paper = load_profile("paper")
+    main, ablation = (paper.study(name).runs() for name in ("cifar100-resnet", "cifar100-resnet-alpha06"))
+    shared = {run.id for run in main} & {run.id for run in ablation}
+    assert len(shared) == 10  # five teachers, five NDS
+
+
+def test_fresh_teachers_have_no_students():
+    runs = load_profile("paper").study("cifar100-resnet").runs()
+    assert sum(run.role == "teacher" for run in runs) == 10
+    assert {run.teacher.seed for run in runs if run.teacher} == {0, 1, 2, 3, 4}
+
+
+def test_the_paper_profile_holds_the_whole_design():
+    paper = load_profile("paper")
+    assert set(paper.artefacts) == set(ARTEFACTS)
+    assert {study.dataset for study in paper.studies.values()} == {name for name, d in DATASETS.items() if d.in_paper}
+    used = {part["model"] for study in paper.studies.values() for part in (study.teacher, study.student)}
+    assert used == set(MODELS) - {"resnet8", "resnet32"}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("seeds: 2", "seed: 2", "unknown key 'seed'.*Did you mean 'seeds'"),
+    ("seeds: 2", "seeds: 2.5", r"studies.tiny.seeds must be of type int, not 2.5"),
+    ("seeds: 2", "seeds: true", "seeds must be of type int, not True"),
+    ("seeds: 2", "seeds: 0", "seeds must be at least 1"),
+    ("    seeds: 2\n", "", "needs the key 'seeds'"),
+    ("dataset: digits", "dataset: digit", "unknown data set 'digit'.*Did you mean 'digits'"),
+    ("train_images: 100", "train_image: 100", "unknown key 'train_image'"),
+    ("model: resnet8", "model: resnet9", "unknown model 'resnet9'.*Valid: .*resnet8"),
+    ("recipe: sgd", "recipe: adam", "unknown recipe 'adam'"),
+    ("optimizer: sgd", "optimizer: sgdd", "unknown optimizer 'sgdd'"),
+    ("lr: 0.02", "lr: fast", "lr must be a finite number, not 'fast'"),
+    ("weight_decay: 0.001", "weight_decay: 1e-3", "YAML reads 1e-3 as text"),
+    ("lr: 0.02", "lr: -0.02", "lr must be above 0"),
+    ("lr: 0.02", "lr: .nan", "lr must be a finite number"),
+    ("milestones: [0.5]", "milestones: [30]", "milestones are shares of the epochs"),
+    ("milestones: [0.5]", "milestones: [0.5], schedule: cosine", "both milestones and a schedule"),
+    ("temperatures: [1, 4]", "temperatures: [0, 4]", "temperatures must be above 0"),
+    ("temperatures: [1, 4]", "temperatures: [1, 1]", "names one twice"),
+    ("temperatures: [1, 4]", "temperatures: [1, .inf]", "must be a finite number"),
+    ("seeds: 2", "seeds: 2\n    alpha: 1.5", "alpha must lie in 0 .. 1, not 1.5"),
+    ("table06: [tiny]", "table06: [tinny]", "unknown study 'tinny'.*Did you mean 'tiny'"),
+    ("table06: [tiny]", "table66: [tiny]", "unknown artefact 'table66'"),
+    ("table06: [tiny]", "table06: tiny", "must be a list of studies"),
+    ("crop: 1", "crop: 1, crop: 2", "'crop' stands twice"),
+    ("profile: tiny", "profile: [tiny", "not valid YAML"),
+])
+def test_a_wrong_profile_is_refused_with_value_place_and_remedy(tmp_path, old, new, message):
+    assert old in TINY
+    with pytest.raises(ProfileError, match=message):
+        read(tmp_path, TINY.replace(old, new))
+
+
+def test_a_value_outside_its_choices_is_refused(tmp_path):
+    text = TINY.replace("digits", "trifeature").replace("train_images: 100", "label: shpe")
+    with pytest.raises(ProfileError, match="unknown value of label 'shpe'.*Did you mean 'shape'"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "7"])
+def test_a_profile_that_is_no_mapping_is_refused(tmp_path, text):
+    with pytest.raises(ProfileError, match="must be a mapping"):
+        read(tmp_path, text)
+
+
+def test_unknown_names_list_the_valid_ones(tiny):
+    with pytest.raises(ProfileError, match="unknown profile 'quik'.*Did you mean 'quick'"):
+        load_profile("quik")
+    with pytest.raises(ProfileError, match="there is no profile nowhere.yaml"):
+        load_profile("nowhere.yaml")
+    with pytest.raises(ProfileError, match="unknown study 'tyni'.*Did you mean 'tiny'"):
+        tiny.study("tyni")
+    with pytest.raises(ProfileError, match="unknown artefact 'fig3'.*Valid: table06"):
+        tiny.studies_for("fig3")
+
+
+def test_the_project_is_found_from_any_folder_below_it(tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks/deep").mkdir(parents=True)
+    assert places.project_root(tmp_path / "notebooks/deep") == tmp_path
+
+
+def test_data_folder_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
+    assert places.data_dir() == tmp_path
+    assert places.data_dir(tmp_path / "given") == tmp_path / "given"
+    assert issubclass(ProfileError, InvalidInput)

@@ -1,0 +1,145 @@
+"""A sweep trains what is missing once, in any number of processes, and survives stops, failures and kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kdlib import store, sweep
+from kdlib.errors import InvalidInput, KdlibError
+from kdlib.studies import load_profile
+from kdlib.training import train_run
+
+
+@pytest.fixture
+def study(tiny):
+    return tiny.study("tiny")
+
+
+def train_here(study, folder):
+    """The same runs in this process, one after the other: what every sweep must equal."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for run in study.runs():
+        train_run(run, runs_dir=folder)
+    torch.set_num_threads(before)
+
+
+def weights(folder, study):
+    return [store.read_weights(folder, run) for run in study.runs()]
+
+
+def test_everything_is_trained_once_and_workers_change_nothing(tmp_path, study):
+    first = sweep.train(study, runs_dir=tmp_path / "two", workers=2, device="cpu")
+    assert (first.planned, first.done, first.trained, first.failed, first.stopped) == (8, 8, 8, {}, False) and first.complete
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "two").rglob("*") if p.is_file()}
+    again = sweep.train(study, runs_dir=tmp_path / "two", workers=2, device="cpu")
+    assert (again.done, again.trained) == (8, 0)
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "two").rglob("*") if p.is_file()}
+    train_here(study, tmp_path / "one")
+    assert weights(tmp_path / "one", study) == weights(tmp_path / "two", study)
+    assert sweep.progress(study, runs_dir=tmp_path / "one").complete
+
+
+def test_a_budget_stops_in_time_and_the_next_calls_finish_with_the_same_bits(tmp_path, study):
+    study = replace(study, teacher={**study.teacher, "epochs": 40})
+    calls = 0
+    while True:
+        calls += 1
+        progress = sweep.train(study, runs_dir=tmp_path / "cut", workers=1, device="cpu", budget_minutes=0.05 if calls == 1 else None)
+        if not progress.stopped:
+            break
+        assert progress.done < 8 and "stopped, start again" in str(progress)
+    assert calls == 2 and progress.complete
+    train_here(study, tmp_path / "whole")
+    assert weights(tmp_path / "cut", study) == weights(tmp_path / "whole", study)
+
+
+def test_a_failed_run_is_named_its_students_left_out_and_the_rest_trained(tmp_path, study):
+    broken = replace(study, student={**study.student, "lr": 1e12})
+    progress = sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu")
+    assert progress.done == 2 and len(progress.failed) == 6
+    assert "digits lenet5 nds seed 0" in progress.failed and "the loss was" in progress.failed["digits lenet5 nds seed 0"]
+    assert sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu").trained == 0  # not tried again ...
+    assert len(sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu", retry_failed=True).failed) == 6  # ... unless asked
+    broken = replace(study, teacher={**study.teacher, "lr": 1e12})
+    progress = sweep.train(broken, runs_dir=tmp_path / "teachers", workers=1, device="cpu")
+    assert progress.done == 2 and set(progress.failed) == {"digits resnet8 teacher seed 0", "digits resnet8 teacher seed 1"}
+
+
+def test_device_none_trains_nothing(tmp_path, study):
+    progress = sweep.train(study, runs_dir=tmp_path / "runs", device="none")
+    assert (progress.planned, progress.done) == (8, 0) and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"device": "gpu"}, "unknown device 'gpu'.*Valid: auto, cpu, cuda, none"), ({"engine": "slurm"}, "unknown engine 'slurm'"),
+    ({"budget_minutes": 0}, "budget_minutes must be above 0"), ({"budget_minutes": float("nan")}, "budget_minutes"),
+    ({"workers": 0}, "workers must be at least 1")])
+def test_bad_arguments_are_refused_before_anything_is_trained(tmp_path, study, change, message):
+    with pytest.raises(InvalidInput, match=message):
+        sweep.train(study, runs_dir=tmp_path / "runs", **change)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, study):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(KdlibError, match="cannot write to"):
+        sweep.train(study, runs_dir=tmp_path / "runs", workers=1, device="cpu")
+
+
+COMMAND = [sys.executable, "-m", "kdlib", "train", "tiny", "--device", "cpu"]
+
+
+def children(pid: int) -> set[int]:
+    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return {int(word) for word in out.split()}
+
+
+def gone(pids: set[int]) -> bool:
+    for _ in range(100):
+        if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, tiny_yaml, tiny, how):
+    """kill -9 of the parent in the middle: its workers end by themselves, no half run counts, the next call finishes."""
+    tiny_yaml.write_text(tiny_yaml.read_text().replace("resnet8, epochs: 3", "resnet8, epochs: 60"))
+    command = [*COMMAND, "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "runs").glob("locks/*")):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    workers = children(process.pid)
+    assert process.poll() is None and workers, "the sweep ended before it could be killed"
+    process.send_signal(how)
+    error = process.communicate()[1]
+    assert gone(workers)
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and "start the same command again to go on" in error
+        assert list((tmp_path / "runs").glob("*.partial/checkpoint"))
+    subprocess.run(command, check=True, capture_output=True)
+    study = load_profile(tiny_yaml).study("tiny")
+    train_here(study, tmp_path / "whole")
+    assert weights(tmp_path / "runs", study) == weights(tmp_path / "whole", study)
+    logits = [store.read(tmp_path / name, study.runs()[-1])[0]["logits"] for name in ("runs", "whole")]
+    assert np.array_equal(*logits)
+
+
+def test_two_sweeps_on_one_folder_train_nothing_twice(tmp_path, tiny_yaml, study):
+    command = [*COMMAND, "--workers", "1", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.communicate()[0].startswith("tiny: 8 of 8 runs are there") and process.returncode == 0
+    train_here(study, tmp_path / "whole")
+    assert weights(tmp_path / "runs", study) == weights(tmp_path / "whole", study)

@@ -1,0 +1,251 @@
+"""The training loop: views, recipe, teacher's table, resuming bit for bit, failures. Uses the real digits."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kdlib import data, store, training
+from kdlib.errors import InvalidInput, StoreError, TrainingFailed
+from kdlib.training import Views, batch_bounds, epoch_plan, learning_rate, make_views, train_run
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def runs(tiny):
+    return {(r.role, r.seed, r.temperature): r for r in tiny.study("tiny").runs()}
+
+
+@pytest.fixture
+def teacher(runs):
+    return runs["teacher", 0, None]
+
+
+@pytest.fixture
+def student(runs):
+    return runs["ds", 0, 4.0]
+
+
+def weights(folder, run):
+    return store.read_weights(folder, run)
+
+
+def raw_views(image, crop, flip, pad=0):
+    """Views of one image (C, H, W) whose batches are the plain pixels."""
+    padded = torch.nn.functional.pad(image[None], (crop,) * 4, value=pad)
+    return Views(padded, torch.zeros(1, dtype=torch.int64), crop, flip, torch.zeros(1), torch.ones(1))
+
+
+def test_every_view_is_the_padded_image_cropped_then_flipped():
+    image = torch.arange(2 * 4 * 4, dtype=torch.uint8).view(2, 4, 4)
+    views = raw_views(image, crop=2, flip=True, pad=9)
+    padded = np.pad(image.numpy(), ((0, 0), (2, 2), (2, 2)), constant_values=9)
+    assert views.count == 50
+    for view in range(views.count):
+        dy, dx, flip = view // 2 // 5, view // 2 % 5, view % 2
+        expected = padded[:, dy : dy + 4, dx : dx + 4]
+        got = views.batch(torch.tensor([0]), torch.tensor([view]))[0].numpy()
+        assert np.array_equal(got, expected[:, :, ::-1] if flip else expected)
+
+
+@pytest.mark.parametrize(("crop", "flip"), [(0, False), (0, True), (1, False), (4, True)])
+def test_the_plain_view_is_the_image(crop, flip):
+    image = torch.randint(256, (3, 8, 8), dtype=torch.uint8)
+    views = raw_views(image, crop, flip)
+    assert torch.equal(views.batch(torch.tensor([0]), torch.tensor([views.plain]))[0], image.float())
+
+
+def test_training_images_are_normalised_by_their_channels_and_test_images_likewise():
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    views = make_views(train)
+    x = views.batch(torch.arange(len(train.y)), torch.zeros(len(train.y), dtype=torch.int64))
+    assert torch.allclose(x.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(x.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-3)
+    assert make_views(test, like=views).mean is views.mean
+
+
+def test_step_schedule_divides_at_its_milestones(teacher):
+    run = replace(teacher, epochs=100, lr=0.1, schedule={"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1})
+    rates = [learning_rate(run, e) for e in (0, 29.99, 30, 59.9, 60, 89.9, 90, 99)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+
+
+def test_cosine_schedule_with_warmup(teacher):
+    run = replace(teacher, epochs=10, lr=1.0, warmup=2.0, schedule={"name": "cosine"})
+    assert [learning_rate(run, e) for e in (0, 1, 2, 6, 10)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
+    assert learning_rate(replace(run, schedule={"name": "constant"}), 9) == 1.0
+
+
+def test_an_epoch_sees_every_image_once_and_depends_on_run_and_epoch_alone(teacher, student):
+    order, view = epoch_plan(teacher, 3, 50, 9)
+    assert sorted(order) == list(range(50)) and set(view) <= set(range(9)) and len(set(view)) > 3
+    again, _ = epoch_plan(teacher, 3, 50, 9)
+    assert np.array_equal(order, again)
+    assert not np.array_equal(order, epoch_plan(teacher, 4, 50, 9)[0])
+    assert not np.array_equal(order, epoch_plan(student, 3, 50, 9)[0])
+
+
+@pytest.mark.parametrize(("n", "size", "bounds"), [
+    (10, 4, [(0, 4), (4, 8), (8, 10)]), (9, 4, [(0, 4), (4, 9)]), (8, 4, [(0, 4), (4, 8)]), (3, 64, [(0, 3)]), (1, 4, [(0, 1)])])
+def test_a_last_batch_of_one_joins_the_one_before(n, size, bounds):
+    assert batch_bounds(n, size) == bounds
+
+
+def test_a_run_learns_and_saves_what_measuring_needs(tmp_path, runs):
+    run = replace(runs["teacher", 0, None], epochs=40)
+    train_run(run, runs_dir=tmp_path)
+    arrays, provenance = store.read(tmp_path, run)
+    assert arrays["logits"].shape == (1697, 10) and arrays["logits"].dtype == np.float32
+    assert (arrays["logits"].argmax(1) == arrays["labels"]).mean() > 0.7  # chance is 0.1
+    assert len(provenance["history"]) == 40 and provenance["history"][-1]["loss"] < provenance["history"][0]["loss"]
+    assert provenance["train_images"] == 100 and provenance["seconds"] > 0
+
+
+def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(tmp_path, runs):
+    one, other = runs["nds", 0, None], runs["nds", 1, None]
+    for folder, run in (("a", one), ("b", one), ("a", other)):
+        train_run(run, runs_dir=tmp_path / folder)
+    assert weights(tmp_path / "a", one) == weights(tmp_path / "b", one) != weights(tmp_path / "a", other)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 9])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, teacher, student, stop_at):
+    train_run(teacher, runs_dir=tmp_path / "whole")
+    train_run(student, runs_dir=tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    shutil.copytree(store.folder(tmp_path / "whole", teacher), store.folder(tmp_path / "cut", teacher))
+    asked = iter(range(10**9))
+    with pytest.raises(training.Stopped):
+        train_run(student, runs_dir=tmp_path / "cut", stop=lambda: next(asked) >= stop_at)
+    assert store.state(tmp_path / "cut", student) == "partial"
+    train_run(student, runs_dir=tmp_path / "cut")
+    assert weights(tmp_path / "cut", student) == weights(tmp_path / "whole", student)
+    logits = [store.read(tmp_path / name, student)[0]["logits"] for name in ("cut", "whole")]
+    assert np.array_equal(*logits)
+    histories = [store.read(tmp_path / name, student)[1]["history"] for name in ("cut", "whole")]
+    assert histories[0] == histories[1]
+    assert not store.partial(tmp_path / "cut", student).exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_damaged_checkpoint_is_dropped_and_the_run_starts_anew(tmp_path, teacher, damage):
+    train_run(teacher, runs_dir=tmp_path / "whole")
+    asked = iter(range(10**9))
+    with pytest.raises(training.Stopped):
+        train_run(teacher, runs_dir=tmp_path / "cut", stop=lambda: next(asked) >= 5)
+    checkpoint = store.partial(tmp_path / "cut", teacher) / "checkpoint"
+    raw = bytearray(checkpoint.read_bytes())
+    raw[-1] ^= 1
+    checkpoint.write_bytes(bytes(raw) if damage is None else damage)
+    train_run(teacher, runs_dir=tmp_path / "cut")
+    assert weights(tmp_path / "cut", teacher) == weights(tmp_path / "whole", teacher)
+
+
+def test_table_and_live_teacher_agree_for_every_view(tmp_path, teacher, student):
+    train_run(teacher, runs_dir=tmp_path)
+    train = data.load("digits", "train", train_images=100)
+    views = make_views(train, augment={"crop": 1, "flip": True})
+    model = training.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8).eval()
+    table = training.teacher_table(tmp_path / "tables/t.npy", model, views, 10, precision="fp32", stop=lambda: False)
+    assert table.shape == (100, 18, 10)
+    index = np.arange(100)
+    for view in range(18):
+        seen = np.full(100, view)
+        with torch.no_grad():
+            live = model(views.batch(torch.from_numpy(index), torch.from_numpy(seen)))
+        assert np.abs(table[index, seen] - live.numpy()).max() < 1e-4
+
+
+def test_an_interrupted_table_goes_on_and_a_damaged_one_is_made_again(tmp_path, teacher):
+    train_run(teacher, runs_dir=tmp_path)
+    views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
+    model = training.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8)
+    path, asked = tmp_path / "tables/t.npy", iter(range(100))
+    with pytest.raises(training.Stopped):
+        training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: next(asked) >= 4)
+    assert path.with_suffix(".done").read_text() == "4" and not path.exists()
+    whole = training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: False).copy()
+    assert np.array_equal(whole, training.teacher_table(tmp_path / "tables/u.npy", model, views, 10, precision="fp32", stop=lambda: False))
+    with open(path, "r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"x")
+    assert np.array_equal(whole, training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: False))
+
+
+def test_the_table_is_used_where_it_is_cheaper_and_the_choice_depends_on_the_run_alone(student):
+    assert training.uses_table(replace(student, epochs=100), 50_000, 162, 100)
+    assert not training.uses_table(replace(student, epochs=20), 50_000, 162, 100)
+    assert training.uses_table(replace(student, epochs=1), 3000, 1, 10)
+    assert training.table_dtype(50_000, 162, 100) == np.float16 and training.table_dtype(3000, 1, 10) == np.float32
+
+
+def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teacher, student):
+    train_run(teacher, runs_dir=tmp_path)
+    before = weights(tmp_path, teacher)
+    views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
+    live = training.Teacher(replace(student, epochs=1), views, 10, runs_dir=tmp_path, device="cpu", stop=lambda: False)
+    assert live.table is None and not live.model.training
+    index, view = np.arange(8), np.zeros(8, int)
+    x = views.batch(torch.from_numpy(index), torch.from_numpy(view))
+    assert torch.equal(live.logits(index, view, x), live.logits(index, view, x))
+    assert not live.logits(index, view, x).requires_grad
+    assert weights(tmp_path, teacher) == before
+
+
+def test_distillation_moves_the_student_towards_its_teacher(tmp_path, runs):
+    teacher = replace(runs["teacher", 0, None], epochs=15)
+    nds = replace(runs["nds", 0, None], epochs=60)
+    ds = replace(runs["ds", 0, 4.0], epochs=60, teacher=teacher)
+    for run in (teacher, nds, ds):
+        train_run(run, runs_dir=tmp_path)
+    answers = {run.role: store.read(tmp_path, run)[0]["logits"].argmax(1) for run in (teacher, nds, ds)}
+    assert (answers["ds"] == answers["teacher"]).mean() > (answers["nds"] == answers["teacher"]).mean()
+
+
+def test_both_gradient_terms_are_logged_each_epoch(tmp_path, teacher, student):
+    train_run(teacher, runs_dir=tmp_path)
+    train_run(student, runs_dir=tmp_path)
+    history = store.read(tmp_path, student)[1]["history"]
+    assert [row["epoch"] for row in history] == [0, 1, 2]
+    assert all(row["gradient_teacher"] > 0 and row["gradient_labels"] > 0 for row in history)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, runs):
+    run = replace(runs["nds", 0, None], lr=1e12)
+    with pytest.raises(TrainingFailed, match="at epoch 0, step [0-9]+. Lower the learning rate"):
+        train_run(run, runs_dir=tmp_path)
+    assert store.state(tmp_path, run) == "failed" and "epoch 0, step" in store.failure(tmp_path, run)
+
+
+def test_bf16_is_what_the_run_declares(tmp_path, runs):
+    run = runs["nds", 0, None]
+    train_run(run, runs_dir=tmp_path)
+    half = replace(run, precision="bf16")
+    train_run(half, runs_dir=tmp_path)
+    tensors = training.load_tensors(weights(tmp_path, half))
+    assert all(t.dtype == torch.float32 for t in tensors.values() if t.is_floating_point())
+    assert weights(tmp_path, half) != weights(tmp_path, run)
+
+
+def test_weights_of_another_architecture_are_an_error(tmp_path, teacher):
+    train_run(teacher, runs_dir=tmp_path)
+    with pytest.raises(StoreError, match="do not fit resnet8"):
+        training.load_model(tmp_path, teacher, classes=11, channels=3, image_size=8)
+
+
+def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training.choose_device("auto") == "cpu"
+    with pytest.raises(InvalidInput, match="finds no GPU here. Use device 'auto' or 'cpu'"):
+        training.choose_device("cuda")
+    with pytest.raises(InvalidInput, match="unknown device 'gpu'"):
+        training.choose_device("gpu")
