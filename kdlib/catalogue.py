@@ -30,22 +30,50 @@ class Dataset:
 
 
 DATASETS = {
-    "digits": Dataset("Handwritten digits (scikit-learn)", "small:load_digits", {"train_images": 300, "seed": 0}, in_paper=False),
+    "digits": Dataset(
+        "Handwritten digits (scikit-learn)", "small:load_digits", {"train_images": 300, "seed": 0}, in_paper=False
+    ),
     "trifeature": Dataset(
-        "Trifeature", "trifeature:load",
+        "Trifeature",
+        "trifeature:load",
         {"label": "shape", "image_size": 224, "per_combination": 100, "split": "image", "test_images": 6000, "seed": 0},
         {"label": ("shape", "texture", "color", "shape x color"), "split": ("image", "balanced", "combination")},
-        groups=("shape", "color", "texture"), pad=128,
+        groups=("shape", "color", "texture"),
+        pad=128,
+    ),
+    "trifeature-biased": Dataset(
+        "Trifeature, biased",
+        "trifeature:load_biased",
+        {
+            "label": "convex",
+            "rho_train": 0.6,
+            "rho_test": 0.0,
+            "group_share": 0.5,
+            "train_images": 3000,
+            "test_images": 1000,
+            "image_size": 32,
+            "seed": 0,
+        },
+        {"label": ("convex", "right-angled")},
+        groups=("color_set",),
+        in_paper=False,
+        pad=128,
     ),
     "cifar10": Dataset("CIFAR-10", "", {}),
     "cifar100": Dataset("CIFAR-100", "", {}),
     "svhn": Dataset("SVHN", "", {}),
     "tiny_imagenet": Dataset("Tiny ImageNet", "", {"image_size": 64}),
     "imagenet": Dataset("ImageNet", "", {"image_size": 224}),
-    "celeba": Dataset("CelebA", "", {"label": "smiling", "image_size": 64, "balance": True},
-                      {"label": ("smiling", "eyeglasses")}, groups=("young", "male")),
-    "hatexplain": Dataset("HateXplain", "", {"tokens": 128, "targets": "any"}, {"targets": ("any", "majority")},
-                          groups=("gender", "race")),
+    "celeba": Dataset(
+        "CelebA",
+        "",
+        {"label": "smiling", "image_size": 64, "balance": True},
+        {"label": ("smiling", "eyeglasses")},
+        groups=("young", "male"),
+    ),
+    "hatexplain": Dataset(
+        "HateXplain", "", {"tokens": 128, "targets": "any"}, {"targets": ("any", "majority")}, groups=("gender", "race")
+    ),
 }
 
 

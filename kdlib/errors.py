@@ -43,7 +43,9 @@ class KdlibWarning(UserWarning):
     """The result is computed, but should be read with care: the message says why."""
 
 
-def unknown(what: str, value: object, valid: Iterable[object], *, place: str = "", error: type[KdlibError] = InvalidInput) -> KdlibError:
+def unknown(
+    what: str, value: object, valid: Iterable[object], *, place: str = "", error: type[KdlibError] = InvalidInput
+) -> KdlibError:
     """The error for a name that is not among `valid`: lists them, the nearest first."""
     names = sorted(str(name) for name in valid)
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)

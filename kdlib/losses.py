@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,8 +17,15 @@ def temperature_softmax(logits: Tensor, *, temperature: float) -> Tensor:
     return F.softmax(logits / temperature, dim=1)
 
 
-def distillation_terms(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float,
-                       t_squared: bool = True) -> tuple[Tensor, Tensor]:
+def distillation_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    t_squared: bool = True,
+) -> tuple[Tensor, Tensor]:
     """The two terms whose sum is `distillation_loss`, weights included: (from the teacher, from the labels)."""
     check_temperature(temperature)
     check_alpha(alpha)
@@ -29,22 +35,31 @@ def distillation_terms(student_logits: Tensor, teacher_logits: Tensor, labels: T
     return weight * soft, (1 - alpha) * F.cross_entropy(student_logits, labels)
 
 
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float,
-                      t_squared: bool = True) -> Tensor:
-    """alpha * [T^2] * CE(softmax(teacher / T), softmax(student / T)) + (1 - alpha) * CE(labels, student), mean over the batch.
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    t_squared: bool = True,
+) -> Tensor:
+    """alpha * [T^2] * CE(softmax(teacher / T), softmax(student / T)) + (1 - alpha) * CE(labels, student).
 
-    The loss of section 3 of the paper; T^2 (Hinton et al. 2015) is not mentioned there, so it is a switch.
+    A mean over the batch. Eq. 7 of the paper (6 in its first version); T^2 (Hinton et al. 2015) is not mentioned there,
+    so it is a switch.
 
-    student_logits, teacher_logits  (N, C) float
-    labels                          (N,) int, 0 .. C-1
-    temperature                     > 0
-    alpha                           0 .. 1, weight of the distillation term; 0 is plain cross-entropy, 1 ignores labels
-    Returns a scalar >= 0. CE(teacher, student) is at least the teacher's entropy, so 0 is reached only by a certain teacher.
-    Raises InvalidInput for T <= 0 or not finite, alpha outside 0 .. 1, an empty batch, or shapes that differ (one row or
-    one column would broadcast silently).
+    student_logits, teacher_logits: (N, C) float
+    labels       (N,) int, 0 .. C-1
+    temperature  > 0
+    alpha        0 .. 1, weight of the distillation term; 0 is plain cross-entropy, 1 ignores labels
+    Returns a scalar >= 0. CE(teacher, student) is at least the teacher's entropy: 0 needs a certain teacher.
+    Raises InvalidInput for T <= 0 or not finite, alpha outside 0 .. 1, an empty batch, or shapes that differ (one row
+    or one column would broadcast silently).
     """
-    soft, hard = distillation_terms(student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha,
-                                    t_squared=t_squared)
+    soft, hard = distillation_terms(
+        student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, t_squared=t_squared
+    )
     if alpha == 0:  # exactly cross-entropy: 0 * inf must not turn a fine loss into NaN
         return hard
     return soft if alpha == 1 else soft + hard
@@ -53,7 +68,9 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Te
 def check_temperature(temperature: float) -> None:
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
     if not number or not math.isfinite(temperature) or temperature <= 0:
-        raise InvalidInput(f"temperature must be a finite number above 0, not {temperature!r}; T = 1 is the ordinary softmax.")
+        raise InvalidInput(
+            f"temperature must be a finite number above 0, not {temperature!r}; T = 1 is the ordinary softmax."
+        )
 
 
 def check_alpha(alpha: float) -> None:
@@ -63,10 +80,15 @@ def check_alpha(alpha: float) -> None:
 
 
 def check_shapes(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> None:
+    """Raise InvalidInput unless logits are (N, C) and (N, C), labels (N,): PyTorch would broadcast one row silently."""
     if student_logits.ndim != 2 or len(student_logits) == 0:
         raise InvalidInput(f"student logits must be (N, C) with N >= 1, not {tuple(student_logits.shape)}.")
     if teacher_logits.shape != student_logits.shape:
-        raise InvalidInput(f"teacher logits are {tuple(teacher_logits.shape)}, student logits {tuple(student_logits.shape)}: "
-                           "both need the same samples and the same classes.")
+        raise InvalidInput(
+            f"teacher logits are {tuple(teacher_logits.shape)}, student logits {tuple(student_logits.shape)}: "
+            "both need the same samples and the same classes."
+        )
     if labels.shape != student_logits.shape[:1]:
-        raise InvalidInput(f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class a sample.")
+        raise InvalidInput(
+            f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class a sample."
+        )

@@ -1,4 +1,4 @@
-"""Networks by name: LeNet-5 and the CIFAR ResNets written out. Input (N, channels, H, W) float, output logits (N, C)."""
+"""Networks by name: LeNet-5 and the CIFAR ResNets. Input (N, channels, H, W) float, output logits (N, C)."""
 
 import importlib
 
@@ -18,10 +18,14 @@ def build(name: str, *, classes: int, channels: int = 3, image_size: int = 32) -
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     if not MODELS[name].builder:
-        raise InvalidInput(f"kdlib cannot build {MODELS[name].title} yet. It builds "
-                           f"{', '.join(n for n, m in MODELS.items() if m.builder)}.")
+        raise InvalidInput(
+            f"kdlib cannot build {MODELS[name].title} yet. It builds "
+            f"{', '.join(n for n, m in MODELS.items() if m.builder)}."
+        )
     module, function = MODELS[name].builder.split(":")
-    return getattr(importlib.import_module(f"kdlib.{module}"), function)(classes=classes, channels=channels, image_size=image_size)
+    return getattr(importlib.import_module(f"kdlib.{module}"), function)(
+        classes=classes, channels=channels, image_size=image_size
+    )
 
 
 class LeNet5(nn.Module):
@@ -63,7 +67,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         if self.extra:  # subsample, and fill the new channels with zeros
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2))
+            x = F.pad(
+                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2)
+            )
         return F.relu(out + x)
 
 
@@ -76,7 +82,9 @@ class CifarResNet(nn.Module):
         widths = [16] + [w for w in (16, 32, 64) for _ in range(blocks)]
         self.conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(16)
-        self.blocks = nn.Sequential(*(Block(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(
+            *(Block(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False))
+        )
         self.fc = nn.Linear(64, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

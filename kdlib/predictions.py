@@ -85,8 +85,12 @@ class Predictions:
     def take(self, rows: np.ndarray) -> Predictions:
         """The runs at these positions, in this order."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
-        return replace(self, runs=self.runs.iloc[rows].reset_index(drop=True), predicted=self.predicted[rows],
-                       probabilities=probabilities)
+        return replace(
+            self,
+            runs=self.runs.iloc[rows].reset_index(drop=True),
+            predicted=self.predicted[rows],
+            probabilities=probabilities,
+        )
 
 
 def describe_arms(runs: pd.DataFrame) -> str:
@@ -98,15 +102,22 @@ def check(p: Predictions) -> None:
     """Raise InvalidInput unless the parts of `p` fit together; warn of runs with identical predictions."""
     n, c = len(p.labels), p.n_classes
     _require(n > 0, "there are no test samples.")
-    _require(p.predicted.shape == (len(p.runs), n), f"predicted has shape {p.predicted.shape}, expected {(len(p.runs), n)}.")
+    _require(
+        p.predicted.shape == (len(p.runs), n), f"predicted has shape {p.predicted.shape}, expected {(len(p.runs), n)}."
+    )
     _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
     _require(len(np.unique(p.sample_ids)) == n, f"sample id {_first_repeated(p.sample_ids)!r} stands twice.")
     missing = [column for column in RUN_COLUMNS if column not in p.runs]
     _require(not missing, f"the table of runs lacks {', '.join(missing)}.")
     for name, values in (("labels", p.labels), ("predicted", p.predicted)):
-        _require(np.issubdtype(values.dtype, np.integer), f"{name} must be whole numbers 0 .. {c - 1}, not {values.dtype}.")
-        _require(values.size == 0 or (values.min() >= 0 and values.max() < c), f"{name} must lie in 0 .. {c - 1}; found "
-                 f"{values.min() if values.size else ''} .. {values.max() if values.size else ''}.")
+        _require(
+            np.issubdtype(values.dtype, np.integer), f"{name} must be whole numbers 0 .. {c - 1}, not {values.dtype}."
+        )
+        _require(
+            values.size == 0 or (values.min() >= 0 and values.max() < c),
+            f"{name} must lie in 0 .. {c - 1}; found "
+            f"{values.min() if values.size else ''} .. {values.max() if values.size else ''}.",
+        )
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     if p.probabilities is not None:
@@ -120,7 +131,9 @@ def _check_probabilities(probabilities: np.ndarray, shape: tuple[int, int, int])
     _require(not len(bad), f"a probability is not finite: run {bad[0][0]}, sample {bad[0][1]}." if len(bad) else "")
     _require(probabilities.min() >= 0, "a probability is negative; are these logits? Name the columns logit_*.")
     off = np.abs(probabilities.sum(axis=2) - 1).max()
-    _require(off < 1e-2, f"probabilities do not sum to 1 (off by {off:.3g}); are these logits? Name the columns logit_*.")
+    _require(
+        off < 1e-2, f"probabilities do not sum to 1 (off by {off:.3g}); are these logits? Name the columns logit_*."
+    )
 
 
 def _check_repeats(p: Predictions) -> None:
@@ -133,8 +146,10 @@ def _check_repeats(p: Predictions) -> None:
             continue
         pair = f"{p.runs.run_id[first]} and {p.runs.run_id[row]}"
         if p.probabilities is not None and np.array_equal(p.probabilities[first], p.probabilities[row]):
-            raise InvalidInput(f"runs {pair} have identical probabilities on all samples: one run cannot stand for two "
-                               "seeds. Remove one of them.")
+            raise InvalidInput(
+                f"runs {pair} have identical probabilities on all samples: one run cannot stand for two "
+                "seeds. Remove one of them."
+            )
         warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
 
 
@@ -163,17 +178,24 @@ def collect(study: Study, *, runs_dir: Path | str, released: Path | str | None =
         else:
             absent.append(f"{run}: {store.failure(runs_dir, run) or 'not trained'}")
     if not rows:
-        raise NotTrained(f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}")
+        raise NotTrained(
+            f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}"
+        )
     return assemble(pd.DataFrame(rows), read, absent=tuple(absent))
 
 
 def describe(run: Run, study: Study) -> dict[str, object]:
     """A run's row in the table of runs. Controls with a scaled loss are an arm of their own."""
     model = run.role if run.loss_scale == 1 else f"{run.role} loss x{run.loss_scale:g}"
-    return {"run_id": run.id[:16], "study": study.name, "model": model, "seed": run.seed,
-            "temperature": np.nan if run.temperature is None else run.temperature,
-            "alpha": np.nan if run.alpha is None else run.alpha,
-            "teacher_id": run.teacher.id[:16] if run.teacher else None}
+    return {
+        "run_id": run.id[:16],
+        "study": study.name,
+        "model": model,
+        "seed": run.seed,
+        "temperature": np.nan if run.temperature is None else run.temperature,
+        "alpha": np.nan if run.alpha is None else run.alpha,
+        "teacher_id": run.teacher.id[:16] if run.teacher else None,
+    }
 
 
 def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: tuple[str, ...] = ()) -> Predictions:
@@ -183,17 +205,28 @@ def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: t
     for row, arrays in enumerate(read):
         order = _order(first["sample_ids"], arrays["sample_ids"], runs.run_id.iloc[row])
         if not np.array_equal(arrays["labels"][order], first["labels"]):
-            raise InvalidInput(f"run {runs.run_id.iloc[row]} has other labels for the same samples than {runs.run_id.iloc[0]}.")
+            raise InvalidInput(
+                f"run {runs.run_id.iloc[row]} has other labels for the same samples than {runs.run_id.iloc[0]}."
+            )
         if not np.array_equal(arrays["class_names"], first["class_names"]):
-            raise InvalidInput(f"run {runs.run_id.iloc[row]} has other classes, or another order, than {runs.run_id.iloc[0]}.")
+            raise InvalidInput(
+                f"run {runs.run_id.iloc[row]} has other classes, or another order, than {runs.run_id.iloc[0]}."
+            )
         logits[row] = arrays["logits"][order]
     if not np.isfinite(logits).all():
-        raise InvalidInput(f"run {runs.run_id.iloc[np.argwhere(~np.isfinite(logits))[0][0]]} has logits that are not finite.")
+        raise InvalidInput(
+            f"run {runs.run_id.iloc[np.argwhere(~np.isfinite(logits))[0][0]]} has logits that are not finite."
+        )
     return Predictions(
-        runs=runs.reset_index(drop=True), predicted=logits.argmax(axis=2), labels=first["labels"], sample_ids=first["sample_ids"],
-        class_names=tuple(first["class_names"].tolist()), probabilities=softmax(logits),
+        runs=runs.reset_index(drop=True),
+        predicted=logits.argmax(axis=2),
+        labels=first["labels"],
+        sample_ids=first["sample_ids"],
+        class_names=tuple(first["class_names"].tolist()),
+        probabilities=softmax(logits),
         groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
-        absent=absent)
+        absent=absent,
+    )
 
 
 def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:

@@ -1,11 +1,11 @@
 """A run's folder: written whole or not at all, verified with sha256 when read. numpy and safetensors only, no pickle.
 
-    runs/<first 16 digits of the id>/   run.json           the Run, and what is not its identity: seconds, device, versions
-                                        predictions.npz    test logits (N, C), labels, sample ids, groups
-                                        weights.safetensors
-                                        manifest.json      sha256 and size of every other file; written last
-    runs/<...>.partial/                 a checkpoint of a run in progress
-    runs/<...>.failed.json              why a run stopped; it is not trained again unless asked for
+runs/<first 16 digits of the id>/   run.json           the Run, and what is not its identity: seconds, device, versions
+                                    predictions.npz    test logits (N, C), labels, sample ids, groups
+                                    weights.safetensors
+                                    manifest.json      sha256 and size of every other file; written last
+runs/<...>.partial/                 a checkpoint of a run in progress
+runs/<...>.failed.json              why a run stopped; it is not trained again unless asked for
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def locked(runs_dir: Path, run: Run) -> Iterator[None]:
         lock.release()
 
 
-def save(runs_dir: Path, run: Run, *, arrays: dict[str, np.ndarray], weights: bytes, provenance: dict[str, Any]) -> Path:
+def save(
+    runs_dir: Path, run: Run, *, arrays: dict[str, np.ndarray], weights: bytes, provenance: dict[str, Any]
+) -> Path:
     """Write a finished run. It appears under its name complete and verified, or an error is raised and nothing changes.
 
     arrays: logits (N, C) float, labels (N,) int, sample_ids (N,) str, class_names (C,) str, 'group:<name>' (N,) str.
@@ -80,9 +82,14 @@ def save(runs_dir: Path, run: Run, *, arrays: dict[str, np.ndarray], weights: by
     home = folder(runs_dir, run)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    contents = {"run.json": to_json({"run": run.to_dict(), "id": run.id, "provenance": provenance}),
-                "predictions.npz": buffer.getvalue(), "weights.safetensors": weights}
-    manifest = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
+    contents = {
+        "run.json": to_json({"run": run.to_dict(), "id": run.id, "provenance": provenance}),
+        "predictions.npz": buffer.getvalue(),
+        "weights.safetensors": weights,
+    }
+    manifest = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
+    }
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
@@ -96,8 +103,10 @@ def save(runs_dir: Path, run: Run, *, arrays: dict[str, np.ndarray], weights: by
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise StoreError(f"cannot write {run} to {home}: {error}. Earlier runs are untouched; free space or choose "
-                         "another runs_dir, then start the same command again.") from error
+        raise StoreError(
+            f"cannot write {run} to {home}: {error}. Earlier runs are untouched; free space or choose "
+            "another runs_dir, then start the same command again."
+        ) from error
     shutil.rmtree(partial(runs_dir, run), ignore_errors=True)
     forget_failure(runs_dir, run)
     return home
@@ -191,5 +200,7 @@ def _verified(home: Path) -> dict[str, bytes]:
 
 
 def _damaged(home: Path, what: str) -> StoreError:
-    return StoreError(f"the run in {home} is damaged: {what}. Delete that folder, then start the same command again: "
-                      "only this run is trained anew.")
+    return StoreError(
+        f"the run in {home} is damaged: {what}. Delete that folder, then start the same command again: "
+        "only this run is trained anew."
+    )

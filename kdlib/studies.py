@@ -35,7 +35,7 @@ class Run:
     teacher      the Run of the teacher of a 'ds', else None; so are temperature, alpha, t_squared
     t_squared    whether the distillation term is multiplied by T^2
     loss_scale   factor on the whole loss; 1 but for control runs
-    schedule     {'name': 'step', 'milestones': shares of the epochs, 'gamma': factor} or {'name': 'cosine' | 'constant'}
+    schedule     {'name': 'step', 'milestones': shares of the epochs, 'gamma': factor}, or name 'cosine', 'constant'
     warmup       epochs of linear warm-up
     augment      only what is switched on: {'crop': pixels of padding, 'flip': True}
     init         'scratch' or 'pretrained'
@@ -125,8 +125,18 @@ class Study:
 
     def _run(self, role: str, seed: int, **changes: Any) -> Run:
         part = self.teacher if role == "teacher" else self.student
-        values = dict(dataset=self.dataset, data=self.data, role=role, seed=seed, augment=self.augment, teacher=None,
-                      temperature=None, alpha=None, t_squared=None, loss_scale=1.0)
+        values = dict(
+            dataset=self.dataset,
+            data=self.data,
+            role=role,
+            seed=seed,
+            augment=self.augment,
+            teacher=None,
+            temperature=None,
+            alpha=None,
+            t_squared=None,
+            loss_scale=1.0,
+        )
         return Run(**{**values, **part, **changes})
 
     def teachers(self) -> list[Run]:
@@ -140,7 +150,8 @@ class Study:
             runs += [self._run("nds", seed, loss_scale=self.control_loss_scale) for seed in range(self.seeds)]
         runs += [
             self._run("ds", seed, teacher=runs[seed], temperature=t, alpha=self.alpha, t_squared=self.t_squared)
-            for seed in range(self.seeds) for t in self.temperatures
+            for seed in range(self.seeds)
+            for t in self.temperatures
         ]
         return runs
 
@@ -154,7 +165,13 @@ class Profile:
     studies: dict[str, Study]
     artefacts: dict[str, list[str]]
 
+    @property
+    def handle(self) -> str:
+        """What to give as --profile: the name of one in params/, else its path."""
+        return self.name if self.path == places.project_root() / "params" / f"{self.name}.yaml" else str(self.path)
+
     def study(self, name: str) -> Study:
+        """A study by name. Raises ProfileError with the valid names."""
         if name not in self.studies:
             raise unknown("study", name, self.studies, place=str(self.path), error=ProfileError)
         return self.studies[name]
@@ -176,8 +193,11 @@ def load_profile(path: str | Path) -> Profile:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ProfileError(f"{path} is not valid YAML: {error}") from error
-    top = _read(raw, {"profile": (str, REQUIRED), "recipes": (dict, REQUIRED), "studies": (dict, REQUIRED),
-                      "artefacts": (dict, {})}, str(path))
+    top = _read(
+        raw,
+        {"profile": (str, REQUIRED), "recipes": (dict, REQUIRED), "studies": (dict, REQUIRED), "artefacts": (dict, {})},
+        str(path),
+    )
     recipes = {name: _read(r, RECIPE, f"{path}: recipes.{name}") for name, r in top["recipes"].items()}
     studies = {name: _study(name, s, recipes, f"{path}: studies.{name}") for name, s in top["studies"].items()}
     return Profile(top["profile"], path, studies, _artefacts(top["artefacts"], studies, path))
@@ -191,7 +211,9 @@ def _find(path: str | Path) -> Path:
         return found
     folder = places.project_root() / "params"
     if not (folder / f"{path}.yaml").is_file():
-        raise unknown("profile", str(path), [p.stem for p in folder.glob("*.yaml")], place=str(folder), error=ProfileError)
+        raise unknown(
+            "profile", str(path), [p.stem for p in folder.glob("*.yaml")], place=str(folder), error=ProfileError
+        )
     return folder / f"{path}.yaml"
 
 
@@ -209,16 +231,38 @@ def _artefacts(raw: dict, studies: dict[str, Study], path: Path) -> dict[str, li
 
 
 RECIPE = {  # key: (type, default)
-    "optimizer": (str, "sgd"), "lr": (float, REQUIRED), "momentum": (float, 0.9), "weight_decay": (float, 0.0),
-    "milestones": (list, None), "gamma": (float, 0.1), "schedule": (str, None), "warmup": (float, 0.0),
-    "batch_size": (int, REQUIRED), "precision": (str, "fp32"), "init": (str, "scratch"),
+    "optimizer": (str, "sgd"),
+    "lr": (float, REQUIRED),
+    "momentum": (float, 0.9),
+    "weight_decay": (float, 0.0),
+    "milestones": (list, None),
+    "gamma": (float, 0.1),
+    "schedule": (str, None),
+    "warmup": (float, 0.0),
+    "batch_size": (int, REQUIRED),
+    "precision": (str, "fp32"),
+    "init": (str, "scratch"),
 }
 STUDY = {
-    "dataset": (str, REQUIRED), "data": (dict, {}), "augment": (dict, {}), "recipe": (str, REQUIRED), "teacher": (dict, REQUIRED),
-    "student": (dict, REQUIRED), "temperatures": (list, REQUIRED), "alpha": (float, 0.8), "t_squared": (bool, True),
-    "seeds": (int, REQUIRED), "fresh_teachers": (int, 0), "control_loss_scale": (float, None),
+    "dataset": (str, REQUIRED),
+    "data": (dict, {}),
+    "augment": (dict, {}),
+    "recipe": (str, REQUIRED),
+    "teacher": (dict, REQUIRED),
+    "student": (dict, REQUIRED),
+    "temperatures": (list, REQUIRED),
+    "alpha": (float, 0.8),
+    "t_squared": (bool, True),
+    "seeds": (int, REQUIRED),
+    "fresh_teachers": (int, 0),
+    "control_loss_scale": (float, None),
 }
-NAMES = {"optimizer": ("sgd", "adamw"), "schedule": ("constant", "cosine"), "precision": ("fp32", "bf16"), "init": ("scratch", "pretrained")}
+NAMES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("constant", "cosine"),
+    "precision": ("fp32", "bf16"),
+    "init": ("scratch", "pretrained"),
+}
 AUGMENT = {"crop": (int, 0), "flip": (bool, False)}
 
 
@@ -229,14 +273,24 @@ def _study(name: str, raw: Any, recipes: dict[str, dict], place: str) -> Study:
     recipe = recipes[values.pop("recipe")]
     temperatures = tuple(_number(t, f"{place}.temperatures") for t in values["temperatures"])
     _require(all(t > 0 for t in temperatures), f"{place}.temperatures must be above 0, not {values['temperatures']}.")
-    _require(len(set(temperatures)) == len(temperatures), f"{place}.temperatures names one twice: {values['temperatures']}.")
+    _require(
+        len(set(temperatures)) == len(temperatures), f"{place}.temperatures names one twice: {values['temperatures']}."
+    )
     _require(0 <= values["alpha"] <= 1, f"{place}.alpha must lie in 0 .. 1, not {values['alpha']:g}.")
     _require(values["seeds"] >= 1, f"{place}.seeds must be at least 1, not {values['seeds']}.")
     _require(values["fresh_teachers"] >= 0, f"{place}.fresh_teachers must not be negative.")
     parts = {role: _part(values[role], recipe, f"{place}.{role}") for role in ("teacher", "student")}
     augment = _read(values["augment"], AUGMENT, f"{place}.augment")
-    return Study(name=name, **{**values, **parts, "data": _data_options(values, place), "temperatures": temperatures,
-                               "augment": {key: value for key, value in augment.items() if value}})
+    return Study(
+        name=name,
+        **{
+            **values,
+            **parts,
+            "data": _data_options(values, place),
+            "temperatures": temperatures,
+            "augment": {key: value for key, value in augment.items() if value},
+        },
+    )
 
 
 def _part(raw: dict, recipe: dict, place: str) -> dict[str, Any]:
@@ -278,8 +332,10 @@ def _read(raw: Any, spec: dict[str, tuple[type, Any]], place: str) -> dict[str, 
             raise unknown("key", key, spec, place=place, error=ProfileError)
     for key, (_, default) in spec.items():
         _require(key in raw or default is not REQUIRED, f"{place} needs the key {key!r}.")
-    return {key: _typed(raw[key], kind, f"{place}.{key}") if key in raw and raw[key] is not default else default
-            for key, (kind, default) in spec.items()}
+    return {
+        key: _typed(raw[key], kind, f"{place}.{key}") if key in raw and raw[key] is not default else default
+        for key, (kind, default) in spec.items()
+    }
 
 
 def _typed(value: Any, kind: type, place: str) -> Any:
@@ -292,7 +348,9 @@ def _typed(value: Any, kind: type, place: str) -> Any:
 
 def _number(value: Any, place: str) -> float:
     right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    _require(right, f"{place} must be a finite number, not {value!r}. (YAML reads 1e-3 as text: write 1.0e-3 or 0.001.)")
+    _require(
+        right, f"{place} must be a finite number, not {value!r}. (YAML reads 1e-3 as text: write 1.0e-3 or 0.001.)"
+    )
     return float(value)
 
 

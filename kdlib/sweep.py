@@ -30,7 +30,7 @@ DEVICES = ("auto", "cpu", "cuda", "none")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a study stands. planned, done: numbers of runs; trained: of these, in this call; failed: run -> reason."""
+    """Where a study stands: numbers of runs planned, done, and trained in this call; failed: {run: reason}."""
 
     planned: int
     done: int
@@ -45,7 +45,8 @@ class Progress:
 
     def __str__(self) -> str:
         rest = "".join(f"; failed: {run}: {reason}" for run, reason in self.failed.items())
-        return f"{self.done} of {self.planned} runs are there{'; stopped, start again to go on' if self.stopped else ''}{rest}"
+        stopped = "; stopped, start again to go on" if self.stopped else ""
+        return f"{self.done} of {self.planned} runs are there{stopped}{rest}"
 
 
 def progress(study: Study, *, runs_dir: Path | str | None = None) -> Progress:
@@ -56,9 +57,17 @@ def progress(study: Study, *, runs_dir: Path | str | None = None) -> Progress:
     return Progress(len(runs), sum(store.state(folder, run) == "done" for run in runs), failed=failed)
 
 
-def train(study: Study | Iterable[Study], *, runs_dir: Path | str | None = None, data_root: Path | str | None = None,
-          device: str = "auto", engine: str = "local", budget_minutes: float | None = None, workers: int | None = None,
-          retry_failed: bool = False) -> Progress:
+def train(
+    study: Study | Iterable[Study],
+    *,
+    runs_dir: Path | str | None = None,
+    data_root: Path | str | None = None,
+    device: str = "auto",
+    engine: str = "local",
+    budget_minutes: float | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+) -> Progress:
     """Train every run of a study (or several) that is not on disk.
 
     device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
@@ -82,10 +91,14 @@ def train(study: Study | Iterable[Study], *, runs_dir: Path | str | None = None,
             store.forget_failure(folder, run)
         stopped = _train_missing(missing, folder, data_root, device, budget_minutes, workers)
     states = {run: store.state(folder, run) for run in runs}
-    return Progress(len(runs), sum(state == "done" for state in states.values()),
-                    trained=sum(states[run] == "done" for run in missing),
-                    failed={str(run): store.failure(folder, run) for run, state in states.items() if state == "failed"},
-                    stopped=stopped, seconds=time.monotonic() - started)
+    return Progress(
+        len(runs),
+        sum(state == "done" for state in states.values()),
+        trained=sum(states[run] == "done" for run in missing),
+        failed={str(run): store.failure(folder, run) for run, state in states.items() if state == "failed"},
+        stopped=stopped,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _check_arguments(device: str, engine: str, budget_minutes: float | None, workers: int | None) -> None:
@@ -99,8 +112,14 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
         raise InvalidInput(f"workers must be at least 1, not {workers!r}.")
 
 
-def _train_missing(missing: list[Run], folder: Path, data_root: Path | str | None, device: str, budget_minutes: float | None,
-                   workers: int | None) -> bool:
+def _train_missing(
+    missing: list[Run],
+    folder: Path,
+    data_root: Path | str | None,
+    device: str,
+    budget_minutes: float | None,
+    workers: int | None,
+) -> bool:
     """Train these runs; True if stopped before all were tried."""
     if device != "cpu":
         from kdlib.training import choose_device  # only torch knows what there is
@@ -113,10 +132,14 @@ def _train_missing(missing: list[Run], folder: Path, data_root: Path | str | Non
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(event, deadline))
     try:
         with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
-            return _drain(missing, folder, bar, lambda run: pool.submit(_work, run.to_dict(), folder, data_root, device))
+            return _drain(
+                missing, folder, bar, lambda run: pool.submit(_work, run.to_dict(), folder, data_root, device)
+            )
     except BrokenProcessPool as error:
-        raise TrainingFailed("a training process ended without a word, most often because memory ran out. Finished runs are "
-                             f"kept; start again with fewer than {workers} workers.") from error
+        raise TrainingFailed(
+            "a training process ended without a word, most often because memory ran out. Finished runs are "
+            f"kept; start again with fewer than {workers} workers."
+        ) from error
     finally:
         event.set()  # on an interrupt too: the workers write checkpoints and return
         pool.shutdown(wait=True, cancel_futures=True)

@@ -80,8 +80,14 @@ class Views:
         return ((x.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def make_views(split: data.Split, *, like: Views | None = None, augment: dict[str, Any] | None = None, pad: int = 0,
-               device: str = "cpu") -> Views:
+def make_views(
+    split: data.Split,
+    *,
+    like: Views | None = None,
+    augment: dict[str, Any] | None = None,
+    pad: int = 0,
+    device: str = "cpu",
+) -> Views:
     """A split as `Views`: the training split with its augmentation, or (like=) a test split normalised as that one."""
     crop, flip = (augment or {}).get("crop", 0), (augment or {}).get("flip", False)
     x = torch.from_numpy(np.ascontiguousarray(split.x)).to(device)
@@ -153,7 +159,9 @@ def table_dtype(n: int, views: int, classes: int) -> np.dtype:
     return np.dtype(np.float32 if n * views * classes * 4 <= TABLE_FP32_BYTES else np.float16)
 
 
-def teacher_table(path: Path, model: nn.Module, views: Views, classes: int, *, precision: str, stop: Stop) -> np.ndarray:
+def teacher_table(
+    path: Path, model: nn.Module, views: Views, classes: int, *, precision: str, stop: Stop
+) -> np.ndarray:
     """The teacher's logits for every image and view, (N, views, C), memory-mapped from `path`; computed if not there.
 
     An interrupted table goes on where it stopped. A file that does not match its sha256 is computed again.
@@ -176,11 +184,15 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fill_table(path: Path, model: nn.Module, views: Views, shape: tuple[int, int, int], *, precision: str, stop: Stop) -> None:
+def _fill_table(
+    path: Path, model: nn.Module, views: Views, shape: tuple[int, int, int], *, precision: str, stop: Stop
+) -> None:
     unfinished, mark = path.with_suffix(".partial.npy"), path.with_suffix(".done")
     first = int(mark.read_text()) if mark.is_file() and unfinished.is_file() else 0
     try:
-        table = np.lib.format.open_memmap(unfinished, mode="r+" if first else "w+", dtype=table_dtype(*shape), shape=shape)
+        table = np.lib.format.open_memmap(
+            unfinished, mode="r+" if first else "w+", dtype=table_dtype(*shape), shape=shape
+        )
         for view in range(first, views.count):
             if stop():
                 raise Stopped
@@ -191,8 +203,9 @@ def _fill_table(path: Path, model: nn.Module, views: Views, shape: tuple[int, in
         store.replace_file(path.with_suffix(".sha256"), _file_sha256(unfinished).encode())
         unfinished.replace(path)
     except OSError as error:
-        raise StoreError(f"cannot write the teacher's logit table {path}: {error}. Free space, then start the same "
-                         "command again.") from error
+        raise StoreError(
+            f"cannot write the teacher's logit table {path}: {error}. Free space, then start the same command again."
+        ) from error
     mark.unlink(missing_ok=True)
 
 
@@ -219,7 +232,9 @@ class Teacher:
     def __init__(self, run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
         self.precision, self.table = run.teacher.precision, None
         n, size = len(views.labels), views.padded.shape[3] - 2 * views.crop
-        model = load_model(runs_dir, run.teacher, classes=classes, channels=views.padded.shape[1], image_size=size, device=device)
+        model = load_model(
+            runs_dir, run.teacher, classes=classes, channels=views.padded.shape[1], image_size=size, device=device
+        )
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, n, views.count, classes):
             key = hashlib.sha256(store.to_json([run.data, run.augment])).hexdigest()[:8]
@@ -234,13 +249,17 @@ class Teacher:
             return self.model(x).float()
 
 
-def load_model(runs_dir: Path, run: Run, *, classes: int, channels: int, image_size: int, device: str = "cpu") -> nn.Module:
+def load_model(
+    runs_dir: Path, run: Run, *, classes: int, channels: int, image_size: int, device: str = "cpu"
+) -> nn.Module:
     """A trained run's network. Raises StoreError where its weights are damaged or of another architecture."""
     model = models.build(run.model, classes=classes, channels=channels, image_size=image_size)
     try:
         model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
     except (RuntimeError, ValueError) as error:
-        raise StoreError(f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}") from error
+        raise StoreError(
+            f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}"
+        ) from error
     return model.to(device, memory_format=torch.channels_last)
 
 
@@ -261,12 +280,17 @@ class State:
 
 
 def save_checkpoint(state: State, path: Path) -> None:
+    """Write the state behind the sha256 of its bytes; the checkpoint before it stays until this one is whole."""
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     for i, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     tensors["losses"] = torch.stack(state.losses) if state.losses else torch.zeros(0)
-    position = json.dumps({"epoch": state.epoch, "step": state.step, "seconds": state.seconds, "history": state.history})
-    payload = save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position})
+    position = json.dumps(
+        {"epoch": state.epoch, "step": state.step, "seconds": state.seconds, "history": state.history}
+    )
+    payload = save_tensors(
+        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     store.replace_file(path, hashlib.sha256(payload).hexdigest().encode() + payload)
 
@@ -287,7 +311,9 @@ def load_checkpoint(state: State, path: Path) -> bool:
             moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     position = json.loads(header["__metadata__"]["position"])
-    state.epoch, state.step, state.seconds, state.history = (position[k] for k in ("epoch", "step", "seconds", "history"))
+    state.epoch, state.step, state.seconds, state.history = (
+        position[k] for k in ("epoch", "step", "seconds", "history")
+    )
     state.losses = list(tensors["losses"].unbind())
     return True
 
@@ -297,7 +323,9 @@ def _load(dataset: str, options: str, root: str | None, split: str) -> data.Spli
     return data.load(dataset, split, root=root, **json.loads(options))
 
 
-def train_run(run: Run, *, runs_dir: Path, data_root: Path | str | None = None, device: str = "cpu", stop: Stop = lambda: False) -> None:
+def train_run(
+    run: Run, *, runs_dir: Path, data_root: Path | str | None = None, device: str = "cpu", stop: Stop = lambda: False
+) -> None:
     """Train one run and store it; returns when it is on disk, at once if it was.
 
     stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
@@ -308,18 +336,28 @@ def train_run(run: Run, *, runs_dir: Path, data_root: Path | str | None = None, 
     with store.locked(runs_dir, run):
         if store.state(runs_dir, run) == "done":
             return
-        train, test = (_load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), s) for s in ("train", "test"))
+        train, test = (
+            _load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), s)
+            for s in ("train", "test")
+        )
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
         model = _fit(run, views, len(train.class_names), runs_dir=runs_dir, device=device, stop=stop)
         logits = forward_all(model.model, make_views(test, like=views, device=device), 0, precision=run.precision)
-        store.save(runs_dir, run, arrays=_arrays(test, logits.cpu().numpy()), weights=_weights(model.model),
-                   provenance=_provenance(model, device, len(train.y)))
+        store.save(
+            runs_dir,
+            run,
+            arrays=_arrays(test, logits.cpu().numpy()),
+            weights=_weights(model.model),
+            provenance=_provenance(model, device, len(train.y)),
+        )
 
 
 def _fit(run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> State:
     channels, size = views.padded.shape[1], views.padded.shape[3] - 2 * views.crop
-    model = models.seeded(lambda: models.build(run.model, classes=classes, channels=channels, image_size=size),
-                          int(run.rng(INIT).integers(2**63)))
+    model = models.seeded(
+        lambda: models.build(run.model, classes=classes, channels=channels, image_size=size),
+        int(run.rng(INIT).integers(2**63)),
+    )
     model = model.to(device, memory_format=torch.channels_last)
     state = State(model, make_optimizer(run, model), history=[], losses=[])
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
@@ -370,7 +408,9 @@ def _steps(run: Run, state: State, views: Views, teacher: Teacher | None):
 def loss_of(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> Tensor:
     if run.teacher is None:
         return F.cross_entropy(logits, labels)
-    return losses.distillation_loss(logits, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared)
+    return losses.distillation_loss(
+        logits, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
+    )
 
 
 def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> dict[str, float]:
@@ -379,9 +419,13 @@ def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Ten
     if run.teacher is None:
         terms = {"labels": F.cross_entropy(z, labels)}
     else:
-        soft, hard = losses.distillation_terms(z, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared)
+        soft, hard = losses.distillation_terms(
+            z, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
+        )
         terms = {"teacher": soft, "labels": hard}
-    return {f"gradient_{k}": torch.autograd.grad(term, z, retain_graph=True)[0].norm().item() for k, term in terms.items()}
+    return {
+        f"gradient_{k}": torch.autograd.grad(term, z, retain_graph=True)[0].norm().item() for k, term in terms.items()
+    }
 
 
 def _close_epoch(run: Run, state: State, runs_dir: Path) -> None:
@@ -391,7 +435,9 @@ def _close_epoch(run: Run, state: State, runs_dir: Path) -> None:
     if len(bad):
         reason = f"the loss was {values[bad[0]].item()} at epoch {state.epoch}, step {bad[0].item()}"
         store.record_failure(runs_dir, run, reason)
-        raise TrainingFailed(f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed.")
+        raise TrainingFailed(
+            f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed."
+        )
     state.history[-1]["loss"] = values.mean().item()
     state.epoch, state.step, state.losses = state.epoch + 1, 0, []
 
@@ -401,14 +447,26 @@ def _weights(model: nn.Module) -> bytes:
 
 
 def _arrays(test: data.Split, logits: np.ndarray) -> dict[str, np.ndarray]:
-    return {"logits": logits, "labels": test.y, "sample_ids": test.ids, "class_names": np.array(test.class_names),
-            **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()}}
+    return {
+        "logits": logits,
+        "labels": test.y,
+        "sample_ids": test.ids,
+        "class_names": np.array(test.class_names),
+        **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()},
+    }
 
 
 def _provenance(state: State, device: str, train_images: int) -> dict[str, Any]:
     hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    return {"device": device, "hardware": hardware, "torch": torch.__version__, "seconds": round(state.seconds, 3),
-            "date": time.strftime("%Y-%m-%d"), "train_images": train_images, "history": state.history}
+    return {
+        "device": device,
+        "hardware": hardware,
+        "torch": torch.__version__,
+        "seconds": round(state.seconds, 3),
+        "date": time.strftime("%Y-%m-%d"),
+        "train_images": train_images,
+        "history": state.history,
+    }
 
 
 def choose_device(wanted: str) -> str:

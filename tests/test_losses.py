@@ -24,9 +24,18 @@ def test_softmax_at_two_temperatures_by_hand():
 
 def test_loss_by_hand():
     """One sample, two classes, T = 2: teacher (ln 9, 0) -> (3/4, 1/4); student (0, 0) -> (1/2, 1/2)."""
-    loss = distillation_loss(torch.zeros(1, 2), torch.tensor([[math.log(9.0), 0.0]]), torch.tensor([0]), temperature=2, alpha=0.75)
+    loss = distillation_loss(
+        torch.zeros(1, 2), torch.tensor([[math.log(9.0), 0.0]]), torch.tensor([0]), temperature=2, alpha=0.75
+    )
     assert loss.item() == pytest.approx(0.75 * 4 * math.log(2) + 0.25 * math.log(2))
-    plain = distillation_loss(torch.zeros(1, 2), torch.tensor([[math.log(9.0), 0.0]]), torch.tensor([0]), temperature=2, alpha=0.75, t_squared=False)
+    plain = distillation_loss(
+        torch.zeros(1, 2),
+        torch.tensor([[math.log(9.0), 0.0]]),
+        torch.tensor([0]),
+        temperature=2,
+        alpha=0.75,
+        t_squared=False,
+    )
     assert plain.item() == pytest.approx(math.log(2))
 
 
@@ -41,7 +50,10 @@ def test_it_is_kl_divergence_plus_the_teachers_entropy():
 
 def test_alpha_zero_is_cross_entropy_exactly_and_one_ignores_labels():
     wild = TEACHER * 1e30
-    assert distillation_loss(STUDENT, wild, LABELS, temperature=4, alpha=0).item() == F.cross_entropy(STUDENT, LABELS).item()
+    assert (
+        distillation_loss(STUDENT, wild, LABELS, temperature=4, alpha=0).item()
+        == F.cross_entropy(STUDENT, LABELS).item()
+    )
     one = distillation_loss(STUDENT, TEACHER, LABELS, temperature=4, alpha=1)
     assert one.item() == distillation_loss(STUDENT, TEACHER, 1 - LABELS, temperature=4, alpha=1).item()
 

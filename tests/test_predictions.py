@@ -12,13 +12,27 @@ from kdlib.predictions import Predictions, assemble, collect, collect_all, softm
 
 
 def arrays(logits, ids=("a", "b", "c"), labels=(0, 1, 1), names=("no", "yes"), sex=("f", "m", "f")):
-    return {"logits": np.array(logits, np.float32), "labels": np.array(labels), "sample_ids": np.array(ids),
-            "class_names": np.array(names), "group:sex": np.array(sex)}
+    return {
+        "logits": np.array(logits, np.float32),
+        "labels": np.array(labels),
+        "sample_ids": np.array(ids),
+        "class_names": np.array(names),
+        "group:sex": np.array(sex),
+    }
 
 
 def table(n):
-    return pd.DataFrame({"run_id": [f"r{i}" for i in range(n)], "study": "s", "model": "nds", "seed": range(n),
-                         "temperature": np.nan, "alpha": np.nan, "teacher_id": None})
+    return pd.DataFrame(
+        {
+            "run_id": [f"r{i}" for i in range(n)],
+            "study": "s",
+            "model": "nds",
+            "seed": range(n),
+            "temperature": np.nan,
+            "alpha": np.nan,
+            "teacher_id": None,
+        }
+    )
 
 
 ONE = [[2, 0], [0, 1], [3, 0]]
@@ -42,15 +56,18 @@ def test_samples_are_aligned_by_id():
     assert np.array_equal(assemble(table(2), [arrays(ONE), shuffled]).probabilities, simple().probabilities)
 
 
-@pytest.mark.parametrize(("second", "message"), [
-    (arrays(TWO, ids=("a", "b", "d")), "r1 was tested on other samples"),
-    (arrays(TWO[:2], ids=("a", "b"), labels=(0, 1), sex=("f", "m")), "r1 was tested on other samples"),
-    (arrays(TWO, labels=(0, 1, 0)), "r1 has other labels for the same samples"),
-    (arrays(TWO, names=("yes", "no")), "r1 has other classes, or another order"),
-    (arrays([[0, 1], [0, np.nan], [0, 1]]), "r1 has logits that are not finite"),
-    (arrays([[0, 1], [0, np.inf], [0, 1]]), "r1 has logits that are not finite"),
-    (arrays(ONE), "identical probabilities on all samples"),
-])
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (arrays(TWO, ids=("a", "b", "d")), "r1 was tested on other samples"),
+        (arrays(TWO[:2], ids=("a", "b"), labels=(0, 1), sex=("f", "m")), "r1 was tested on other samples"),
+        (arrays(TWO, labels=(0, 1, 0)), "r1 has other labels for the same samples"),
+        (arrays(TWO, names=("yes", "no")), "r1 has other classes, or another order"),
+        (arrays([[0, 1], [0, np.nan], [0, 1]]), "r1 has logits that are not finite"),
+        (arrays([[0, 1], [0, np.inf], [0, 1]]), "r1 has logits that are not finite"),
+        (arrays(ONE), "identical probabilities on all samples"),
+    ],
+)
 def test_runs_that_do_not_fit_together_are_refused(second, message):
     with pytest.raises(InvalidInput, match=message):
         assemble(table(2), [arrays(ONE), second])
@@ -61,22 +78,25 @@ def test_equal_classes_with_other_probabilities_only_warn():
         assemble(table(2), [arrays(ONE), arrays(np.array(ONE) * 2)])
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"sample_ids": np.array(["a", "b", "b"])}, "sample id 'b' stands twice"),
-    ({"sample_ids": np.array(["a", "b"])}, "2 sample ids for 3 labels"),
-    ({"labels": np.array([0, 1, 2])}, r"labels must lie in 0 \.\. 1; found 0 \.\. 2"),
-    ({"labels": np.array([0, 1, -1])}, r"labels must lie in 0 \.\. 1"),
-    ({"labels": np.array([0, 0.5, 1])}, "labels must be whole numbers"),
-    ({"labels": np.array(["0", "1", "1"])}, "labels must be whole numbers"),
-    ({"labels": np.array([True, False, True])}, "labels must be whole numbers"),
-    ({"predicted": np.array([[0, 1, 0]])}, r"predicted has shape \(1, 3\), expected \(2, 3\)"),
-    ({"groups": {"sex": np.array(["f"])}}, "group 'sex' has 1 values for 3 samples"),
-    ({"runs": table(2).drop(columns="seed")}, "lacks seed"),
-    ({"probabilities": np.array([ONE, TWO], float)}, "do not sum to 1.*are these logits"),
-    ({"probabilities": -np.ones((2, 3, 2))}, "negative; are these logits"),
-    ({"probabilities": np.full((2, 3, 2), np.nan)}, "not finite: run 0, sample 0"),
-    ({"probabilities": np.ones((2, 3, 3)) / 3}, "probabilities have shape"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample_ids": np.array(["a", "b", "b"])}, "sample id 'b' stands twice"),
+        ({"sample_ids": np.array(["a", "b"])}, "2 sample ids for 3 labels"),
+        ({"labels": np.array([0, 1, 2])}, r"labels must lie in 0 \.\. 1; found 0 \.\. 2"),
+        ({"labels": np.array([0, 1, -1])}, r"labels must lie in 0 \.\. 1"),
+        ({"labels": np.array([0, 0.5, 1])}, "labels must be whole numbers"),
+        ({"labels": np.array(["0", "1", "1"])}, "labels must be whole numbers"),
+        ({"labels": np.array([True, False, True])}, "labels must be whole numbers"),
+        ({"predicted": np.array([[0, 1, 0]])}, r"predicted has shape \(1, 3\), expected \(2, 3\)"),
+        ({"groups": {"sex": np.array(["f"])}}, "group 'sex' has 1 values for 3 samples"),
+        ({"runs": table(2).drop(columns="seed")}, "lacks seed"),
+        ({"probabilities": np.array([ONE, TWO], float)}, "do not sum to 1.*are these logits"),
+        ({"probabilities": -np.ones((2, 3, 2))}, "negative; are these logits"),
+        ({"probabilities": np.full((2, 3, 2), np.nan)}, "not finite: run 0, sample 0"),
+        ({"probabilities": np.ones((2, 3, 3)) / 3}, "probabilities have shape"),
+    ],
+)
 def test_parts_that_do_not_fit_together_are_refused(changes, message):
     with pytest.raises(InvalidInput, match=message):
         simple(**changes)
@@ -119,7 +139,10 @@ def test_collect_names_what_is_absent(stored, tiny):
     p = collect(tiny.study("tiny"), runs_dir=stored)
     assert p.runs.model.tolist() == ["teacher", "teacher", "nds", "nds", "ds", "ds"]
     assert p.runs.teacher_id.iloc[4] == p.runs.run_id.iloc[0]
-    assert p.absent == ("digits lenet5 ds seed 1 T=1: not trained", "digits lenet5 ds seed 1 T=4: the loss was nan at epoch 0, step 2")
+    assert p.absent == (
+        "digits lenet5 ds seed 1 T=1: not trained",
+        "digits lenet5 ds seed 1 T=4: the loss was nan at epoch 0, step 2",
+    )
 
 
 @pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")

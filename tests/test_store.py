@@ -15,8 +15,13 @@ from hypothesis import strategies as st
 from kdlib import store
 from kdlib.errors import StoreError
 
-ARRAYS = {"logits": np.eye(3, dtype=np.float32), "labels": np.arange(3), "sample_ids": np.array(["a", "b", "ü"]),
-          "class_names": np.array(["x", "y", "z"]), "group:sex": np.array(["f", "m", "f"])}
+ARRAYS = {
+    "logits": np.eye(3, dtype=np.float32),
+    "labels": np.arange(3),
+    "sample_ids": np.array(["a", "b", "ü"]),
+    "class_names": np.array(["x", "y", "z"]),
+    "group:sex": np.array(["f", "m", "f"]),
+}
 
 
 @pytest.fixture
@@ -32,7 +37,9 @@ def saved(tmp_path, run):
 def test_write_then_read_is_the_identity(tmp_path, run, saved):
     arrays, provenance = store.read(tmp_path / "runs", run)
     assert arrays.keys() == ARRAYS.keys()
-    assert all(np.array_equal(arrays[name], ARRAYS[name]) and arrays[name].dtype == ARRAYS[name].dtype for name in ARRAYS)
+    assert all(
+        np.array_equal(arrays[name], ARRAYS[name]) and arrays[name].dtype == ARRAYS[name].dtype for name in ARRAYS
+    )
     assert provenance == {"seconds": 1.5}
     assert store.read_weights(tmp_path / "runs", run) == b"weights"
     assert store.state(tmp_path / "runs", run) == "done"
@@ -52,8 +59,15 @@ def test_every_damage_to_every_file_is_an_error_that_names_the_folder(tmp_path, 
         path.unlink()
     else:
         data[len(data) // 2] ^= 1
-        path.write_bytes({"flip": bytes(data), "truncate": bytes(data[:-3]), "empty": b"", "html": b"<html>404</html>",
-                          "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"}[damage])
+        path.write_bytes(
+            {
+                "flip": bytes(data),
+                "truncate": bytes(data[:-3]),
+                "empty": b"",
+                "html": b"<html>404</html>",
+                "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            }[damage]
+        )
     with pytest.raises(StoreError, match=f"{saved.name}.*is damaged.*Delete that folder"):
         store.read(tmp_path / "runs", run)
 
@@ -80,7 +94,11 @@ def test_pickled_arrays_are_refused(tmp_path, run, saved):
     (saved / "predictions.npz").write_bytes(buffer.getvalue())
     manifest = json.loads((saved / "manifest.json").read_bytes())
     import hashlib
-    manifest["predictions.npz"] = {"sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "bytes": len(buffer.getvalue())}
+
+    manifest["predictions.npz"] = {
+        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "bytes": len(buffer.getvalue()),
+    }
     (saved / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="allow_pickle"):
         store.read(tmp_path / "runs", run)
@@ -96,7 +114,8 @@ run = load_profile(sys.argv[1]).study("tiny").runs()[int(sys.argv[3])]
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    store.save(sys.argv[2], run, arrays={"logits": np.random.default_rng(0).random((500, 10))}, weights=b"w", provenance={})
+    logits = np.random.default_rng(0).random((500, 10))
+    store.save(sys.argv[2], run, arrays={"logits": logits}, weights=b"w", provenance={})
 except StoreError as error:
     print("StoreError", error)
 """
@@ -104,7 +123,9 @@ except StoreError as error:
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no file size limit on this system")
 def test_a_full_disk_is_an_error_and_earlier_runs_are_intact(tmp_path, tiny_yaml, run, saved):
-    out = subprocess.run([sys.executable, "-c", FULL_DISK, tiny_yaml, tmp_path / "runs", "1"], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tiny_yaml, tmp_path / "runs", "1"], capture_output=True, text=True, check=True
+    )
     assert "StoreError cannot write" in out.stdout and "Earlier runs are untouched" in out.stdout
     store.verify(tmp_path / "runs", run)
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [saved.name]

@@ -21,8 +21,15 @@ def read(tmp_path, text):
 def test_a_study_is_teachers_then_students_by_seed(tiny):
     runs = tiny.study("tiny").runs()
     assert [(r.role, r.seed, r.temperature) for r in runs] == [
-        ("teacher", 0, None), ("teacher", 1, None), ("nds", 0, None), ("nds", 1, None),
-        ("ds", 0, 1.0), ("ds", 0, 4.0), ("ds", 1, 1.0), ("ds", 1, 4.0)]
+        ("teacher", 0, None),
+        ("teacher", 1, None),
+        ("nds", 0, None),
+        ("nds", 1, None),
+        ("ds", 0, 1.0),
+        ("ds", 0, 4.0),
+        ("ds", 1, 1.0),
+        ("ds", 1, 4.0),
+    ]
     assert all(r.teacher is runs[r.seed] for r in runs if r.role == "ds")
     assert all(r.alpha == 0.8 and r.t_squared for r in runs if r.role == "ds")
     assert all(r.alpha is None and r.temperature is None for r in runs if r.role != "ds")
@@ -40,17 +47,45 @@ def test_an_id_survives_the_way_through_json(tiny):
 
 def test_every_change_of_a_run_or_of_its_teacher_changes_the_id(tiny):
     run = tiny.study("tiny").runs()[-1]
-    changes = [{"seed": 9}, {"lr": 0.5}, {"data": {"train_images": 99, "seed": 0}}, {"temperature": 2.0}, {"t_squared": False},
-               {"precision": "bf16"}, {"augment": {}}, {"loss_scale": 0.2}, {"teacher": replace(run.teacher, seed=7)}]
+    changes = [
+        {"seed": 9},
+        {"lr": 0.5},
+        {"data": {"train_images": 99, "seed": 0}},
+        {"temperature": 2.0},
+        {"t_squared": False},
+        {"precision": "bf16"},
+        {"augment": {}},
+        {"loss_scale": 0.2},
+        {"teacher": replace(run.teacher, seed=7)},
+    ]
     assert len({run.id, *(replace(run, **change).id for change in changes)}) == len(changes) + 1
 
 
 def test_ids_of_released_runs_never_change():
     """If this fails, every run on somebody's disk loses its address: raise SCHEMA on purpose, or find the accident."""
-    run = Run(dataset="digits", data={"train_images": 300, "seed": 0}, model="lenet5", role="nds", seed=0, teacher=None,
-              temperature=None, alpha=None, t_squared=None, loss_scale=1.0, epochs=60, batch_size=32, optimizer="sgd", lr=0.02,
-              momentum=0.9, weight_decay=0.001, schedule={"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1},
-              warmup=0.0, augment={"crop": 1}, init="scratch", precision="fp32")
+    run = Run(
+        dataset="digits",
+        data={"train_images": 300, "seed": 0},
+        model="lenet5",
+        role="nds",
+        seed=0,
+        teacher=None,
+        temperature=None,
+        alpha=None,
+        t_squared=None,
+        loss_scale=1.0,
+        epochs=60,
+        batch_size=32,
+        optimizer="sgd",
+        lr=0.02,
+        momentum=0.9,
+        weight_decay=0.001,
+        schedule={"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1},
+        warmup=0.0,
+        augment={"crop": 1},
+        init="scratch",
+        precision="fp32",
+    )
     assert run.id == load_profile("quick").study("digits").runs()[5].id
     assert run.id[:16] == "3e95d8de54e466a3"
 
@@ -83,33 +118,36 @@ def test_the_paper_profile_holds_the_whole_design():
     assert used == set(MODELS) - {"resnet8", "resnet32"}
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("seeds: 2", "seed: 2", "unknown key 'seed'.*Did you mean 'seeds'"),
-    ("seeds: 2", "seeds: 2.5", r"studies.tiny.seeds must be of type int, not 2.5"),
-    ("seeds: 2", "seeds: true", "seeds must be of type int, not True"),
-    ("seeds: 2", "seeds: 0", "seeds must be at least 1"),
-    ("    seeds: 2\n", "", "needs the key 'seeds'"),
-    ("dataset: digits", "dataset: digit", "unknown data set 'digit'.*Did you mean 'digits'"),
-    ("train_images: 100", "train_image: 100", "unknown key 'train_image'"),
-    ("model: resnet8", "model: resnet9", "unknown model 'resnet9'.*Valid: .*resnet8"),
-    ("recipe: sgd", "recipe: adam", "unknown recipe 'adam'"),
-    ("optimizer: sgd", "optimizer: sgdd", "unknown optimizer 'sgdd'"),
-    ("lr: 0.02", "lr: fast", "lr must be a finite number, not 'fast'"),
-    ("weight_decay: 0.001", "weight_decay: 1e-3", "YAML reads 1e-3 as text"),
-    ("lr: 0.02", "lr: -0.02", "lr must be above 0"),
-    ("lr: 0.02", "lr: .nan", "lr must be a finite number"),
-    ("milestones: [0.5]", "milestones: [30]", "milestones are shares of the epochs"),
-    ("milestones: [0.5]", "milestones: [0.5], schedule: cosine", "both milestones and a schedule"),
-    ("temperatures: [1, 4]", "temperatures: [0, 4]", "temperatures must be above 0"),
-    ("temperatures: [1, 4]", "temperatures: [1, 1]", "names one twice"),
-    ("temperatures: [1, 4]", "temperatures: [1, .inf]", "must be a finite number"),
-    ("seeds: 2", "seeds: 2\n    alpha: 1.5", "alpha must lie in 0 .. 1, not 1.5"),
-    ("table06: [tiny]", "table06: [tinny]", "unknown study 'tinny'.*Did you mean 'tiny'"),
-    ("table06: [tiny]", "table66: [tiny]", "unknown artefact 'table66'"),
-    ("table06: [tiny]", "table06: tiny", "must be a list of studies"),
-    ("crop: 1", "crop: 1, crop: 2", "'crop' stands twice"),
-    ("profile: tiny", "profile: [tiny", "not valid YAML"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds: 2", "seed: 2", "unknown key 'seed'.*Did you mean 'seeds'"),
+        ("seeds: 2", "seeds: 2.5", r"studies.tiny.seeds must be of type int, not 2.5"),
+        ("seeds: 2", "seeds: true", "seeds must be of type int, not True"),
+        ("seeds: 2", "seeds: 0", "seeds must be at least 1"),
+        ("    seeds: 2\n", "", "needs the key 'seeds'"),
+        ("dataset: digits", "dataset: digit", "unknown data set 'digit'.*Did you mean 'digits'"),
+        ("train_images: 100", "train_image: 100", "unknown key 'train_image'"),
+        ("model: resnet8", "model: resnet9", "unknown model 'resnet9'.*Valid: .*resnet8"),
+        ("recipe: sgd", "recipe: adam", "unknown recipe 'adam'"),
+        ("optimizer: sgd", "optimizer: sgdd", "unknown optimizer 'sgdd'"),
+        ("lr: 0.02", "lr: fast", "lr must be a finite number, not 'fast'"),
+        ("weight_decay: 0.001", "weight_decay: 1e-3", "YAML reads 1e-3 as text"),
+        ("lr: 0.02", "lr: -0.02", "lr must be above 0"),
+        ("lr: 0.02", "lr: .nan", "lr must be a finite number"),
+        ("milestones: [0.5]", "milestones: [30]", "milestones are shares of the epochs"),
+        ("milestones: [0.5]", "milestones: [0.5], schedule: cosine", "both milestones and a schedule"),
+        ("temperatures: [1, 4]", "temperatures: [0, 4]", "temperatures must be above 0"),
+        ("temperatures: [1, 4]", "temperatures: [1, 1]", "names one twice"),
+        ("temperatures: [1, 4]", "temperatures: [1, .inf]", "must be a finite number"),
+        ("seeds: 2", "seeds: 2\n    alpha: 1.5", "alpha must lie in 0 .. 1, not 1.5"),
+        ("table06: [tiny]", "table06: [tinny]", "unknown study 'tinny'.*Did you mean 'tiny'"),
+        ("table06: [tiny]", "table66: [tiny]", "unknown artefact 'table66'"),
+        ("table06: [tiny]", "table06: tiny", "must be a list of studies"),
+        ("crop: 1", "crop: 1, crop: 2", "'crop' stands twice"),
+        ("profile: tiny", "profile: [tiny", "not valid YAML"),
+    ],
+)
 def test_a_wrong_profile_is_refused_with_value_place_and_remedy(tmp_path, old, new, message):
     assert old in TINY
     with pytest.raises(ProfileError, match=message):

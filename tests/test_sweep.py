@@ -37,7 +37,13 @@ def weights(folder, study):
 
 def test_everything_is_trained_once_and_workers_change_nothing(tmp_path, study):
     first = sweep.train(study, runs_dir=tmp_path / "two", workers=2, device="cpu")
-    assert (first.planned, first.done, first.trained, first.failed, first.stopped) == (8, 8, 8, {}, False) and first.complete
+    assert (first.planned, first.done, first.trained, first.failed, first.stopped) == (
+        8,
+        8,
+        8,
+        {},
+        False,
+    ) and first.complete
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "two").rglob("*") if p.is_file()}
     again = sweep.train(study, runs_dir=tmp_path / "two", workers=2, device="cpu")
     assert (again.done, again.trained) == (8, 0)
@@ -52,7 +58,9 @@ def test_a_budget_stops_in_time_and_the_next_calls_finish_with_the_same_bits(tmp
     calls = 0
     while True:
         calls += 1
-        progress = sweep.train(study, runs_dir=tmp_path / "cut", workers=1, device="cpu", budget_minutes=0.05 if calls == 1 else None)
+        progress = sweep.train(
+            study, runs_dir=tmp_path / "cut", workers=1, device="cpu", budget_minutes=0.05 if calls == 1 else None
+        )
         if not progress.stopped:
             break
         assert progress.done < 8 and "stopped, start again" in str(progress)
@@ -65,12 +73,19 @@ def test_a_failed_run_is_named_its_students_left_out_and_the_rest_trained(tmp_pa
     broken = replace(study, student={**study.student, "lr": 1e12})
     progress = sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu")
     assert progress.done == 2 and len(progress.failed) == 6
-    assert "digits lenet5 nds seed 0" in progress.failed and "the loss was" in progress.failed["digits lenet5 nds seed 0"]
+    assert (
+        "digits lenet5 nds seed 0" in progress.failed and "the loss was" in progress.failed["digits lenet5 nds seed 0"]
+    )
     assert sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu").trained == 0  # not tried again ...
-    assert len(sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu", retry_failed=True).failed) == 6  # ... unless asked
+    assert (
+        len(sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu", retry_failed=True).failed) == 6
+    )  # ... unless asked
     broken = replace(study, teacher={**study.teacher, "lr": 1e12})
     progress = sweep.train(broken, runs_dir=tmp_path / "teachers", workers=1, device="cpu")
-    assert progress.done == 2 and set(progress.failed) == {"digits resnet8 teacher seed 0", "digits resnet8 teacher seed 1"}
+    assert progress.done == 2 and set(progress.failed) == {
+        "digits resnet8 teacher seed 0",
+        "digits resnet8 teacher seed 1",
+    }
 
 
 def test_device_none_trains_nothing(tmp_path, study):
@@ -78,10 +93,16 @@ def test_device_none_trains_nothing(tmp_path, study):
     assert (progress.planned, progress.done) == (8, 0) and not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"device": "gpu"}, "unknown device 'gpu'.*Valid: auto, cpu, cuda, none"), ({"engine": "slurm"}, "unknown engine 'slurm'"),
-    ({"budget_minutes": 0}, "budget_minutes must be above 0"), ({"budget_minutes": float("nan")}, "budget_minutes"),
-    ({"workers": 0}, "workers must be at least 1")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "gpu"}, "unknown device 'gpu'.*Valid: auto, cpu, cuda, none"),
+        ({"engine": "slurm"}, "unknown engine 'slurm'"),
+        ({"budget_minutes": 0}, "budget_minutes must be above 0"),
+        ({"budget_minutes": float("nan")}, "budget_minutes"),
+        ({"workers": 0}, "workers must be at least 1"),
+    ],
+)
 def test_bad_arguments_are_refused_before_anything_is_trained(tmp_path, study, change, message):
     with pytest.raises(InvalidInput, match=message):
         sweep.train(study, runs_dir=tmp_path / "runs", **change)
@@ -113,7 +134,7 @@ def gone(pids: set[int]) -> bool:
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, tiny_yaml, tiny, how):
-    """kill -9 of the parent in the middle: its workers end by themselves, no half run counts, the next call finishes."""
+    """kill -9 of the parent: its workers end by themselves, no half run counts, the next call finishes."""
     tiny_yaml.write_text(tiny_yaml.read_text().replace("resnet8, epochs: 3", "resnet8, epochs: 60"))
     command = [*COMMAND, "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

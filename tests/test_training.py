@@ -94,8 +94,16 @@ def test_an_epoch_sees_every_image_once_and_depends_on_run_and_epoch_alone(teach
     assert not np.array_equal(order, epoch_plan(student, 3, 50, 9)[0])
 
 
-@pytest.mark.parametrize(("n", "size", "bounds"), [
-    (10, 4, [(0, 4), (4, 8), (8, 10)]), (9, 4, [(0, 4), (4, 9)]), (8, 4, [(0, 4), (4, 8)]), (3, 64, [(0, 3)]), (1, 4, [(0, 1)])])
+@pytest.mark.parametrize(
+    ("n", "size", "bounds"),
+    [
+        (10, 4, [(0, 4), (4, 8), (8, 10)]),
+        (9, 4, [(0, 4), (4, 9)]),
+        (8, 4, [(0, 4), (4, 8)]),
+        (3, 64, [(0, 3)]),
+        (1, 4, [(0, 1)]),
+    ],
+)
 def test_a_last_batch_of_one_joins_the_one_before(n, size, bounds):
     assert batch_bounds(n, size) == bounds
 
@@ -174,7 +182,9 @@ def test_an_interrupted_table_goes_on_and_a_damaged_one_is_made_again(tmp_path, 
         training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: next(asked) >= 4)
     assert path.with_suffix(".done").read_text() == "4" and not path.exists()
     whole = training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: False).copy()
-    assert np.array_equal(whole, training.teacher_table(tmp_path / "tables/u.npy", model, views, 10, precision="fp32", stop=lambda: False))
+    assert np.array_equal(
+        whole, training.teacher_table(tmp_path / "tables/u.npy", model, views, 10, precision="fp32", stop=lambda: False)
+    )
     with open(path, "r+b") as file:
         file.seek(-5, 2)
         file.write(b"x")

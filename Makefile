@@ -1,0 +1,43 @@
+# Needs Python 3.11 to 3.13, make and a network to a package index; everything else goes into .venv.
+PYTHON ?= python3
+PROFILE ?= quick
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+  "kdlib needs Python 3.11 to 3.13, but $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % v)'
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo "  variables: PROFILE=quick|paper|real-small|FILE (reproduce), PYTHON=python3.12 (setup)"
+
+setup: $(INSTALLED)  ## make the environment in .venv (about 6 GB with the CUDA libraries of Linux)
+
+reproduce: $(INSTALLED)  ## train what is missing, then run every notebook
+	$(BIN)/python -m kdlib reproduce --profile $(PROFILE)
+
+test: lint  ## lint, then every test that is not marked slow
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## the tests marked slow
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks
+	$(BIN)/ruff check .
+
+lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+lock: $(INSTALLED)  ## write requirements.lock anew from pyproject.toml; what is pinned stays as it is
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --extra dev \
+	  --no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+# A .venv without a working pip is a set-up that was interrupted, or whose Python is gone: it is made anew.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(CHECK_PYTHON) && $(PYTHON) -m venv --clear .venv; }
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: help setup reproduce test test-slow lint lab lock

@@ -1,0 +1,138 @@
+"""The command `kdlib`: reproduce, train, status. Prints for people; an error is one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from kdlib import __version__, places, store, sweep
+from kdlib.errors import InvalidInput, KdlibError, StoreError
+from kdlib.studies import Study, load_profile
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. 0: all went well; 1: something failed or is damaged; 2: wrong input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.function(arguments)
+    except KdlibError as error:
+        print(f"kdlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kdlib: interrupted; start the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kdlib", description="What distillation changes for classes, groups and individuals."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--profile", default="quick", help="quick, paper, or a YAML file (default: quick)")
+    common.add_argument("--runs-dir", default="", help="where runs are kept (default: runs/)")
+    working = argparse.ArgumentParser(add_help=False)
+    working.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    working.add_argument("--engine", default="local", help="local: processes on this machine")
+    working.add_argument("--workers", type=int, help="processes (default: one a core, or one on a GPU)")
+    working.add_argument("--retry-failed", action="store_true", help="also train runs again that failed before")
+
+    one = commands.add_parser(
+        "reproduce", parents=[common, working], help="train once what is missing, then run the notebooks"
+    )
+    one.add_argument(
+        "artefacts", nargs="*", metavar="ARTEFACT", help="such as table06 or fig3 (default: all of the profile)"
+    )
+    one.add_argument("--no-train", action="store_true", help="show what is trained, name the command for the rest")
+    one.add_argument("--out-dir", default="", help="where figures go (default: figures/<profile>/)")
+    one.set_defaults(function=_reproduce)
+
+    one = commands.add_parser("train", parents=[common, working], help="train studies; start again to go on")
+    one.add_argument("studies", nargs="+", metavar="STUDY")
+    one.add_argument("--budget", metavar="TIME", help="stop cleanly after this time: 90s, 9m, 1.5h")
+    one.set_defaults(function=_train)
+
+    one = commands.add_parser("status", parents=[common], help="what is trained, missing, failed or damaged")
+    one.add_argument("--verify", action="store_true", help="read every run and compare its sha256")
+    one.set_defaults(function=_status)
+    return parser
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from kdlib import reproduce
+
+    outcomes = reproduce.reproduce(
+        arguments.artefacts,
+        profile=arguments.profile,
+        runs_dir=arguments.runs_dir,
+        out_dir=arguments.out_dir,
+        device=arguments.device,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        retry_failed=arguments.retry_failed,
+        train=False if arguments.no_train else None,
+        say=lambda line: print(line, flush=True),
+    )
+    name = load_profile(arguments.profile).name
+    reproduce.write_summary(outcomes, places.figures_dir(name, arguments.out_dir) / "summary.json")
+    print(f"\n{reproduce.summary(outcomes)}")
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    profile = load_profile(arguments.profile)
+    progress = sweep.train(
+        [profile.study(name) for name in arguments.studies],
+        runs_dir=arguments.runs_dir,
+        device=arguments.device,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        budget_minutes=minutes(arguments.budget),
+        retry_failed=arguments.retry_failed,
+    )
+    print(f"{', '.join(arguments.studies)}: {progress} ({progress.trained} trained now in {progress.seconds:.0f} s)")
+    return int(bool(progress.failed))
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    profile = load_profile(arguments.profile)
+    lines = [_study_status(study, arguments) for study in profile.studies.values()]
+    width = max(len(study) for study in profile.studies)
+    for study, (text, _) in zip(profile.studies, lines, strict=True):
+        print(f"{study:{width}}  {text}")
+    return int(any(bad for _, bad in lines))
+
+
+def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
+    """One line on a study, and whether anything in it is wrong."""
+    folder, states, damaged = places.runs_dir(arguments.runs_dir), [], []
+    for run in study.runs():
+        states.append(store.state(folder, run))
+        if arguments.verify and states[-1] == "done":
+            try:
+                store.verify(folder, run)
+            except StoreError as error:
+                damaged.append(f"\n    {run}: {error}")
+    counts = ", ".join(
+        f"{states.count(name)} {name}" for name in ("done", "partial", "missing", "failed") if name in states
+    )
+    failed = "".join(
+        f"\n    {run}: {store.failure(folder, run)}"
+        for run, s in zip(study.runs(), states, strict=True)
+        if s == "failed"
+    )
+    checked = f", {len(damaged)} damaged" if arguments.verify else ""
+    return f"{len(states)} runs: {counts}{checked}{failed}{''.join(damaged)}", bool(failed or damaged)
+
+
+def minutes(text: str | None) -> float | None:
+    """'90s', '9m', '1.5h' or '9' (minutes) in minutes. Raises InvalidInput for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match:
+        raise InvalidInput(f"--budget {text!r} is no time; write 90s, 9m or 1.5h.")
+    return float(match[1]) * {"s": 1 / 60, "m": 1, "": 1, "h": 60}[match[2]]

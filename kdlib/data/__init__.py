@@ -1,0 +1,73 @@
+"""Data sets: `load(name, split)` -> `Split`. One file a family; the names and their options stand in the catalogue."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlib.catalogue import DATASETS
+from kdlib.errors import InvalidInput, unknown
+
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """N samples of a data set.
+
+    ids          (N,) str, unique and stable: from the content or the official name, never from a position in a list
+    x            (N, C, H, W) uint8
+    y            (N,) int64, 0 .. len(class_names) - 1
+    groups       {sensitive feature: (N,) str}
+    class_names  names of the classes, in the order of y
+    """
+
+    ids: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    groups: dict[str, np.ndarray]
+    class_names: tuple[str, ...]
+
+
+def load(name: str, split: str, /, *, root: str | Path | None = None, **options: Any) -> Split:
+    """The "train" or "test" part of a data set: `load("trifeature", "test", split="balanced")`.
+
+    The first two arguments go by position, because `split` is also an option of some data sets: how the two parts are
+    made. Options that are left out have the catalogue's defaults. `root` is the folder that
+    has one folder a data set; what is generated ignores it.
+    Raises InvalidInput for an unknown name, part, option or choice, DataError for data that is missing or damaged.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    if split not in PARTS:
+        raise unknown("split", split, PARTS, place=f"data set {name!r}")
+    if not DATASETS[name].loader:
+        loadable = [n for n, d in DATASETS.items() if d.loader]
+        raise unknown("data set", name, loadable, place="what kdlib can load so far")
+    module, function = DATASETS[name].loader.split(":")
+    loader = getattr(importlib.import_module(f"kdlib.data.{module}"), function)
+    return loader(split, root=root, **checked_options(name, options))
+
+
+def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Every option of the data set, defaults filled in. Raises InvalidInput for an unknown option or choice."""
+    known, place = DATASETS[name], f"data set {name!r}"
+    for option, value in options.items():
+        if option not in known.options:
+            raise unknown("option", option, known.options, place=place)
+        if option in known.choices and value not in known.choices[option]:
+            raise unknown(option, value, known.choices[option], place=place)
+    return known.options | options
+
+
+def check_whole(name: str, value: object, *, least: int, most: int | None = None, place: str) -> int:
+    """`value` if it is a whole number from `least` to `most`. Raises InvalidInput otherwise."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and value >= least and (most is None or value <= most):
+        return int(value)
+    range_ = f"of {least} or more" if most is None else f"from {least} to {most}"
+    raise InvalidInput(f"{name} = {value!r} in {place}: give a whole number {range_}.")

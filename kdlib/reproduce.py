@@ -1,0 +1,233 @@
+"""From a profile to its figures: train once what is missing, run each artefact's notebook with papermill, sum up.
+
+`workspace` is what every notebook opens first; `reproduce` is the command.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kdlib import paper, places, store, sweep
+from kdlib.catalogue import ARTEFACTS
+from kdlib.errors import KdlibError, ProfileError, unknown
+from kdlib.studies import Profile, Study, load_profile
+
+PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
+SHOWN_ONLY = (
+    "paper",
+    "real-small",
+)  # profiles that take hours: they show what is trained and name the command for the rest
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a notebook works with. studies: those its artefact shows; device 'none' trains nothing."""
+
+    artefact: str
+    title: str
+    profile: Profile
+    studies: list[Study]
+    runs_dir: Path
+    out_dir: Path
+    device: str
+
+    @property
+    def notice(self) -> str:
+        """For each study, whether it is the paper's own or a stand-in, and why."""
+        return "\n".join(f"{study.title}: {standing(study)}" for study in self.studies)
+
+
+def workspace(
+    artefact: str, *, profile: str | Path, runs_dir: str | Path = "", out_dir: str | Path = "", device: str = "auto"
+) -> Workspace:
+    """Check a notebook's parameters and find its studies and folders.
+
+    Empty folders mean the defaults: runs/ and figures/<profile>/ of the project.
+    Raises ProfileError for an unknown profile or artefact, InvalidInput for an unknown device.
+    """
+    if artefact not in ARTEFACTS:
+        raise unknown("artefact", artefact, ARTEFACTS, error=ProfileError)
+    if device not in sweep.DEVICES:
+        raise unknown("device", device, sweep.DEVICES)
+    read = load_profile(profile)
+    return Workspace(
+        artefact,
+        ARTEFACTS[artefact].title,
+        read,
+        read.studies_for(artefact),
+        places.runs_dir(runs_dir),
+        places.figures_dir(read.name, out_dir),
+        device,
+    )
+
+
+def standing(study: Study) -> str:
+    """'the paper's study', or 'stand-in: ' and every reason."""
+    reasons = paper.stand_in_reasons(study)
+    return f"stand-in: {'; '.join(reasons)}" if reasons else "the paper's study"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line of the summary: files written, and a verdict, 'done; ...', 'failed: ...' or 'not run: ...'."""
+
+    artefact: str
+    notebook: str
+    outputs: list[str]
+    seconds: float
+    verdict: str
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict.startswith("failed")
+
+
+def reproduce(
+    artefacts: Iterable[str] = (),
+    *,
+    profile: str | Path = "quick",
+    runs_dir: str | Path = "",
+    out_dir: str | Path = "",
+    device: str = "auto",
+    engine: str = "local",
+    workers: int | None = None,
+    train: bool | None = None,
+    retry_failed: bool = False,
+    say=lambda line: None,
+) -> list[Outcome]:
+    """Make artefacts (default: all of the profile) and say of each what came of it.
+
+    train: None trains unless the profile takes hours; False runs the notebooks whose studies are on disk and names
+    the command for the others. A study or a notebook that fails does not stop the rest. say is called with each
+    step in words. Raises ProfileError for an unknown profile or artefact before anything is trained.
+    """
+    read = load_profile(profile)
+    wanted = list(artefacts) or list(read.artefacts)
+    spaces = [workspace(name, profile=read.path, runs_dir=runs_dir, out_dir=out_dir, device=device) for name in wanted]
+    train = read.name not in SHOWN_ONLY if train is None else train
+    problems = {}
+    if train and device != "none":
+        for study in {study.name: study for space in spaces for study in space.studies}.values():
+            say(f"study {study.name}: {study.title}")
+            problems[study.name] = _train(study, spaces[0].runs_dir, device, engine, workers, retry_failed, say)
+    outcomes = []
+    for space in spaces:
+        say(f"{space.artefact}: {space.title}")
+        outcomes.append(_make(space, [problems[s.name] for s in space.studies if problems.get(s.name)]))
+    return outcomes
+
+
+def _train(study: Study, runs_dir: Path, device: str, engine: str, workers: int | None, retry_failed: bool, say) -> str:
+    """Train a study; '' or what went wrong, in words."""
+    try:
+        done = sweep.train(
+            study, runs_dir=runs_dir, device=device, engine=engine, workers=workers, retry_failed=retry_failed
+        )
+    except KdlibError as error:
+        return str(error)
+    say(f"  {done}")
+    return ""
+
+
+def _make(space: Workspace, problems: list[str]) -> Outcome:
+    """Run one artefact's notebook, unless something it needs is not there."""
+    started = time.monotonic()
+    name = ARTEFACTS[space.artefact].notebook
+    if not name:
+        return Outcome(space.artefact, "to come", [], 0.0, "not run: the notebook is to come")
+    if problems:
+        return Outcome(space.artefact, name, [], 0.0, f"failed: {problems[0]}")
+    if not any(store.state(space.runs_dir, run) == "done" for study in space.studies for run in study.runs()):
+        command = "; ".join(f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies)
+        return Outcome(space.artefact, name, [], 0.0, f"not run: {command}")
+    before = _written(space.out_dir)
+    try:
+        _execute(name, space)
+    except Exception as error:  # whatever a notebook raises, the other artefacts still run
+        return Outcome(space.artefact, name, [], time.monotonic() - started, f"failed: {_last_line(error)}")
+    outputs = [path for path, stamp in _written(space.out_dir).items() if before.get(path) != stamp]
+    return Outcome(
+        space.artefact,
+        name,
+        sorted(outputs),
+        time.monotonic() - started,
+        "done; " + "; ".join(standing(study) for study in space.studies),
+    )
+
+
+def _execute(name: str, space: Workspace) -> None:
+    """Execute a notebook into executed/; one that fails leaves <name>.failed.ipynb, nothing that looks finished."""
+    import papermill
+
+    source = places.project_root() / "notebooks" / name
+    _check_parameters(source)
+    target = space.out_dir / "executed" / name
+    running = target.with_suffix(".failed.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    values = {
+        "profile": str(space.profile.path),
+        "runs_dir": str(space.runs_dir),
+        "out_dir": str(space.out_dir),
+        "device": "none",
+    }
+    papermill.execute_notebook(
+        source,
+        running,
+        values,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=source.parent,
+        log_output=False,
+        request_save_on_cell_execute=False,
+    )
+    running.replace(target)
+
+
+def _check_parameters(notebook: Path) -> None:
+    """papermill only warns of a parameter that the notebook does not have, and then runs it with the wrong values."""
+    import papermill
+
+    found = tuple(papermill.inspect_notebook(notebook))
+    if found != PARAMETERS:
+        raise ProfileError(
+            f"{notebook.name} has parameters {', '.join(found) or 'none'}; it needs exactly {', '.join(PARAMETERS)}."
+        )
+
+
+def _written(folder: Path) -> dict[str, tuple[int, int]]:
+    """{file name: (size, time)} of a folder's files."""
+    files = [path for path in folder.glob("*") if path.is_file()]
+    return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """The outcomes as a text table: artefact, notebook, output, seconds, verdict."""
+    rows = [(o.artefact, o.notebook, _brief(o.outputs), f"{o.seconds:.1f}", o.verdict) for o in outcomes]
+    header = ("artefact", "notebook", "output", "seconds", "verdict")
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
+    lines = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in [header, *rows]
+    ]
+    return "\n".join(lines)
+
+
+def _brief(outputs: list[str]) -> str:
+    """'fig3_digits.png + 3': the picture or page to open first, and how many more."""
+    order = sorted(outputs, key=lambda name: (not name.endswith((".png", ".html")), name))
+    return (order[0] + (f" + {len(order) - 1}" if len(order) > 1 else "")) if order else "-"
+
+
+def write_summary(outcomes: list[Outcome], path: Path) -> None:
+    """The outcomes as JSON, for whatever generates pages from them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n", encoding="utf-8")

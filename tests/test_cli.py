@@ -1,0 +1,94 @@
+"""The command: what it prints, its exit status, and errors in one line."""
+
+import json
+
+import pytest
+
+from kdlib import cli, store, sweep
+from kdlib.errors import InvalidInput
+from kdlib.sweep import Progress
+
+
+@pytest.fixture
+def command(tiny_yaml, tmp_path, capsys):
+    """Run the command on the tiny profile: (exit status, what it printed, what it complained)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main([*arguments, "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def fill(folder, runs):
+    for run in runs:
+        store.save(folder, run, arrays={}, weights=b"", provenance={})
+
+
+def test_train_hands_on_its_arguments_and_sums_up(command, monkeypatch):
+    seen = {}
+
+    def train(studies, **arguments):
+        seen.update(arguments, studies=[study.name for study in studies])
+        return Progress(8, 5, trained=2, stopped=True, seconds=61.0)
+
+    monkeypatch.setattr(sweep, "train", train)
+    status, out, _ = command("train", "tiny", "--budget", "9m", "--workers", "2", "--device", "cpu", "--retry-failed")
+    assert status == 0 and "tiny: 5 of 8 runs are there; stopped, start again to go on (2 trained now in 61 s)" in out
+    assert seen["budget_minutes"] == 9 and seen["workers"] == 2 and seen["device"] == "cpu" and seen["retry_failed"]
+
+
+def test_train_with_failed_runs_ends_with_status_1(command, monkeypatch):
+    monkeypatch.setattr(sweep, "train", lambda *a, **k: Progress(8, 7, failed={"digits lenet5 nds seed 0": "loss nan"}))
+    status, out, _ = command("train", "tiny")
+    assert status == 1 and "failed: digits lenet5 nds seed 0: loss nan" in out
+
+
+def test_status_counts_runs_and_finds_damage(command, tiny, tmp_path):
+    runs = tiny.study("tiny").runs()
+    fill(tmp_path / "runs", runs[:3])
+    store.record_failure(tmp_path / "runs", runs[3], "the loss was nan")
+    status, out, _ = command("status", "--verify")
+    assert status == 1 and "tiny  8 runs: 3 done, 4 missing, 1 failed, 0 damaged" in out and "the loss was nan" in out
+    (store.folder(tmp_path / "runs", runs[0]) / "weights.safetensors").write_bytes(b"x")
+    assert "1 damaged" in command("status", "--verify")[1]
+    assert "damaged" not in command("status")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "tyni"], "kdlib: unknown study 'tyni'"),
+        (["train", "tiny", "--budget", "soon"], "--budget 'soon' is no time; write 90s, 9m or 1.5h"),
+        (["train", "tiny", "--device", "tpu"], "unknown device 'tpu'"),
+        (["reproduce", "table66"], "unknown artefact 'table66'"),
+        (["reproduce", "fig3"], "unknown artefact 'fig3' in"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(command, arguments, message):
+    status, out, error = command(*arguments)
+    assert status == 2 and message in error and len(error.splitlines()) == 1 and not out
+
+
+def test_no_command_is_refused_by_argparse(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([])
+    assert stop.value.code == 2 and "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90s", 1.5), ("9m", 9), ("1.5h", 90), ("9", 9), (None, None)])
+def test_times(text, expected):
+    assert cli.minutes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "m", "-9m", "9 minutes", "nan", "1e3"])
+def test_bad_times(text):
+    with pytest.raises(InvalidInput):
+        cli.minutes(text)
+
+
+def test_reproduce_without_runs_names_the_command(command, tmp_path):
+    status, out, _ = command("reproduce", "--no-train", "--out-dir", str(tmp_path / "out"))
+    assert status == 0
+    assert "not run: python -m kdlib train tiny" in out.splitlines()[-1]
+    assert json.loads((tmp_path / "out/summary.json").read_text())[0]["verdict"].startswith("not run")
