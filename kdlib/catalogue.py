@@ -43,7 +43,7 @@ DATASETS = {
     ),
     "trifeature-biased": Dataset(
         "Trifeature, biased",
-        "trifeature:load_biased",
+        "biased:load_biased",
         {
             "label": "convex",
             "rho_train": 0.6,

@@ -103,7 +103,7 @@ class Cells:
 
 
 def build_cells(labels, predicted, codes, groups, class_names, *, exclude_below: int = 0) -> Cells:
-    """Count samples by label and group, and mark the pairs with a rate. Raises UndefinedMetric for fewer than two groups."""
+    """Samples counted by label and group. Raises UndefinedMetric for fewer than two groups."""
     if len(groups) < 2:
         raise UndefinedMetric(f"only one group, {', '.join(groups) or 'none at all'}: a difference needs two. "
                               "Check the sensitive feature, or the subset of samples.")

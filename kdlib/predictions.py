@@ -33,6 +33,8 @@ class Predictions:
     class_names    C names
     probabilities  (R, N, C) float at T = 1, or None
     groups         {sensitive feature: (N,) str}
+    twins          {changed feature: (R, N, C) probabilities}: the same samples with that feature alone changed
+                   ("counterfactual twins"), in the order of sample_ids; only what every run has
     absent         runs that were planned and are not here: 'ds seed 3 T=4: failed, loss not finite at step 12'
     """
 
@@ -43,6 +45,7 @@ class Predictions:
     class_names: tuple[str, ...]
     probabilities: np.ndarray | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    twins: Mapping[str, np.ndarray] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ class Predictions:
             runs=self.runs.iloc[rows].reset_index(drop=True),
             predicted=self.predicted[rows],
             probabilities=probabilities,
+            twins={feature: values[rows] for feature, values in self.twins.items()},
         )
 
 
@@ -122,18 +126,20 @@ def check(p: Predictions) -> None:
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     if p.probabilities is not None:
         _check_probabilities(p.probabilities, (len(p.runs), n, c))
+    for feature, values in p.twins.items():
+        _check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
     _check_repeats(p)
 
 
-def _check_probabilities(probabilities: np.ndarray, shape: tuple[int, int, int]) -> None:
-    _require(probabilities.shape == shape, f"probabilities have shape {probabilities.shape}, expected {shape}.")
+def _check_probabilities(
+    probabilities: np.ndarray, shape: tuple[int, int, int], *, what: str = "probabilities"
+) -> None:
+    _require(probabilities.shape == shape, f"{what} have shape {probabilities.shape}, expected {shape}.")
     bad = np.argwhere(~np.isfinite(probabilities))
-    _require(not len(bad), f"a probability is not finite: run {bad[0][0]}, sample {bad[0][1]}." if len(bad) else "")
-    _require(probabilities.min() >= 0, "a probability is negative; are these logits? Name the columns logit_*.")
+    _require(not len(bad), f"{what} are not finite: run {bad[0][0]}, sample {bad[0][1]}." if len(bad) else "")
+    _require(probabilities.min() >= 0, f"{what} are negative; are these logits? Name the columns logit_*.")
     off = np.abs(probabilities.sum(axis=2) - 1).max()
-    _require(
-        off < 1e-2, f"probabilities do not sum to 1 (off by {off:.3g}); are these logits? Name the columns logit_*."
-    )
+    _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); are these logits? Name the columns logit_*.")
 
 
 def _check_repeats(p: Predictions) -> None:
@@ -200,11 +206,10 @@ def describe(run: Run, study: Study) -> dict[str, object]:
 
 def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: tuple[str, ...] = ()) -> Predictions:
     """One Predictions from the arrays of each run; samples take the order of the first run."""
-    first = read[0]
-    logits = np.empty((len(read), *first["logits"].shape), np.float32)
+    first, orders = read[0], []
     for row, arrays in enumerate(read):
-        order = _order(first["sample_ids"], arrays["sample_ids"], runs.run_id.iloc[row])
-        if not np.array_equal(arrays["labels"][order], first["labels"]):
+        orders.append(_order(first["sample_ids"], arrays["sample_ids"], runs.run_id.iloc[row]))
+        if not np.array_equal(arrays["labels"][orders[row]], first["labels"]):
             raise InvalidInput(
                 f"run {runs.run_id.iloc[row]} has other labels for the same samples than {runs.run_id.iloc[0]}."
             )
@@ -212,11 +217,8 @@ def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: t
             raise InvalidInput(
                 f"run {runs.run_id.iloc[row]} has other classes, or another order, than {runs.run_id.iloc[0]}."
             )
-        logits[row] = arrays["logits"][order]
-    if not np.isfinite(logits).all():
-        raise InvalidInput(
-            f"run {runs.run_id.iloc[np.argwhere(~np.isfinite(logits))[0][0]]} has logits that are not finite."
-        )
+    logits = _stacked("logits", read, orders, runs)
+    twins = [name for name in first if name.startswith("twin:") and all(name in arrays for arrays in read)]
     return Predictions(
         runs=runs.reset_index(drop=True),
         predicted=logits.argmax(axis=2),
@@ -225,8 +227,19 @@ def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: t
         class_names=tuple(first["class_names"].tolist()),
         probabilities=softmax(logits),
         groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
+        twins={name.removeprefix("twin:"): softmax(_stacked(name, read, orders, runs)) for name in twins},
         absent=absent,
     )
+
+
+def _stacked(name: str, read: list[dict[str, np.ndarray]], orders: list[np.ndarray], runs: pd.DataFrame) -> np.ndarray:
+    """(R, N, C) float32: the logits of this name of every run, samples in the order of the first run."""
+    logits = np.empty((len(read), *read[0][name].shape), np.float32)
+    for row, (arrays, order) in enumerate(zip(read, orders, strict=True)):
+        logits[row] = arrays[name][order]
+        if not np.isfinite(logits[row]).all():
+            raise InvalidInput(f"run {runs.run_id.iloc[row]} has {name} that are not finite.")
+    return logits
 
 
 def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:

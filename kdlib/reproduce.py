@@ -71,6 +71,12 @@ def standing(study: Study) -> str:
     return f"stand-in: {'; '.join(reasons)}" if reasons else "the paper's study"
 
 
+def _brief_standing(study: Study) -> str:
+    reasons = paper.stand_in_reasons(study)
+    more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return f"stand-in ({reasons[0]}{more})" if reasons else "the paper's study"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One line of the summary: files written, and a verdict, 'done; ...', 'failed: ...' or 'not run: ...'."""
@@ -155,7 +161,7 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
         name,
         sorted(outputs),
         time.monotonic() - started,
-        "done; " + "; ".join(standing(study) for study in space.studies),
+        "done; " + "; ".join(dict.fromkeys(_brief_standing(study) for study in space.studies)),
     )
 
 
@@ -184,6 +190,7 @@ def _execute(name: str, space: Workspace) -> None:
         cwd=source.parent,
         log_output=False,
         request_save_on_cell_execute=False,
+        extra_arguments=["--log-level=CRITICAL"],
     )
     running.replace(target)
 

@@ -19,7 +19,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from kdlib import places, store
 from kdlib.errors import InvalidInput, KdlibError, StoreError, TrainingFailed, unknown

@@ -12,7 +12,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -342,11 +342,10 @@ def train_run(
         )
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
         model = _fit(run, views, len(train.class_names), runs_dir=runs_dir, device=device, stop=stop)
-        logits = forward_all(model.model, make_views(test, like=views, device=device), 0, precision=run.precision)
         store.save(
             runs_dir,
             run,
-            arrays=_arrays(test, logits.cpu().numpy()),
+            arrays=_arrays(test, lambda x: _answers(run, model.model, replace(test, x=x), like=views)),
             weights=_weights(model.model),
             provenance=_provenance(model, device, len(train.y)),
         )
@@ -446,13 +445,21 @@ def _weights(model: nn.Module) -> bytes:
     return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
 
 
-def _arrays(test: data.Split, logits: np.ndarray) -> dict[str, np.ndarray]:
+def _answers(run: Run, model: nn.Module, test: data.Split, *, like: Views) -> np.ndarray:
+    """(N, C) logits for the images of a test split."""
+    views = make_views(test, like=like, device=like.labels.device)
+    return forward_all(model, views, 0, precision=run.precision).cpu().numpy()
+
+
+def _arrays(test: data.Split, answers: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """What is stored of a run; answers: images (N, ...) -> logits (N, C)."""
     return {
-        "logits": logits,
+        "logits": answers(test.x),
         "labels": test.y,
         "sample_ids": test.ids,
         "class_names": np.array(test.class_names),
         **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()},
+        **{f"twin:{feature}": answers(images) for feature, images in test.twins.items()},
     }
 
 

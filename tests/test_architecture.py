@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {"errors", "catalogue", "places", "studies", "store"}
+BASE = {"errors", "catalogue", "dial", "places", "studies", "store"}
 TRAINING = {"losses", "models", "data", "training"}
 TOP = {"reproduce", "cli", "__main__"}
 MODULES = {p.stem if p.parent.name == "kdlib" else "data" for p in (ROOT / "kdlib").rglob("*.py")} - {"__init__"}

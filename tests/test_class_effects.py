@@ -92,10 +92,11 @@ def test_equivalence_is_falsely_found_in_at_most_the_level():
     from kdlib.class_tests import compare_values
 
     for test in ("welch", "moderated", "paired"):
-        a, b = rng.normal(0, 0.02, (5, 4000)), rng.normal(0.05, 0.02, (5, 4000))
-        found = compare_values(a, b, np.zeros(4000, bool), test=test)
-        p = class_effects._p_equivalent(found, 0.05, 0.0079)
-        assert 0.03 < (p <= 0.05).mean() < 0.06
+        for difference in (0.05, -0.05):
+            a, b = rng.normal(0, 0.02, (5, 4000)), rng.normal(difference, 0.02, (5, 4000))
+            found = compare_values(a, b, np.zeros(4000, bool), test=test)
+            p = class_effects._p_equivalent(found, 0.05, 0.0079)
+            assert 0.03 < (p <= 0.05).mean() < 0.06
 
 
 def test_a_class_that_every_run_gets_right_is_equivalent_and_an_empty_one_unknown():
@@ -219,7 +220,7 @@ def test_direction_is_undefined_where_teacher_and_nds_have_one_profile():
 
 def test_decomposition_recovers_the_components_that_were_put_in():
     rng = np.random.default_rng(0)
-    n_classes, k, s, total = 60, 6, 5, 100
+    n_classes, k, s, total = 100, 10, 5, 100
     sds = {"temperature": 0.04, "teacher": 0.05, "student": 0.03}
     shapes = {"temperature": (k, 1, n_classes), "teacher": (1, s, n_classes), "student": (k, s, n_classes)}
     value = 0.7 + sum(sd * rng.normal(size=shapes[component]) for component, sd in sds.items())

@@ -1,4 +1,4 @@
-"""Trifeature against its facts, one by one, and `trifeature-biased` against counts that can be made by hand."""
+"""Trifeature against its facts, one by one."""
 
 import hashlib
 import subprocess
@@ -6,12 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kdlib import data
 from kdlib.data import trifeature as t
-from kdlib.errors import InvalidInput, UndefinedMetric
+from kdlib.errors import InvalidInput
 
 
 def mask(ids, *, color="white", **options):
@@ -286,6 +284,29 @@ def test_twins_change_one_feature_to_a_drawn_other_value(feature):
     assert (backwards[::-1] == names).all() and (x_backwards[::-1] == x).all()
 
 
+def test_the_test_part_has_a_twin_of_every_image_for_each_group_but_shape():
+    options = {"per_combination": 2, "test_images": 1000, "image_size": 16, "split": "balanced", "seed": 5}
+    test = data.load("trifeature", "test", **options)
+    assert list(test.twins) == ["color", "texture"]
+    for feature, images in test.twins.items():
+        assert images.shape == test.x.shape and images.dtype == np.uint8
+        assert (images == t.twins(test.ids, feature, image_size=16, seed=5)[1]).all()
+    assert len(data.load("trifeature", "train", **options).twins) == 0
+    assert list(data.load("trifeature", "test", **options, label="shape x color").twins) == ["texture"]
+
+
+@pytest.mark.parametrize("most, drawn", [(1000, ["a", "b"]), (3 * 4 * 4, ["a", "b", "a"])])
+def test_twins_are_drawn_when_asked_for_and_kept_where_they_are_small(monkeypatch, most, drawn):
+    monkeypatch.setattr(data, "KEPT_BYTES", most)
+    asked = []
+    twins = data.Drawn(("a", "b"), lambda feature: asked.append(feature) or np.zeros((1, 3, 4, 4), np.uint8))
+    assert len(twins) == 2 and "a" in twins and not asked
+    assert [twins[feature].shape for feature in ("a", "b", "a")] == [(1, 3, 4, 4)] * 3
+    assert asked == drawn
+    with pytest.raises(KeyError):
+        twins["c"]
+
+
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 DEFAULTS = {"label": "shape", "split": "image", "per_combination": 100, "test_images": 6000, "seed": 0}
@@ -394,140 +415,7 @@ def test_names_that_do_not_exist_elsewhere():
         t.twins(some(n=1), "shape")
 
 
-# --- trifeature-biased ------------------------------------------------------------------------------------------------
-
-DIAL = {"label": "convex", "rho_train": 0.6, "rho_test": 0.0, "group_share": 0.5, "train_images": 400,
-        "test_images": 200, "image_size": 16, "seed": 0}
-
-
-def biased(part, **options):
-    return t.load_biased(part, root=None, **DIAL | options)
-
-
-def crossed(split):
-    """(2, 2) counts: label, cool / warm."""
-    group = split.groups["color_set"]
-    return np.array([[((split.y == y) & (group == a)).sum() for a in ("cool", "warm")] for y in (0, 1)])
-
-
-def test_counts_by_hand():
-    # rho 0.4, groups alike: both = 1000 (0.5 + 0.4 * 0.5) / 2
-    assert t.cell_counts(1000, rho=0.4, group_share=0.5).tolist() == [[350, 150], [150, 350]]
-    # sqrt(0.2 * 0.8) = 0.4: both = 1000 (0.2 + 0.25 * 0.4) / 2; base rates 150 / 200 and 350 / 800
-    assert t.cell_counts(1000, rho=0.25, group_share=0.2).tolist() == [[450, 50], [350, 150]]
-    assert t.base_rates(rho=0.25, group_share=0.2) == pytest.approx({"cool": 0.4375, "warm": 0.75})
-    assert t.cell_counts(100, rho=1.0, group_share=0.5).tolist() == [[50, 0], [0, 50]]
-    assert t.cell_counts(100, rho=-0.5, group_share=0.2).tolist() == [[30, 20], [50, 0]]
-
-
-def test_the_parts_have_exactly_the_counts_that_were_asked_for():
-    train, test = biased("train"), biased("test")
-    assert crossed(train).tolist() == [[160, 40], [40, 160]] and crossed(test).tolist() == [[50, 50], [50, 50]]
-    assert np.corrcoef(train.y, train.groups["color_set"] == "warm")[0, 1] == pytest.approx(0.6)
-    assert crossed(biased("train", group_share=0.2, rho_train=0.25)).tolist() == [[180, 20], [140, 60]]
-    assert train.class_names == ("concave", "convex")
-    assert train.y.dtype == np.int64 and train.x.shape == (400, 3, 16, 16)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(50, 3000), st.floats(0.05, 0.95), st.floats(-1, 1))
-def test_counts_give_rho_and_shares_to_within_rounding(n, share, part_of_largest):
-    rho = part_of_largest * t.largest_rho(share)
-    counts = t.cell_counts(n, rho=rho, group_share=share)
-    assert counts.sum() == n and counts.min() >= 0
-    assert abs(counts[1].sum() - n / 2) <= 0.5 and abs(counts[:, 1].sum() - n * share) <= 0.5
-    base = t.base_rates(rho=rho, group_share=share)
-    for a, name in enumerate(t.COLOR_SETS):
-        assert abs(counts[1, a] - base[name] * counts[:, a].sum()) <= 2
-
-
-@pytest.mark.parametrize("label", t.LABEL_SETS)
-def test_labels_are_sets_of_shapes_and_groups_sets_of_colors(label):
-    split = biased("train", label=label)
-    shape, _, color, index = np.array([i.split("_") for i in split.ids]).T
-    for y, shapes in enumerate(t.LABEL_SETS[label].values()):
-        assert set(shape[split.y == y]) == set(shapes)
-    for name, colors in t.COLOR_SETS.items():
-        assert set(color[split.groups["color_set"] == name]) == set(colors)
-    assert sorted(s for shapes in t.LABEL_SETS[label].values() for s in shapes) == sorted(t.SHAPE_NAMES)
-    assert not set(t.COLOR_SETS["cool"]) & set(t.COLOR_SETS["warm"])
-
-
-def test_within_a_cell_all_combinations_are_equally_frequent():
-    split = biased("test", test_images=2600, rho_test=0.2)
-    cells = np.stack([split.y, split.groups["color_set"] == "warm"], axis=1) @ [2, 1]
-    numbers = t.id_numbers(split.ids)[:, :3] @ [100, 10, 1]
-    for cell, size in enumerate((4 * 5, 4 * 4, 6 * 5, 6 * 4)):
-        of_cell = np.unique(numbers[cells == cell], return_counts=True)[1]
-        assert len(of_cell) == 10 * size and np.ptp(of_cell) <= 1
-
-
-def test_images_are_trifeatures_and_no_image_is_in_both_parts():
-    train, test = biased("train", train_images=800), biased("test", test_images=800)
-    assert len(set(train.ids)) == len(set(test.ids)) == 800 and not set(train.ids) & set(test.ids)
-    assert (test.x[::100] == t.render(test.ids[::100], image_size=16).numpy()).all()
-    again = biased("train", train_images=800, test_images=10)
-    other = biased("train", train_images=800, seed=1)
-    assert (again.ids == train.ids).all() and (again.x == train.x).all()  # the other part's size does not matter
-    assert set(other.ids) != set(train.ids)
-
-
-def test_expected_disparity_by_hand():
-    # a perfect classifier selects the base rates 0.75 and 0.4375; a blind one selects alike
-    dial = {"rho": 0.25, "group_share": 0.2}
-    for tpr, fpr, dpd in ((1.0, 0.0, 0.3125), (0.3, 0.3, 0.0)):
-        rates = t.expected_disparity(**dial, true_positive_rate=tpr, false_positive_rate=fpr)
-        assert rates == pytest.approx({"dpd": dpd, "eod": 0})
-    # cool 0.4375 * 0.8 + 0.5625 * 0.2 = 0.4625, warm 0.75 * 0.9 + 0.25 * 0.4 = 0.775
-    rates = t.expected_disparity(**dial, true_positive_rate={"cool": 0.8, "warm": 0.9},
-                                 false_positive_rate={"cool": 0.2, "warm": 0.4})
-    assert rates == pytest.approx({"dpd": 0.3125, "eod": 0.2})
-    assert t.expected_disparity(rho=-0.4, group_share=0.5, true_positive_rate=0.9, false_positive_rate=0.1)["dpd"] \
-        == pytest.approx(0.4 * 0.8)
-
-
-def test_fairlearn_measures_the_expected_disparity_on_the_constructed_data():
-    from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
-
-    test = biased("test", rho_test=0.25, group_share=0.2, test_images=1000)
-    group = test.groups["color_set"]
-    predicted = np.zeros(1000, int)
-    wanted = {(0, "cool"): 0.2, (0, "warm"): 0.4, (1, "cool"): 0.8, (1, "warm"): 0.9}
-    for (y, a), rate in wanted.items():
-        cell = np.flatnonzero((test.y == y) & (group == a))
-        predicted[cell[:round(rate * len(cell))]] = 1
-    expected = t.expected_disparity(rho=0.25, group_share=0.2, true_positive_rate={"cool": 0.8, "warm": 0.9},
-                                    false_positive_rate={"cool": 0.2, "warm": 0.4})
-    assert demographic_parity_difference(test.y, predicted, sensitive_features=group) == pytest.approx(expected["dpd"])
-    assert equalized_odds_difference(test.y, predicted, sensitive_features=group) == pytest.approx(expected["eod"])
-
-
-@pytest.mark.parametrize("options, told", [
-    ({"rho_train": 1.5}, "rho = 1.5 .*'trifeature-biased'.*within -1.0000 .. 1.0000"),
-    ({"rho_train": 0.6, "group_share": 0.1}, "within -0.3333 .. 0.3333; give such a rho, or bring group_share nearer"),
-    ({"rho_train": float("nan")}, "rho = nan"), ({"rho_train": "0.5"}, "rho = '0.5'.*a number"),
-    ({"group_share": 0}, "group_share = 0 .*above 0"), ({"group_share": 1.0}, "group_share = 1.0"),
-    ({"group_share": 0.01, "rho_train": 0.0, "train_images": 10}, "one group gets none of 10 images"),
-    ({"train_images": 0}, "train_images = 0"), ({"label": "convx"}, "'convx'.*Did you mean 'convex'"),
-    ({"image_size": 3}, "image_size = 3"),
-])
-def test_impossible_dials_are_refused(options, told):
-    with pytest.raises(InvalidInput, match=told):
-        biased("train", **options)
-
-
-def test_undefined_or_impossible_rates_are_refused():
-    with pytest.raises(InvalidInput, match="'all'"):
-        biased("all")
-    with pytest.raises(UndefinedMetric, match="rho = 1.0 .*nearer to 0 than 1.0000"):
-        t.expected_disparity(rho=1.0, group_share=0.5, true_positive_rate=1, false_positive_rate=0)
-    for rate in (1.2, {"cool": 0.5}, float("nan")):
-        with pytest.raises(InvalidInput, match="true_positive_rate"):
-            t.expected_disparity(rho=0, group_share=0.5, true_positive_rate=rate, false_positive_rate=0)
-
-
-def test_ids_parts_and_expectations_do_without_torch():
+def test_ids_and_geometry_do_without_torch():
     code = ("import sys; from kdlib.data import trifeature as t; t.geometry(['circle_dots_red_7']);"
-            "t.expected_disparity(rho=0.2, group_share=0.5, true_positive_rate=0.9, false_positive_rate=0.1);"
             "sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -124,6 +124,36 @@ def test_softmax_sums_to_one_and_does_not_overflow():
     assert p.tolist() == [[1, 0], [0.5, 0.5]]
 
 
+def twinned(logits, twin, **changes):
+    return arrays(logits, **changes) | {"twin:sex": np.array(twin, np.float32)}
+
+
+def test_twins_are_aligned_by_id_and_follow_their_runs():
+    shuffled = twinned(
+        [TWO[2], TWO[0], TWO[1]], [[0, 3], [0, 1], [0, 2]], ids=("c", "a", "b"), labels=(1, 0, 1), sex=("f", "f", "m")
+    )
+    p = assemble(table(2), [twinned(ONE, [[1, 0], [2, 0], [3, 0]]), shuffled])
+    expected = softmax(np.array([[[1, 0], [2, 0], [3, 0]], [[0, 1], [0, 2], [0, 3]]], np.float32))
+    assert list(p.twins) == ["sex"] and np.array_equal(p.twins["sex"], expected)
+    assert np.array_equal(p.take(np.array([1])).twins["sex"], expected[1:])
+    assert np.array_equal(p.arm(seed=1).twins["sex"], expected[1:])
+
+
+def test_twins_that_one_run_lacks_are_absent():
+    assert simple().twins == {}
+    for read in ([twinned(ONE, ONE), arrays(TWO)], [arrays(ONE), twinned(TWO, TWO)]):
+        assert assemble(table(2), read).twins == {}
+
+
+def test_twins_that_are_no_probabilities_are_refused():
+    with pytest.raises(InvalidInput, match="r1 has twin:sex that are not finite"):
+        assemble(table(2), [twinned(ONE, ONE), twinned(TWO, [[0, 1], [0, np.nan], [0, 1]])])
+    whole = simple().probabilities
+    for twins, message in ((whole[:1], "of the sex twins have shape"), (whole * 2, "of the sex twins do not sum to 1")):
+        with pytest.raises(InvalidInput, match=message):
+            simple(twins={"sex": twins})
+
+
 @pytest.fixture
 def stored(tmp_path, tiny):
     """Every run of the tiny study on disk with drawn logits, but for one that failed and one that is missing."""

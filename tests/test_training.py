@@ -118,6 +118,20 @@ def test_a_run_learns_and_saves_what_measuring_needs(tmp_path, runs):
     assert provenance["train_images"] == 100 and provenance["seconds"] > 0
 
 
+def test_a_run_also_answers_the_twins_of_the_test_part(tmp_path, teacher):
+    options = {"label": "shape", "image_size": 16, "per_combination": 2, "split": "balanced", "test_images": 1000}
+    run = replace(teacher, dataset="trifeature", data=options | {"seed": 0}, model="lenet5", epochs=1, augment={})
+    train_run(run, runs_dir=tmp_path)
+    arrays, _ = store.read(tmp_path, run)
+    assert {name for name in arrays if name.startswith("twin:")} == {"twin:color", "twin:texture"}
+    train, test = (data.load("trifeature", part, **options) for part in data.PARTS)
+    model = training.load_model(tmp_path, run, classes=10, channels=3, image_size=16)
+    for name, images in (("logits", test.x), ("twin:color", test.twins["color"])):
+        views = make_views(replace(test, x=images), like=make_views(train))
+        assert np.array_equal(arrays[name], training.forward_all(model, views, 0).numpy())
+    assert not np.array_equal(arrays["twin:color"], arrays["logits"])
+
+
 def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(tmp_path, runs):
     one, other = runs["nds", 0, None], runs["nds", 1, None]
     for folder, run in (("a", one), ("b", one), ("a", other)):

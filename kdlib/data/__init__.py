@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kdlib.catalogue import DATASETS
 from kdlib.errors import InvalidInput, unknown
 
 PARTS = ("train", "test")
+KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,8 @@ class Split:
     y            (N,) int64, 0 .. len(class_names) - 1
     groups       {sensitive feature: (N,) str}
     class_names  names of the classes, in the order of y
+    twins        {feature: (N, C, H, W) uint8}, of the test part: every sample again with that sensitive feature alone
+                 changed, in the order of ids ("counterfactual twins"); empty where a data set has none
     """
 
     ids: np.ndarray
@@ -31,6 +35,37 @@ class Split:
     y: np.ndarray
     groups: dict[str, np.ndarray]
     class_names: tuple[str, ...]
+    twins: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Drawn(Mapping[str, np.ndarray]):
+    """{feature: images} that are drawn when they are asked for: draw(feature) -> (N, C, H, W) uint8.
+
+    Every run of a study asks for them, so they are kept; but not where all together take more than KEPT_BYTES, as they
+    do at 224 pixels, where one feature at a time is in memory.
+    """
+
+    def __init__(self, features: tuple[str, ...], draw: Callable[[str], np.ndarray]) -> None:
+        self._features, self._draw, self._kept = features, draw, {}
+
+    def __getitem__(self, feature: str) -> np.ndarray:
+        if feature not in self._features:
+            raise KeyError(feature)
+        if feature in self._kept:
+            return self._kept[feature]
+        images = self._draw(feature)
+        if images.nbytes * len(self) <= KEPT_BYTES:
+            self._kept[feature] = images
+        return images
+
+    def __contains__(self, feature: object) -> bool:
+        return feature in self._features
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._features)
+
+    def __len__(self) -> int:
+        return len(self._features)
 
 
 def load(name: str, split: str, /, *, root: str | Path | None = None, **options: Any) -> Split:

@@ -1,4 +1,4 @@
-"""Trifeature: 10 shapes x 10 textures x 10 colors, drawn by number, and `trifeature-biased`, the same with a dial.
+"""Trifeature: 10 shapes x 10 textures x 10 colors, drawn by number.
 
 After Hermann and Lampinen, "What shapes feature representations?" (NeurIPS 2020). There is nothing to download: an
 image is a function of (seed, id). Its geometry comes from a hash of both, never from a stream of random numbers, so
@@ -6,21 +6,21 @@ any subset in any order and batch size has the same pixels, and a counterfactual
 All drawing is elementwise (add, multiply, compare, square root): nothing depends on the batch.
 
 Lengths are in reference pixels: those of the 224 x 224 image. Other sizes are the same picture, scaled.
-torch is imported by the functions that draw; ids, splits and `expected_disparity` do without.
+torch is imported by the functions that draw; ids and splits do without. biased.py makes a data set with a dial of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kdlib.data import Split, check_whole
-from kdlib.errors import InvalidInput, UndefinedMetric, unknown
+from kdlib.data import Drawn, Split, check_whole
+from kdlib.errors import InvalidInput, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,7 @@ TEXTURES = ("solid", "stripes", "grid", "hexgrid", "dots", "noise", "triangles",
 
 SHAPE_NAMES, COLOR_NAMES = tuple(SHAPES), tuple(COLORS)
 FIELDS = ("shape", "texture", "color")
+TWINNED = ("color", "texture")  # what a twin can differ in: another shape would be another thing
 NAMES = {"shape": SHAPE_NAMES, "texture": TEXTURES, "color": COLOR_NAMES}
 CLASSES = {**NAMES, "shape x color": tuple(f"{s} x {c}" for s in SHAPE_NAMES for c in COLOR_NAMES)}
 Ids = Sequence[str] | np.ndarray
@@ -141,18 +142,18 @@ class Geometry(NamedTuple):
 def geometry(ids: Ids, *, seed: int = 0) -> Geometry:
     """The geometry of each id, a function of (seed, id) alone. Positions have 2 x 53 random bits, so none repeats."""
     numbers = id_numbers(ids)
-    turn, texture_turn = (_pick(numbers, seed, draw=draw, choices=len(DEGREES)) + DEGREES[0] for draw in (0, 1))
-    offset_x, offset_y = (_pick(numbers, seed, draw=draw, choices=SCALE) for draw in (2, 3))
+    turn, texture_turn = (picked(numbers, seed, draw=draw, choices=len(DEGREES)) + DEGREES[0] for draw in (0, 1))
+    offset_x, offset_y = (picked(numbers, seed, draw=draw, choices=SCALE) for draw in (2, 3))
     cos, sin = _turns(turn)
     half = TEMPLATE / 2 * (cos + np.abs(sin))           # of the square around the turned template
     x, y = (half + _uniform(numbers, seed, draw=draw) * (REFERENCE - 2 * half) for draw in (4, 5))
-    return Geometry(turn, texture_turn, x, y, offset_x, offset_y, _hash(numbers, seed, draw=6))
+    return Geometry(turn, texture_turn, x, y, offset_x, offset_y, hashed(numbers, seed, draw=6))
 
 
-SPLIT_DRAW, TWIN_DRAW = 100, 101        # draws that are no part of the geometry
+SPLIT_DRAW, TWIN_DRAW = 100, 101        # draws that are no part of the geometry; TWIN_DRAW takes one a feature
 
 
-def _hash(numbers: np.ndarray, seed: int, *, draw: int) -> np.ndarray:
+def hashed(numbers: np.ndarray, seed: int, *, draw: int) -> np.ndarray:
     """(N,) uint64: splitmix64 (Steele, Lea and Flood 2014) of the seed, the id and the draw, one after another."""
     state = _splitmix64(np.uint64(check_whole("seed", seed, least=0, most=2**64 - 1, place=PLACE)))
     for field in (*numbers.astype(np.uint64).T, np.uint64(draw)):
@@ -170,10 +171,10 @@ def _splitmix64(state: np.ndarray) -> np.ndarray:
 
 def _uniform(numbers: np.ndarray, seed: int, *, draw: int) -> np.ndarray:
     """(N,) float64 in [0, 1)."""
-    return (_hash(numbers, seed, draw=draw) >> np.uint64(11)) * 2.0**-53
+    return (hashed(numbers, seed, draw=draw) >> np.uint64(11)) * 2.0**-53
 
 
-def _pick(numbers: np.ndarray, seed: int, *, draw: int, choices: int) -> np.ndarray:
+def picked(numbers: np.ndarray, seed: int, *, draw: int, choices: int) -> np.ndarray:
     """(N,) int64 in 0 .. choices - 1."""
     return (_uniform(numbers, seed, draw=draw) * choices).astype(np.int64)
 
@@ -400,7 +401,8 @@ def load(part: str, /, *, root: str | Path | None, label: str, image_size: int, 
             'balanced'     equally many of each combination: `test_images` is a multiple of 1,000
             'combination'  whole combinations, equally many of each class to within one, so that every class is in both
                            parts: `test_images` is a multiple of `per_combination`
-    groups: the features that are no part of the label. ids: 'shape_texture_color_index'. `root` is ignored.
+    groups: the features that are no part of the label; twins of the test part: those of them that `twins` can change.
+    ids: 'shape_texture_color_index'. `root` is ignored.
     x is rendered whole: 150 kB an image of 224 pixels, 14 GB for the default training part. To render on the device
     instead, take `select` and `render`.
     Raises InvalidInput for options that are unknown or do not fit together.
@@ -410,7 +412,9 @@ def load(part: str, /, *, root: str | Path | None, label: str, image_size: int, 
     y = labels(numbers, label)
     groups = {f: np.array(NAMES[f])[numbers[:, i]] for i, f in enumerate(FIELDS) if f not in label.split(" x ")}
     x = render(numbers, image_size=image_size, seed=seed).numpy()
-    return Split(id_names(numbers), x, y, groups, CLASSES[label])
+    changed = tuple(f for f in TWINNED if f in groups and part == "test")
+    drawn = Drawn(changed, lambda feature: twins(numbers, feature, image_size=image_size, seed=seed)[1])
+    return Split(id_names(numbers), x, y, groups, CLASSES[label], drawn)
 
 
 def labels(ids: Ids, label: str) -> np.ndarray:
@@ -440,7 +444,7 @@ def select(part: str, /, *, label: str, split: str, per_combination: int, test_i
 
 
 def _any_images(numbers: np.ndarray, label: str, per: int, test_images: int, seed: int) -> np.ndarray:
-    return np.argsort(_hash(numbers, seed, draw=SPLIT_DRAW), kind="stable")
+    return np.argsort(hashed(numbers, seed, draw=SPLIT_DRAW), kind="stable")
 
 
 def _of_each_combination(numbers: np.ndarray, label: str, per: int, test_images: int, seed: int) -> np.ndarray:
@@ -486,139 +490,11 @@ def twins(ids: Ids, feature: str, *, image_size: int = REFERENCE, seed: int = 0,
     Returns ids (N,) str such as 'circle_dots_red_7:color=blue', and x (N, 3, H, W) uint8, both in the order of `ids`.
     Raises InvalidInput for another feature: a new shape would be no counterfactual of a group.
     """
-    if feature not in ("color", "texture"):
-        raise unknown("feature", feature, ("color", "texture"), place="trifeature.twins")
+    if feature not in TWINNED:
+        raise unknown("feature", feature, TWINNED, place="trifeature.twins")
     numbers, column = id_numbers(ids), FIELDS.index(feature)
-    step = 1 + _pick(numbers, seed, draw=TWIN_DRAW + column, choices=9)
+    step = 1 + picked(numbers, seed, draw=TWIN_DRAW + column, choices=9)
     values = np.array(NAMES[feature])[(numbers[:, column] + step) % 10].tolist()
     x = render(numbers, image_size=image_size, seed=seed, device=device, **{feature: values})
     names = [f"{i}:{feature}={v}" for i, v in zip(id_names(numbers), values, strict=True)]
     return np.array(names, dtype=str), x.cpu().numpy()
-
-
-# --- trifeature-biased ------------------------------------------------------------------------------------------------
-
-# The negative class (0) comes first, and so does the group that rho > 0 gives fewer positives.
-LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "convex": {"concave": ("plus", "tee", "star", "fivesquare"),
-               "convex": ("triangle", "square", "circle", "rhombus", "pentagon", "trapezoid")},
-    "right-angled": {"slanted": ("triangle", "circle", "rhombus", "pentagon", "star", "trapezoid"),
-                     "right-angled": ("square", "plus", "tee", "fivesquare")},
-}
-COLOR_SETS = {"cool": ("green", "blue", "cyan", "purple", "ocean"), "warm": ("red", "yellow", "pink", "orange")}
-BIASED = "data set 'trifeature-biased'"
-
-
-def load_biased(part: str, /, *, root: str | Path | None, label: str, rho_train: float, rho_test: float,
-                group_share: float, train_images: int, test_images: int, image_size: int, seed: int) -> Split:
-    """A binary label (two sets of shapes) and a binary group (two sets of colors) with a given correlation.
-
-    label        'convex' or 'right-angled': the positive class, half of each part
-    rho_train    correlation (phi) of being positive with being warm in the training part, -1 .. 1; 0: none. The groups'
-                 sizes limit it: `largest_rho`
-    rho_test     the same in the test part
-    group_share  share of warm images, between 0 and 1
-    The four counts are constructed, not drawn (`cell_counts`), and within them all combinations are equally frequent to
-    within one. groups: {'color_set': 'warm' or 'cool'}. ids and pixels are Trifeature's, with even indices in
-    training and odd ones in test. `root` is ignored.
-    Raises InvalidInput for options that are unknown or that no data set can have.
-    """
-    if part not in ("train", "test"):
-        raise unknown("split", part, ("train", "test"), place=BIASED)
-    if label not in LABEL_SETS:
-        raise unknown("label", label, LABEL_SETS, place=BIASED)
-    test = part == "test"
-    n = check_whole(f"{part}_images", test_images if test else train_images, least=1, place=BIASED)
-    counts = cell_counts(n, rho=rho_test if test else rho_train, group_share=group_share)
-    sets = [(shapes, colors) for shapes in LABEL_SETS[label].values() for colors in COLOR_SETS.values()]
-    cells = [_cell(*pair, n=m, test=test, seed=seed) for pair, m in zip(sets, counts.ravel(), strict=True)]
-    numbers, cell = np.concatenate(cells), np.repeat(np.arange(4), counts.ravel())
-    x = render(numbers, image_size=image_size, seed=seed).numpy()
-    groups = {"color_set": np.array(tuple(COLOR_SETS))[cell % 2]}
-    return Split(id_names(numbers), x, cell // 2, groups, tuple(LABEL_SETS[label]))
-
-
-def _cell(shapes: tuple[str, ...], colors: tuple[str, ...], *, n: int, test: bool, seed: int) -> np.ndarray:
-    """(n, 4) numbers: the cell's combinations in the order of their hash, again and again with the next index."""
-    kinds = np.array([(SHAPE_NAMES.index(s), t, COLOR_NAMES.index(c), int(test))
-                      for s in shapes for t in range(10) for c in colors])
-    kinds = kinds[np.argsort(_hash(kinds, seed, draw=SPLIT_DRAW), kind="stable")]
-    times, place = np.divmod(np.arange(n), len(kinds))
-    return kinds[place] + times[:, None] * [0, 0, 0, 2]
-
-
-def cell_counts(n: int, *, rho: float, group_share: float) -> np.ndarray:
-    """(2, 2) int: how many of n images have label y (rows) and group a (columns: cool, warm).
-
-    With g = group_share: n / 2 are positive, n g warm, n (g + rho sqrt(g (1 - g))) / 2 both; each is rounded to the
-    nearest whole number, and the rest follows. Raises InvalidInput if there is no such table.
-    """
-    g = _check_dial(rho, group_share)
-    positive, warm = _round(n / 2), _round(n * g)
-    if not 0 < warm < n:
-        raise InvalidInput(f"group_share = {g!r} in {BIASED}: one group gets none of {n} images; give more images.")
-    both = _round(n * (g + rho * math.sqrt(g * (1 - g))) / 2)
-    # at the largest rho the three roundings may disagree by one
-    both = min(max(both, positive + warm - n, 0), positive, warm)
-    return np.array([[n - positive - warm + both, warm - both], [positive - both, both]])
-
-
-def _round(value: float) -> int:
-    return math.floor(value + 0.5)
-
-
-def _check_dial(rho: float, group_share: float) -> float:
-    """group_share. Raises InvalidInput unless half of the labels can be positive with this correlation and group."""
-    for name, value in (("rho", rho), ("group_share", group_share)):
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
-            raise InvalidInput(f"{name} = {value!r} in {BIASED}: give a number.")
-    if not 0 < group_share < 1:
-        raise InvalidInput(f"group_share = {group_share!r} in {BIASED}: give a share above 0 and below 1.")
-    most = largest_rho(group_share)
-    if abs(rho) > most + 1e-12:
-        raise InvalidInput(f"rho = {rho!r} in {BIASED}: with group_share = {group_share!r} it lies within "
-                           f"-{most:.4f} .. {most:.4f}; give such a rho, or bring group_share nearer to 0.5.")
-    return group_share
-
-
-def largest_rho(group_share: float) -> float:
-    """The correlation at which the smaller group has one label alone: sqrt(smaller share / larger share), 0 .. 1."""
-    smaller = min(group_share, 1 - group_share)
-    return math.sqrt(smaller / (1 - smaller))
-
-
-def base_rates(*, rho: float, group_share: float) -> dict[str, float]:
-    """P(Y = 1 | group): cool 1/2 - rho/2 sqrt(g / (1 - g)), warm 1/2 + rho/2 sqrt((1 - g) / g), g = group_share."""
-    odds = math.sqrt((1 - group_share) / _check_dial(rho, group_share))
-    return {"cool": 0.5 - rho / 2 / odds, "warm": 0.5 + rho / 2 * odds}
-
-
-def expected_disparity(*, rho: float, group_share: float, true_positive_rate: float | Mapping[str, float],
-                       false_positive_rate: float | Mapping[str, float]) -> dict[str, float]:
-    """{'dpd', 'eod'} of a classifier with these rates on a part with this dial; 0 .. 1, 0 is no disparity.
-
-    A rate is one number for both groups, or {'cool': ..., 'warm': ...}. With b the base rate of a group,
-        P(Yhat = 1 | group) = b TPR + (1 - b) FPR
-        DPD = |its difference between the groups|,    EOD = max(|difference of TPR|, |difference of FPR|)
-    so one rate for both gives EOD = 0 and DPD = |rho (TPR - FPR)| / (2 sqrt(g (1 - g))): a disparity of the data alone.
-    Raises UndefinedMetric where a group has one label alone, InvalidInput for rates outside 0 .. 1.
-    """
-    base, most = base_rates(rho=rho, group_share=group_share), largest_rho(group_share)
-    if abs(rho) > most - 1e-12:
-        raise UndefinedMetric(f"rho = {rho!r} with group_share = {group_share!r}: one group has one label alone, no "
-                              f"rate of the other; give a rho nearer to 0 than {most:.4f}.")
-    tpr = _by_group("true_positive_rate", true_positive_rate)
-    fpr = _by_group("false_positive_rate", false_positive_rate)
-    selected = {g: base[g] * tpr[g] + (1 - base[g]) * fpr[g] for g in COLOR_SETS}
-    return {"dpd": _gap(selected), "eod": max(_gap(tpr), _gap(fpr))}
-
-
-def _by_group(name: str, rate: float | Mapping[str, float]) -> dict[str, float]:
-    rates = dict(rate) if isinstance(rate, Mapping) else dict.fromkeys(COLOR_SETS, rate)
-    if set(rates) != set(COLOR_SETS) or not all(0 <= r <= 1 for r in rates.values()):
-        raise InvalidInput(f"{name} = {rate!r}: give one rate from 0 to 1, or {{'cool': rate, 'warm': rate}}.")
-    return rates
-
-
-def _gap(rates: Mapping[str, float]) -> float:
-    return float(abs(rates["warm"] - rates["cool"]))
