@@ -14,7 +14,7 @@ from kdlib.studies import Study, load_profile
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. 0: all went well; 1: something failed or is damaged; 2: wrong input."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         return arguments.function(arguments)
     except KdlibError as error:
@@ -25,12 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line, one sub-command each."""
+    command = argparse.ArgumentParser(
         prog="kdlib", description="What distillation changes for classes, groups and individuals."
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command.add_argument("--version", action="version", version=__version__)
+    commands = command.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--profile", default="quick", help="quick, paper, or a YAML file (default: quick)")
     common.add_argument("--runs-dir", default="", help="where runs are kept (default: runs/)")
@@ -58,7 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", parents=[common], help="what is trained, missing, failed or damaged")
     one.add_argument("--verify", action="store_true", help="read every run and compare its sha256")
     one.set_defaults(function=_status)
-    return parser
+
+    one = commands.add_parser("readme", help="for maintainers: write the README's tables and gallery from figures/")
+    one.set_defaults(function=_readme)
+    return command
+
+
+def _readme(arguments: argparse.Namespace) -> int:
+    from kdlib import readme
+
+    print(*readme.update(), sep="\n")
+    return 0
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:

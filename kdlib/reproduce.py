@@ -229,9 +229,14 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def _brief(outputs: list[str]) -> str:
-    """'fig3_digits.png + 3': the picture or page to open first, and how many more."""
-    order = sorted(outputs, key=lambda name: (not name.endswith((".png", ".html")), name))
-    return (order[0] + (f" + {len(order) - 1}" if len(order) > 1 else "")) if order else "-"
+    """'fig3_digits.png + 3': the file to open first, and how many more."""
+    more = f" + {len(outputs) - 1}" if len(outputs) > 1 else ""
+    return f"{first_output(outputs)}{more}" if outputs else "-"
+
+
+def first_output(outputs: list[str]) -> str:
+    """The picture or page to open first, of the files that a notebook wrote; '' if it wrote none."""
+    return min(outputs, key=lambda name: (not name.endswith((".png", ".html")), name), default="")
 
 
 def write_summary(outcomes: list[Outcome], path: Path) -> None:

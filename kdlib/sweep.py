@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -132,9 +133,11 @@ def _train_missing(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(event, deadline))
     try:
         with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
-            return _drain(
-                missing, folder, bar, lambda run: pool.submit(_work, run.to_dict(), folder, data_root, device)
-            )
+
+            def submit(run: Run) -> Future:
+                return pool.submit(_work, run.to_dict(), folder, data_root, device)
+
+            return _drain(missing, folder, bar, submit, workers)
     except BrokenProcessPool as error:
         raise TrainingFailed(
             "a training process ended without a word, most often because memory ran out. Finished runs are "
@@ -145,13 +148,14 @@ def _train_missing(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any) -> bool:
-    """Submit each run once its teacher is on disk; wait for all. True if a worker was stopped."""
+def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any, workers: int) -> bool:
+    """Submit each run once its teacher is on disk and a worker is free. True if a worker was stopped."""
     waiting, futures, stopped = list(missing), {}, False
     while waiting or futures:
         ready = [run for run in waiting if run.teacher is None or store.state(folder, run.teacher) == "done"]
-        waiting = [run for run in waiting if run not in ready]
-        futures |= {submit(run): run for run in ready}
+        for run in _next(ready, list(futures.values()), workers):
+            waiting.remove(run)
+            futures[submit(run)] = run
         if not futures:  # only students of failed teachers are left
             break
         finished, _ = wait(futures, return_when=FIRST_COMPLETED)
@@ -164,6 +168,19 @@ def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any) -> bool:
         if stopped:
             waiting = []
     return stopped
+
+
+def _next(ready: list[Run], running: list[Run], workers: int) -> list[Run]:
+    """What the free workers start: runs without a teacher first, then students of different teachers.
+
+    The first student of a teacher fills its logit table, and another one would only wait for that.
+    """
+    chosen: list[Run] = []
+    for _ in range(min(workers - len(running), len(ready))):
+        busy = Counter(run.teacher for run in running + chosen)
+        left = [run for run in ready if run not in chosen]
+        chosen.append(min(left, key=lambda run: (run.teacher is not None, busy[run.teacher])))
+    return chosen
 
 
 def _outcome(future: Future) -> str:
@@ -184,9 +201,9 @@ _stop: dict[str, Any] = {}
 
 
 def _start_worker(event: Any, deadline: float) -> None:
-    import torch
+    from kdlib import training
 
-    torch.set_num_threads(1)
+    training.prepare_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and asks for a clean stop through the event
     _stop.update(event=event, deadline=deadline)
     threading.Thread(target=_die_with_parent, daemon=True).start()

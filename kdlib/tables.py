@@ -156,9 +156,15 @@ def _paper_cell(row: pd.Series) -> str:
 
 
 def _styled(frame: pd.DataFrame, caption: str) -> Styler:
-    left = [("text-align", "left"), ("padding", "2px 10px")]
-    lines = [{"selector": "caption", "props": [*left, ("caption-side", "top"), ("white-space", "pre-line")]},
-             {"selector": "th", "props": left}, {"selector": "td", "props": [*left, ("white-space", "nowrap")]}]
+    cell = [("text-align", "left"), ("padding", "4px 12px"), ("border-bottom", "1px solid #DDDDDD")]
+    above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre-line")]
+    whole = [("font-family", "system-ui, sans-serif"), ("font-size", "14px"), ("border-collapse", "collapse")]
+    lines = [
+        {"selector": "", "props": whole},
+        {"selector": "caption", "props": above},
+        {"selector": "th", "props": cell},
+        {"selector": "td", "props": [*cell, ("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]},
+    ]
     shown = _escaped(frame, "html").set_caption(html.escape(caption, quote=False))
     return shown.set_table_styles(lines).set_uuid("kdlib")
 

@@ -6,10 +6,12 @@ trains beside it, in which order, or where it was interrupted changes nothing.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +19,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,21 +26,17 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from kdlib import data, losses, models, store
+from kdlib import data, logit_table, losses, models, store
 from kdlib.catalogue import DATASETS
 from kdlib.errors import InvalidInput, StoreError, TrainingFailed
+from kdlib.logit_table import Stop, Stopped
 from kdlib.studies import Run
 
 INIT, EPOCH = 0, 1  # random streams of a run
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 CHECKPOINT_SECONDS = 60
 TABLE_SHARED_BY = 2  # students that share a teacher's table, at the least: see `uses_table`
-TABLE_FP32_BYTES, TABLE_MAX_BYTES = 2**30, 2**35
-
-Stop = Callable[[], bool]
-
-
-class Stopped(Exception):
-    """Training was asked to stop; its checkpoint is on disk."""
+FORWARD_PIXELS = {"cpu": 2**16, "cuda": 2**22}  # a forward pass at a time: what a processor's caches like, or a GPU
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,11 @@ class Views:
         return (2 * self.crop + 1) ** 2 * (1 + self.flip)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        return tuple(side - 2 * self.crop for side in self.padded.shape[2:])
+
+    @property
     def plain(self) -> int:
         """The view that is the image itself."""
         return (self.crop * (2 * self.crop + 1) + self.crop) * (1 + self.flip)
@@ -72,7 +74,7 @@ class Views:
             x = self.padded[index]
         else:
             side, position = 2 * self.crop + 1, view // (1 + self.flip)
-            height, width = (size - 2 * self.crop for size in self.padded.shape[2:])
+            height, width = self.size
             windows = self.padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: nothing is copied
             x = windows[index, :, position // side, position % side]
         if self.flip:
@@ -137,9 +139,15 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
 
 
 def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+    """The run's optimizer.
+
+    foreach gives the same bits as one parameter after the other, with less Python. fused would be faster still, but
+    it takes memory as it lies, and the moments of a resumed run lie in another order than its channels_last weights.
+    """
+    common = {"lr": run.lr, "weight_decay": run.weight_decay, "foreach": True}
     if run.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
-    return torch.optim.AdamW(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
+        return torch.optim.SGD(model.parameters(), momentum=run.momentum, **common)
+    return torch.optim.AdamW(model.parameters(), **common)
 
 
 # ---------------------------------------------------------------------------------------------- the teacher's answers
@@ -148,78 +156,49 @@ def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
 def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
     """Whether the teacher's logits for all views are computed once instead of at every step.
 
-    A table costs `views` forward passes of the training set, a live teacher `epochs` passes for each student. The
-    answer depends on the run alone, so that a run gives the same bits whatever else is trained.
+    A table costs `views` forward passes of the training set, a live teacher `epochs` passes for each student. How many
+    students there are a run does not know, and must not: it gives the same bits whatever else is trained, and table
+    and live teacher differ in the last ones. So a table is made where two students pay for it. A lone student then
+    pays at most twice what a live teacher costs; with more (the studies have 6 to 13) the table only gains.
     """
-    cheaper = views <= TABLE_SHARED_BY * run.epochs
-    return cheaper and n * views * classes * 2 <= TABLE_MAX_BYTES
-
-
-def table_dtype(n: int, views: int, classes: int) -> np.dtype:
-    return np.dtype(np.float32 if n * views * classes * 4 <= TABLE_FP32_BYTES else np.float16)
+    return views <= TABLE_SHARED_BY * run.epochs and logit_table.fits((views, n, classes))
 
 
 def teacher_table(
     path: Path, model: nn.Module, views: Views, classes: int, *, precision: str, stop: Stop
 ) -> np.ndarray:
-    """The teacher's logits for every image and view, (N, views, C), memory-mapped from `path`; computed if not there.
+    """The teacher's logits for every view and image, (views, N, C), memory-mapped from `path`; computed if missing."""
+    model.eval()
 
-    An interrupted table goes on where it stopped. A file that does not match its sha256 is computed again.
-    """
-    shape = (len(views.labels), views.count, classes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_suffix(".lock")):
-        if not _table_intact(path):
-            _fill_table(path, model, views, shape, precision=precision, stop=stop)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    def answer(view: int, start: int, end: int) -> np.ndarray:
+        return forward(model, views, np.arange(start, end), view, precision=precision).cpu().numpy()
+
+    shape, batch = (views.count, len(views.labels), classes), forward_batch(views)
+    return logit_table.open_table(path, answer, shape=shape, batch=batch, stop=stop)
 
 
-def _table_intact(path: Path) -> bool:
-    digest = path.with_suffix(".sha256")
-    return path.is_file() and digest.is_file() and digest.read_text() == _file_sha256(path)
+def forward_batch(views: Views) -> int:
+    """Images in one forward pass without gradients: bounded, so that large images need no more memory than small."""
+    height, width = views.size
+    return max(8, min(500, FORWARD_PIXELS[views.labels.device.type] // (height * width)))
 
 
-def _file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fill_table(
-    path: Path, model: nn.Module, views: Views, shape: tuple[int, int, int], *, precision: str, stop: Stop
-) -> None:
-    unfinished, mark = path.with_suffix(".partial.npy"), path.with_suffix(".done")
-    first = int(mark.read_text()) if mark.is_file() and unfinished.is_file() else 0
-    try:
-        table = np.lib.format.open_memmap(
-            unfinished, mode="r+" if first else "w+", dtype=table_dtype(*shape), shape=shape
-        )
-        for view in range(first, views.count):
-            if stop():
-                raise Stopped
-            table[:, view] = forward_all(model, views, view, precision=precision).cpu().numpy()
-            table.flush()
-            store.replace_file(mark, str(view + 1).encode())
-        del table
-        store.replace_file(path.with_suffix(".sha256"), _file_sha256(unfinished).encode())
-        unfinished.replace(path)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the teacher's logit table {path}: {error}. Free space, then start the same command again."
-        ) from error
-    mark.unlink(missing_ok=True)
+def forward_all(model: nn.Module, views: Views, view: int, *, precision: str = "fp32") -> Tensor:
+    """(N, C) float32 logits of a model in eval mode for every image in one view."""
+    model.eval()
+    n, batch = len(views.labels), forward_batch(views)
+    starts = range(0, n, batch)
+    return torch.cat(
+        [forward(model, views, np.arange(s, min(s + batch, n)), view, precision=precision) for s in starts]
+    )
 
 
 @torch.inference_mode()
-def forward_all(model: nn.Module, views: Views, view: int, *, precision: str = "fp32", batch: int = 500) -> Tensor:
-    """(N, C) float32 logits of a model in eval mode for every image in one view."""
-    model.eval()
-    device = views.labels.device
-    out = []
-    for start in range(0, len(views.labels), batch):
-        index = torch.arange(start, min(start + batch, len(views.labels)), device=device)
-        with autocast(precision, device):
-            out.append(model(views.batch(index, torch.full_like(index, view))).float())
-    return torch.cat(out)
+def forward(model: nn.Module, views: Views, index: np.ndarray, view: int, *, precision: str) -> Tensor:
+    """(B, C) float32 logits for images index (B,) in one view."""
+    rows = torch.from_numpy(index).to(views.labels.device)
+    with autocast(precision, rows.device):
+        return model(views.batch(rows, torch.full_like(rows, view))).float()
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
@@ -231,22 +210,25 @@ class Teacher:
 
     def __init__(self, run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
         self.precision, self.table = run.teacher.precision, None
-        n, size = len(views.labels), views.padded.shape[3] - 2 * views.crop
-        model = load_model(
-            runs_dir, run.teacher, classes=classes, channels=views.padded.shape[1], image_size=size, device=device
-        )
+        channels, size = views.padded.shape[1], views.size[1]
+        model = load_model(runs_dir, run.teacher, classes=classes, channels=channels, image_size=size, device=device)
         self.model = model.requires_grad_(False).eval()
-        if uses_table(run, n, views.count, classes):
-            key = hashlib.sha256(store.to_json([run.data, run.augment])).hexdigest()[:8]
-            path = runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}.npy"
+        if uses_table(run, len(views.labels), views.count, classes):
+            path = table_path(runs_dir, run)
             self.table = teacher_table(path, model, views, classes, precision=self.precision, stop=stop)
 
     def logits(self, index: np.ndarray, view: np.ndarray, x: Tensor) -> Tensor:
         """(B, C) float32 for images index (B,) in views (B,), which the student sees as x."""
         if self.table is not None:
-            return torch.from_numpy(self.table[index, view].astype(np.float32)).to(x.device)
+            return torch.from_numpy(self.table[view, index].astype(np.float32)).to(x.device)
         with torch.no_grad(), autocast(self.precision, x.device):
             return self.model(x).float()
+
+
+def table_path(runs_dir: Path, run: Run) -> Path:
+    """Where the table of a student's teacher stands; students with the same teacher, data and augmentation share it."""
+    key = hashlib.sha256(store.to_json([run.data, run.augment])).hexdigest()[:8]
+    return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}-views.npy"
 
 
 def load_model(
@@ -352,7 +334,7 @@ def train_run(
 
 
 def _fit(run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> State:
-    channels, size = views.padded.shape[1], views.padded.shape[3] - 2 * views.crop
+    channels, size = views.padded.shape[1], views.size[1]
     model = models.seeded(
         lambda: models.build(run.model, classes=classes, channels=channels, image_size=size),
         int(run.rng(INIT).integers(2**63)),
@@ -474,6 +456,18 @@ def _provenance(state: State, device: str, train_images: int) -> dict[str, Any]:
         "train_images": train_images,
         "history": state.history,
     }
+
+
+def prepare_process() -> None:
+    """One thread, and freed memory kept: for a process that only trains, since both last as long as it does.
+
+    By default glibc hands the large activations back to the system at every step and gets them anew, zeroed page by
+    page: half of LeNet-5's step at 224 pixels. Other C libraries are left as they are.
+    """
+    torch.set_num_threads(1)
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(wanted: str) -> str:

@@ -88,6 +88,15 @@ def test_a_failed_run_is_named_its_students_left_out_and_the_rest_trained(tmp_pa
     }
 
 
+def test_free_workers_start_with_runs_without_a_teacher_then_with_students_of_different_teachers(study):
+    runs = study.runs()  # two teachers, two NDS, and for each teacher T = 1, 4
+    assert sweep._next(runs[:4], [], 3) == runs[:3]
+    assert sweep._next(runs[3:], [], 2) == [runs[3], runs[4]]
+    assert [(run.seed, run.temperature) for run in sweep._next(runs[4:], [], 3)] == [(0, 1), (1, 1), (0, 4)]
+    assert [run.seed for run in sweep._next(runs[5:], [runs[4]], 2)] == [1]
+    assert sweep._next(runs, runs[:2], 2) == sweep._next([], [], 2) == []
+
+
 def test_device_none_trains_nothing(tmp_path, study):
     progress = sweep.train(study, runs_dir=tmp_path / "runs", device="none")
     assert (progress.planned, progress.done) == (8, 0) and not (tmp_path / "runs").exists()

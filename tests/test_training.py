@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib import data, store, training
+from kdlib import data, logit_table, models, store, training
 from kdlib.errors import InvalidInput, StoreError, TrainingFailed
 from kdlib.training import Views, batch_bounds, epoch_plan, learning_rate, make_views, train_run
 
@@ -33,6 +33,10 @@ def teacher(runs):
 @pytest.fixture
 def student(runs):
     return runs["ds", 0, 4.0]
+
+
+def never():
+    return False
 
 
 def weights(folder, run):
@@ -172,51 +176,64 @@ def test_a_damaged_checkpoint_is_dropped_and_the_run_starts_anew(tmp_path, teach
     assert weights(tmp_path / "cut", teacher) == weights(tmp_path / "whole", teacher)
 
 
-def test_table_and_live_teacher_agree_for_every_view(tmp_path, teacher, student):
-    train_run(teacher, runs_dir=tmp_path)
-    train = data.load("digits", "train", train_images=100)
-    views = make_views(train, augment={"crop": 1, "flip": True})
-    model = training.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8).eval()
-    table = training.teacher_table(tmp_path / "tables/t.npy", model, views, 10, precision="fp32", stop=lambda: False)
-    assert table.shape == (100, 18, 10)
-    index = np.arange(100)
-    for view in range(18):
-        seen = np.full(100, view)
-        with torch.no_grad():
-            live = model(views.batch(torch.from_numpy(index), torch.from_numpy(seen)))
-        assert np.abs(table[index, seen] - live.numpy()).max() < 1e-4
-
-
-def test_an_interrupted_table_goes_on_and_a_damaged_one_is_made_again(tmp_path, teacher):
-    train_run(teacher, runs_dir=tmp_path)
-    views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
-    model = training.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8)
-    path, asked = tmp_path / "tables/t.npy", iter(range(100))
-    with pytest.raises(training.Stopped):
-        training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: next(asked) >= 4)
-    assert path.with_suffix(".done").read_text() == "4" and not path.exists()
-    whole = training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: False).copy()
-    assert np.array_equal(
-        whole, training.teacher_table(tmp_path / "tables/u.npy", model, views, 10, precision="fp32", stop=lambda: False)
+@pytest.fixture(scope="module")
+def pictures():
+    """CIFAR-shaped images that look like photographs as far as a network can tell: smooth, with texture."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.normal(size=(16, 3, 4, 4)))
+    smooth = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
+    x = 128 + 50 * smooth.numpy() + 15 * rng.normal(size=(16, 3, 32, 32))
+    split = data.Split(
+        ids=np.arange(16).astype(str),
+        x=x.clip(0, 255).astype(np.uint8),
+        y=np.arange(16),
+        groups={},
+        class_names=tuple("abcdefghijklmnop"),
     )
-    with open(path, "r+b") as file:
-        file.seek(-5, 2)
-        file.write(b"x")
-    assert np.array_equal(whole, training.teacher_table(path, model, views, 10, precision="fp32", stop=lambda: False))
+    return make_views(split, augment={"crop": 4, "flip": True})
+
+
+@pytest.fixture(scope="module")
+def deep_teacher(pictures):
+    """ResNet-20 with the batch statistics of the pictures, so that its logits are as large as a trained one's."""
+    model = models.seeded(lambda: models.build("resnet20", classes=16, image_size=32), 0)
+    model = model.to(memory_format=torch.channels_last)
+    rng = np.random.default_rng(1)
+    with torch.no_grad():
+        for _ in range(30):
+            model(pictures.batch(torch.arange(16), torch.from_numpy(rng.integers(162, size=16))))
+        model.fc.weight.mul_(10)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("size", "limit"), [(2**30, 1e-5), (1, 1e-2)], ids=["fp32", "fp16"])
+def test_table_and_live_teacher_agree_for_all_162_views(tmp_path, monkeypatch, pictures, deep_teacher, size, limit):
+    monkeypatch.setattr(logit_table, "FP32_BYTES", size)
+    table = training.teacher_table(tmp_path / "t.npy", deep_teacher, pictures, 16, precision="fp32", stop=never)
+    assert table.shape == (162, 16, 16) and table.dtype == (np.float32 if size > 1 else np.float16)
+    rng, largest = np.random.default_rng(2), 0
+    for view in range(162):  # the images of a batch in another order and number than when the table was filled
+        index = rng.permutation(16)[:13]
+        x = pictures.batch(torch.from_numpy(index), torch.full((13,), view))
+        with torch.no_grad():
+            live = deep_teacher(x).numpy()
+        assert np.abs(table[view, index] - live).max() < limit
+        largest = max(largest, np.abs(live).max())
+    assert largest > 5 and len(np.unique(table.reshape(162, -1), axis=0)) == 162  # no two views answer alike
 
 
 def test_the_table_is_used_where_it_is_cheaper_and_the_choice_depends_on_the_run_alone(student):
     assert training.uses_table(replace(student, epochs=100), 50_000, 162, 100)
     assert not training.uses_table(replace(student, epochs=20), 50_000, 162, 100)
     assert training.uses_table(replace(student, epochs=1), 3000, 1, 10)
-    assert training.table_dtype(50_000, 162, 100) == np.float16 and training.table_dtype(3000, 1, 10) == np.float32
+    assert not training.uses_table(replace(student, epochs=100), 1_281_167, 162, 1000)  # 415 TB
 
 
 def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teacher, student):
     train_run(teacher, runs_dir=tmp_path)
     before = weights(tmp_path, teacher)
     views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
-    live = training.Teacher(replace(student, epochs=1), views, 10, runs_dir=tmp_path, device="cpu", stop=lambda: False)
+    live = training.Teacher(replace(student, epochs=1), views, 10, runs_dir=tmp_path, device="cpu", stop=never)
     assert live.table is None and not live.model.training
     index, view = np.arange(8), np.zeros(8, int)
     x = views.batch(torch.from_numpy(index), torch.from_numpy(view))

@@ -1,0 +1,62 @@
+"""The README says what is there: artefacts, commands, files, and a table that a command wrote."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from kdlib import cli, places, readme
+from kdlib.catalogue import ARTEFACTS
+from kdlib.errors import InvalidInput
+
+ROOT = places.project_root()
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+ROWS = {cells[1].strip(): cells for line in TEXT.splitlines() if len(cells := line.split("|")) == 8}
+
+
+def test_every_artefact_has_a_row_and_every_row_an_artefact():
+    assert set(ROWS) - {"artefact", "---"} == set(ARTEFACTS)
+
+
+def test_every_notebook_is_in_its_row_and_the_reverse():
+    linked = {name: re.findall(r"\(notebooks/(.+?)\)", cells[3]) for name, cells in ROWS.items() if name in ARTEFACTS}
+    assert linked == {name: [a.notebook] if a.notebook else [] for name, a in ARTEFACTS.items()}
+    assert all((ROOT / "notebooks" / name[0]).is_file() for name in linked.values() if name)
+
+
+def test_the_table_is_what_the_command_writes():
+    summary = json.loads((ROOT / "figures/quick/gallery/summary.json").read_text(encoding="utf-8"))
+    assert readme.with_table(TEXT, readme.artefact_table(summary)) == TEXT
+
+
+def test_linked_files_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_command_named_exists():
+    targets = set(re.findall(r"\bmake ([a-z-]+)", TEXT))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert targets and all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    for line in re.findall(r"-m (kdlib [^\n`#]+)", TEXT):
+        cli.parser().parse_args(shlex.split(line)[1:])
+
+
+def test_the_gallery_is_labelled_and_small():
+    gallery = ROOT / "figures/quick/gallery"
+    assert {path.name for path in gallery.iterdir()} == {*readme.GALLERY, "summary.json"}
+    assert sum(path.stat().st_size for path in gallery.iterdir()) < 2**20
+
+
+def test_without_its_marks_the_readme_is_refused():
+    with pytest.raises(InvalidInput, match="lacks the lines"):
+        readme.with_table("no marks", "table")
+
+
+def test_one_row_by_hand():
+    summary = [{"artefact": "fig3", "outputs": ["fig3_digits.csv", "fig3_digits.png"], "seconds": 3.6}]
+    row = next(line for line in readme.artefact_table(summary).splitlines() if line.startswith("| fig3 "))
+    assert "[fig3_temperature.ipynb](notebooks/fig3_temperature.ipynb)" in row and row.endswith(
+        "| `fig3_digits.png` | 4 |"
+    )

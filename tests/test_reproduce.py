@@ -1,0 +1,150 @@
+"""Reproducing: what fails is named and does not stop the rest, and nothing unfinished looks finished."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from kdlib import reproduce, store
+from kdlib.catalogue import ARTEFACTS
+from kdlib.errors import InvalidInput, ProfileError
+
+from .conftest import TINY
+
+PROFILE = TINY.replace("table06: [tiny]", "table06: [tiny]\n  fig1: [tiny]\n  fig5: [tiny]")
+PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
+GOOD = """from pathlib import Path
+from kdlib import predictions, reproduce, sweep
+here = reproduce.workspace("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
+sweep.train(here.studies, runs_dir=here.runs_dir, device=here.device)
+p = predictions.collect(here.studies[0], runs_dir=here.runs_dir)
+Path(out_dir, "accuracy.csv").write_text(str(p.accuracy.mean()))"""
+
+
+def write_notebook(path: Path, *, parameters: str = PARAMETERS, code: str = GOOD) -> None:
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A small project of its own: one profile, two notebooks, and drawn predictions instead of training."""
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/tiny.yaml").write_text(PROFILE, encoding="utf-8")
+    for artefact in ("table06", "fig1"):
+        write_notebook(tmp_path / "notebooks" / ARTEFACTS[artefact].notebook)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for run in reproduce.load_profile("tiny").study("tiny").runs():
+        arrays = {
+            "logits": rng.normal(size=(20, 2)).astype(np.float32),
+            "labels": np.arange(20) % 2,
+            "sample_ids": np.array([f"s{i}" for i in range(20)]),
+            "class_names": np.array(["a", "b"]),
+        }
+        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance={})
+    return tmp_path
+
+
+def run(**options):
+    return {outcome.artefact: outcome for outcome in reproduce.reproduce(profile="tiny", **options)}
+
+
+def test_notebooks_are_run_and_their_outputs_listed(project):
+    outcomes = run()
+    assert not any(o.failed for o in outcomes.values())
+    assert outcomes["table06"].outputs == ["accuracy.csv"]
+    assert outcomes["table06"].verdict == "done; stand-in (data set digits is not in the paper and 1 more)"
+    assert outcomes["fig5"].verdict == "not run: the notebook is to come"
+    executed = nbformat.read(project / "figures/tiny/executed/table06_class_bias.ipynb", as_version=4)
+    injected = next(cell.source for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    assert 'device = "none"' in injected and "tiny.yaml" in injected
+    text = reproduce.summary(list(outcomes.values()))
+    assert text.splitlines()[0].split() == ["artefact", "notebook", "output", "seconds", "verdict"]
+    assert "table06   table06_class_bias.ipynb" in text
+
+
+def test_a_notebook_that_fails_leaves_nothing_that_looks_finished_and_the_rest_still_runs(project):
+    write_notebook(project / "notebooks/table06_class_bias.ipynb", code="x = 1\nraise ValueError('seeds ran away')")
+    (project / "figures/tiny/executed").mkdir(parents=True)
+    (project / "figures/tiny/executed/table06_class_bias.ipynb").write_text("from an earlier time")
+    outcomes = run()
+    assert outcomes["table06"].verdict == "failed: ValueError: seeds ran away"
+    assert not (project / "figures/tiny/executed/table06_class_bias.ipynb").exists()
+    assert (project / "figures/tiny/executed/table06_class_bias.failed.ipynb").exists()
+    assert outcomes["fig1"].verdict.startswith("done")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        PARAMETERS + "\nseed = 0",
+        PARAMETERS.replace("out_dir", "output_dir"),
+        PARAMETERS.replace('\ndevice = "auto"', ""),
+    ],
+)
+def test_a_notebook_with_other_parameters_is_refused(project, parameters):
+    write_notebook(project / "notebooks/table06_class_bias.ipynb", parameters=parameters)
+    outcomes = run(artefacts=["table06"])
+    assert "it needs exactly profile, runs_dir, out_dir, device" in outcomes["table06"].verdict
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_a_damaged_run_is_named_and_nothing_is_lost(project):
+    victim = reproduce.load_profile("tiny").study("tiny").runs()[0]
+    path = store.folder(project / "runs", victim) / "predictions.npz"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(bytes(data))
+    outcomes = run(artefacts=["table06"])
+    assert outcomes["table06"].failed
+    assert victim.id[:16] in outcomes["table06"].verdict and "Delete that folder" in outcomes["table06"].verdict
+    assert len(list((project / "runs").glob("*/manifest.json"))) == 8
+
+
+def test_a_study_that_cannot_be_trained_fails_its_artefacts_alone(project):
+    text = PROFILE.replace(
+        "artefacts:",
+        TINY[TINY.index("  tiny:") : TINY.index("artefacts:")]
+        .replace("tiny:", "away:")
+        .replace("digits", "svhn")
+        .replace("data: {train_images: 100}", "data: {}")
+        + "artefacts:",
+    )
+    (project / "params/tiny.yaml").write_text(text.replace("fig1: [tiny]", "fig1: [away]"), encoding="utf-8")
+    outcomes = run(workers=1, device="cpu")
+    assert outcomes["fig1"].verdict.startswith("failed: ") and "svhn" in outcomes["fig1"].verdict
+    assert outcomes["table06"].verdict.startswith("done")
+
+
+def test_without_training_what_is_missing_names_its_command(project):
+    import shutil
+
+    shutil.rmtree(project / "runs")
+    outcomes = run(train=False)
+    assert outcomes["table06"].verdict == "not run: python -m kdlib train tiny --profile tiny"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"artefacts": ["table66"]}, ProfileError, "unknown artefact 'table66'"),
+        ({"artefacts": ["fig8"]}, ProfileError, "unknown artefact 'fig8'.*tiny.yaml"),
+        ({"device": "tpu"}, InvalidInput, "unknown device 'tpu'"),
+    ],
+)
+def test_wrong_names_are_refused_before_anything_runs(project, options, error, message):
+    with pytest.raises(error, match=message):
+        run(**options)
+    assert not (project / "figures").exists()
+
+
+def test_the_summary_is_a_file_too(project):
+    outcomes = list(run(artefacts=["fig1"]).values())
+    reproduce.write_summary(outcomes, project / "deep/summary.json")
+    assert json.loads((project / "deep/summary.json").read_text())[0]["artefact"] == "fig1"
