@@ -116,16 +116,16 @@ class Artefact:
 
 ARTEFACTS = {
     "00_walkthrough": Artefact("Walkthrough: one teacher, its students, three questions", "00_walkthrough.ipynb"),
-    "table01": Artefact("Class bias: CIFAR-100, ImageNet"),
+    "table01": Artefact("Class bias: CIFAR-100, ImageNet", "table01_class_bias.ipynb"),
     "table02": Artefact("Group fairness: Trifeature (color), CelebA (Young)", "table02_group_fairness.ipynb"),
     "table03": Artefact("Group fairness: HateXplain (gender, race)"),
-    "table04": Artefact("Individual fairness"),
+    "table04": Artefact("Individual fairness", "table04_individual_fairness.ipynb"),
     "table05": Artefact("CelebA: training distribution"),
     "table06": Artefact("Class bias: CIFAR-10, SVHN, Tiny ImageNet", "table06_class_bias.ipynb"),
-    "table07": Artefact("Class bias to T = 40: CIFAR-100, ImageNet"),
-    "table08": Artefact("Class bias: alpha 0.6 and 0.8"),
-    "table09": Artefact("Group fairness: CelebA Smiling and Eyeglasses"),
-    "table10": Artefact("Group fairness: Trifeature shape and texture"),
+    "table07": Artefact("Class bias to T = 40: CIFAR-100, ImageNet", "table07_class_bias_to_40.ipynb"),
+    "table08": Artefact("Class bias: alpha 0.6 and 0.8", "table08_class_bias_alpha.ipynb"),
+    "table09": Artefact("Group fairness: CelebA Smiling and Eyeglasses", "table09_group_fairness_celeba.ipynb"),
+    "table10": Artefact("Group fairness: Trifeature shape and texture", "table10_group_fairness_trifeature.ipynb"),
     "fig1": Artefact("Accuracy of each class over temperatures", "fig1_class_accuracy.ipynb"),
     "fig2": Artefact("Disagreement matrices with the teacher", "fig2_disagreement.ipynb"),
     "fig3": Artefact("Temperature against #SC, #TC and accuracy", "fig3_temperature.ipynb"),
@@ -133,5 +133,13 @@ ARTEFACTS = {
     "fig5": Artefact("EOD and DPD against temperature: HateXplain"),
     "fig6": Artefact("CelebA: histogram of the 40 attributes"),
     "fig7": Artefact("Trifeature: example images", "fig7_trifeature.ipynb"),
-    "fig8": Artefact("Figure 3 to T = 40"),
+    "fig8": Artefact("Figure 3 to T = 40", "fig8_temperature_to_40.ipynb"),
+    "claims": Artefact("The twelve claims and what came of each", "claims.ipynb"),
+    "beyond_null_bands": Artefact("Which of the paper's own counts are above chance?", "beyond_null_bands.ipynb"),
+    "beyond_sensitivity": Artefact("Do #SC and #TC survive other tests and nulls?", "beyond_sensitivity.ipynb"),
+    "beyond_t_squared": Artefact("Does the loss hold a factor T²?", "beyond_t_squared.ipynb"),
+    "beyond_individual_fairness": Artefact(
+        "Individual fairness at equal confidence", "beyond_individual_fairness.ipynb"
+    ),
+    "beyond_bias_dial": Artefact("A disparity whose cause is known: the bias dial", "beyond_bias_dial.ipynb"),
 }

@@ -206,9 +206,12 @@ def few_classes(p: Predictions) -> Finding:
     )
 
 
-def alphas_agree(a: Predictions, b: Predictions) -> Finding:
+def alphas_agree(a: Predictions, b: Predictions, *, permutations: int = 999) -> Finding:
     """Claim 12: #SC has a trend in T at both alphas, of the same sign."""
-    found, other = ({_alpha(p): count_trend(between(p, *TO_TEN), against=against) for p in (a, b)} for against in NAMES)
+    found, other = (
+        {_alpha(p): count_trend(between(p, *TO_TEN), against=against, permutations=permutations) for p in (a, b)}
+        for against in NAMES
+    )
     (one, first), (two, second) = found.items()
     both, ts = max(first.p, second.p), tuple(between(a, *TO_TEN).temperatures)
     same = first.observed * second.observed

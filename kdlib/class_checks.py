@@ -55,7 +55,8 @@ def accuracy_shift_null(a: Predictions, b: Predictions, *, test: str = "welch", 
     arm_a, arm_b = two_arms(a, b, test=test)
     model = _shift_model(arm_a.tested(), arm_b.tested())
     rng = np.random.default_rng(seed)
-    found = [_shifted_count(rng, model, test, normalise, correction, level) for _ in range(studies)]
+    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
+    found = [shifted_count(rng, model, **options) for _ in range(studies)]
     tail = (1 - coverage) / 2
     low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
     return Expected(float(np.mean(found)), int(low), int(high))
@@ -86,8 +87,9 @@ def _shifted(profile: np.ndarray, arm: Arm) -> np.ndarray:
     return special.expit(profile + shift)
 
 
-def _shifted_count(rng: np.random.Generator, model: ShiftModel, test: str, normalise: str, correction: str | None,
-                   level: float) -> int:
+def shifted_count(rng: np.random.Generator, model: ShiftModel, *, test: str = "welch", normalise: str = "ratio",
+                  correction: str | None = None, level: float = 0.05) -> int:
+    """The significant classes of one simulated study in which every class moved alike."""
     drawn = [_drawn(rng, truth, model, n) for truth, n in
              zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)]
     p = compare(*drawn, model.totals, test=test, normalise=normalise).p

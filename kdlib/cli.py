@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kdlib: interrupted; start the same command again to go on.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at its exit
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,6 +94,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     name = load_profile(arguments.profile).name
     reproduce.write_summary(outcomes, places.figures_dir(name, arguments.out_dir) / "summary.json")
     print(f"\n{reproduce.summary(outcomes)}")
+    if any("claims.csv" in outcome.outputs for outcome in outcomes):
+        print(f"\n{reproduce.claims(places.figures_dir(name, arguments.out_dir) / 'claims.csv')}")
     return int(any(outcome.failed for outcome in outcomes))
 
 

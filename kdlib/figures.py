@@ -139,7 +139,7 @@ def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
     """
     names = changes.drop_duplicates("class_index").sort_values("class_index")
     temperatures = sorted(changes["temperature"].unique())
-    figure = _figure(np.clip(0.62 * len(names) + 2, 6, 20), 3.6, title)
+    figure = blank(np.clip(0.62 * len(names) + 2, 6, 20), 3.6, title)
     ax = figure.subplots()
     _nds_ticks(ax, names)
     offsets = np.linspace(-0.3, 0.3, len(temperatures)) if len(temperatures) > 1 else [0.0]
@@ -182,7 +182,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     matrices = {panel: as_matrix(counts[counts["panel"] == panel]) for panel in panels}
     largest = max(off_diagonal(m).max() for m in matrices.values()) or 1.0
     room = 0.07 * max(map(len, _tick_names(next(iter(matrices.values())))))  # inches for the names of classes
-    figure = _figure((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
+    figure = blank((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
         image = _heat(ax, matrix, largest)
@@ -190,7 +190,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
         ax.set_title(f"teacher and {panel}: they disagree on\n{apart:.1f} of {matrix.to_numpy().sum():.0f} images"
                      f" ({apart / matrix.to_numpy().sum():.1%})".replace("%", " %"))
     axes[0].set_ylabel("teacher predicts")
-    figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=_whole())
+    figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=whole())
     return figure
 
 
@@ -247,9 +247,10 @@ def _numbers(ax: Axes, values: np.ndarray, largest: float) -> None:
 def significant_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     """Figure 3 of the paper: T against #SC and #TC (left) and the students' accuracy with its sd (right).
 
-    counts: class_bias.counts(predictions). The grey band is what chance alone gives, 95 % of the time.
+    counts: class_bias.counts(predictions). The grey band is what chance alone gives, 95 % of the time. Hollow markers:
+    the paper's numbers, where paper.beside_arms could add them.
     """
-    figure = _figure(6.4, 3.9, title)
+    figure = blank(6.4, 3.9, title)
     left = figure.subplots()
     right = left.twinx()
     t, accuracy, sd = counts["temperature"], 100 * counts["accuracy_mean"], 100 * counts["accuracy_sd"]
@@ -260,20 +261,32 @@ def significant_counts(counts: pd.DataFrame, *, title: str) -> Figure:
                   marker=MARKERS[other], label=label, zorder=3, clip_on=False)
     right.plot(t, accuracy, color=COLORS["ds"], linestyle=LINES["ds"], marker=MARKERS["ds"], label="accuracy of DS")
     right.fill_between(t, accuracy - sd, accuracy + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
+    _reported(left, counts, "n_significant_sc", "nds", label="#SC, paper")
+    _reported(left, counts, "n_significant_tc", "teacher", label="#TC, paper")
+    _reported(right, counts, "accuracy_mean", "ds", label="accuracy, paper", scale=100)
     _count_axis(left, counts)
     right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
     right.tick_params(axis="y", colors=COLORS["ds"])
     right.grid(False)
     right.margins(y=0.25)
-    _temperature_axis(left, t)
+    temperature_axis(left, t)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
+def _reported(ax: Axes, arms: pd.DataFrame, column: str, model: str, *, label: str, scale: float = 1) -> None:
+    """Hollow markers for the paper's numbers, in a column 'paper_...'; nothing where there is none."""
+    values = arms.get(f"paper_{column}", pd.Series(dtype=float))
+    if values.notna().any():
+        ax.plot(arms["temperature"], scale * values, color=COLORS[model], linestyle="none", marker=MARKERS[model],
+                markerfacecolor="none", markersize=9, label=label, clip_on=False)
+
+
 def _count_axis(ax: Axes, counts: pd.DataFrame) -> None:
     columns = ["n_significant_sc", "n_significant_tc", "null_high"]
+    columns += [name for name in ("paper_n_significant_sc", "paper_n_significant_tc") if name in counts]
     ax.set_ylim(0, 1.15 * max(1.0, counts[columns].astype(float).max(axis=None)))
-    ax.yaxis.set_major_locator(_whole())
+    ax.yaxis.set_major_locator(whole())
     ax.set_ylabel(f"significant classes (of {counts['classes'].iloc[0]})")
 
 
@@ -283,12 +296,13 @@ def group_fairness(arms: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
 
     arms: fairness.table(predictions, sensitive=...). Left up to T = 10, right all temperatures on a log axis. Grey:
     what a model that does not react to the group shows on this many samples, mean and up to the 95th percentile. The
-    labels' own DPD is what a perfect classifier has.
+    labels' own DPD is what a perfect classifier has. Hollow markers: the paper's numbers for DS, where
+    paper.beside_arms could add them.
     """
     students = arms[arms["model"] == "ds"]
     low, high = students[students["temperature"] <= 10], students[students["temperature"] > 10]
     spans = [rows for rows in (low, students if len(high) else high) if len(rows)]
-    figure = _figure(4.6 * len(spans) + 0.6, 5.6, title)
+    figure = blank(4.6 * len(spans) + 0.6, 5.6, title)
     axes = figure.subplots(2, len(spans), sharey="row", squeeze=False)
     for row, measure in zip(axes, ("eod", "dpd"), strict=True):
         for ax, rows in zip(row, spans, strict=True):
@@ -312,17 +326,18 @@ def _disparity(ax: Axes, students: pd.DataFrame, arms: pd.DataFrame, measure: st
             label="attribute-blind model: mean (floor)")
     for model in ("teacher", "nds"):
         for _, arm in arms[arms["model"] == model].iterrows():
-            _level(ax, model, *(100 * arm[[measure, f"{measure}_low", f"{measure}_high"]]))
+            level(ax, model, *(100 * arm[[measure, f"{measure}_low", f"{measure}_high"]]))
     if measure == "dpd":
         ax.axhline(100 * arms["label_dpd"].iloc[0], color=COLORS["labels"], linestyle=LINES["labels"], linewidth=1,
                    label="DPD of the labels")
     ax.errorbar(t, 100 * students[measure], yerr=_around(students, measure), color=COLORS["ds"], linestyle=LINES["ds"],
                 marker=MARKERS["ds"], label=NAMES["ds"], zorder=4)
-    _temperature_axis(ax, t)
+    _reported(ax, students, measure, "ds", label="DS, paper", scale=100)
+    temperature_axis(ax, t)
     ax.set_xlabel("")
 
 
-def _level(ax: Axes, model: str, mean: float, low: float, high: float) -> None:
+def level(ax: Axes, model: str, mean: float, low: float, high: float) -> None:
     """A horizontal line, its interval just right of the panel, where it covers nothing."""
     ax.axhline(mean, color=COLORS[model], linestyle=LINES[model], zorder=2)
     at = 1.012 if model == "teacher" else 1.032
@@ -345,7 +360,7 @@ def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure
     if len(images) != len(cells):
         raise InvalidInput(f"{len(images)} images for {len(cells)} cells; each cell needs one.")
     rows = cells.groupby("feature", sort=False).indices
-    figure = _figure(1.05 * max(map(len, rows.values())) + 0.6, 1.25 * len(rows) + 0.5, title)
+    figure = blank(1.05 * max(map(len, rows.values())) + 0.6, 1.25 * len(rows) + 0.5, title)
     axes = figure.subplots(len(rows), max(map(len, rows.values())), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -364,7 +379,7 @@ def softened(probabilities: pd.DataFrame, *, title: str) -> Figure:
     probabilities: class_name, temperature, probability.
     """
     temperatures = sorted(probabilities["temperature"].unique())
-    figure = _figure(2.1 * len(temperatures) + 0.6, 2.6, title)
+    figure = blank(2.1 * len(temperatures) + 0.6, 2.6, title)
     axes = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
     for ax, t, color in zip(axes, temperatures, greens(len(temperatures)), strict=True):
         rows = probabilities[probabilities["temperature"] == t]
@@ -386,7 +401,8 @@ def greens(n: int) -> list[tuple[float, ...]]:
     return [matplotlib.colormaps["Greens"](x) for x in np.linspace(0.22, 1.0, n)]
 
 
-def _figure(width: float, height: float, title: str) -> Figure:
+def blank(width: float, height: float, title: str) -> Figure:
+    """An empty figure of this size in inches, its title broken to fit."""
     figure = _picture()(figsize=(float(width), float(height)), layout="constrained")
     figure.suptitle(_fitted(title, width), x=0.01, ha="left")
     return figure
@@ -397,14 +413,14 @@ def _fitted(title: str, width: float) -> str:
     return "\n".join(textwrap.fill(line, int(width * 72 / 5.6)) for line in title.split("\n"))
 
 
-def _whole() -> MaxNLocator:
+def whole() -> MaxNLocator:
     """Ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(integer=True)
 
 
-def _temperature_axis(ax: Axes, temperatures: pd.Series) -> None:
+def temperature_axis(ax: Axes, temperatures: pd.Series) -> None:
     """Linear, or logarithmic where temperatures span more than a factor of ten; a tick at every temperature."""
     from matplotlib.ticker import NullLocator
 

@@ -6,6 +6,8 @@ paper's units (percent, classes, ratio). Stand-ins are never set beside the pape
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -21,8 +23,10 @@ __all__ = [
     "at_its_temperatures",
     "attainable",
     "beside",
+    "beside_arms",
     "remarks",
     "reported",
+    "reported_for",
     "sensitive_features",
     "stand_in_reasons",
     "verdicts",
@@ -89,22 +93,51 @@ def beside(ours: pd.DataFrame, study: Study, artefact: str, *, sensitive: str | 
     missing = [column for column in (*KEYS, "mean", "low", "high") if column not in ours]
     if missing:
         raise InvalidInput(f"the table lacks {', '.join(missing)}; it has {', '.join(ours.columns)}.")
-    table = reported(artefact)
+    paper = reported_for(study, artefact, sensitive=sensitive)
     if stand_in_reasons(study):
         return ours.copy()
-    joined = ours.merge(_matching(table, study, sensitive), on=KEYS, how="left", validate="many_to_one")
+    joined = ours.merge(paper.drop(columns="unit"), on=KEYS, how="left", validate="many_to_one")
     joined["difference"] = joined["mean"] - joined["paper_mean"]
     inside = joined["paper_mean"].between(joined["low"], joined["high"]).astype("boolean")
     joined["paper_inside"] = inside.mask(joined[["paper_mean", "low", "high"]].isna().any(axis=1))
     return joined
 
 
-def _matching(table: pd.DataFrame, study: Study, sensitive: str | None) -> pd.DataFrame:
-    """The paper's rows of a study in our units: model, temperature, metric, paper_mean, paper_sd."""
+def beside_arms(
+    arms: pd.DataFrame, study: Study, artefact: str, *, columns: Mapping[str, str], sensitive: str | None = None
+) -> pd.DataFrame:
+    """`arms`, one row an arm, with a column 'paper_...' for each of `columns` ({column: metric}), in our unit.
+
+    arms: temperature, and model (ds where that column is missing). A stand-in comes back as it is; NaN where the paper
+    gives no number. Raises InvalidInput for an artefact without numbers.
+    """
+    paper = reported_for(study, artefact, sensitive=sensitive)
+    if stand_in_reasons(study):
+        return arms.copy()
+    keys = arms[["temperature"]].assign(model=arms.get("model", "ds"))
+    found = {
+        f"paper_{column}": keys.merge(paper[paper["metric"] == metric], on=["model", "temperature"], how="left")
+        for column, metric in columns.items()
+    }
+    return arms.assign(**{column: joined["paper_mean"].to_numpy() for column, joined in found.items()})
+
+
+def reported_for(study: Study, artefact: str, *, sensitive: str | None = None) -> pd.DataFrame:
+    """The paper's numbers for its own study: model, temperature, metric, unit, paper_mean, paper_sd, paper_source.
+
+    In our units: 'share' (fractions), 'classes', 'ratio'. sensitive as in `beside`. Empty for a stand-in, and where the
+    artefact does not have the study. Raises InvalidInput for an artefact without numbers.
+    """
+    table = reported(artefact)
     same = (table["dataset"] == study.dataset) & (table["teacher"] == study.teacher["model"])
     same &= (table["student"] == study.student["model"]) & (table["alpha"] == study.alpha)
     same &= (table["label"] == study.data["label"]) if "label" in study.data else True
     same &= table["sensitive"].isna() | (table["sensitive"] == sensitive)
-    rows = table[same]
+    rows = table[same & (not stand_in_reasons(study))]
     scale = np.where(rows["unit"] == "percent", 0.01, 1.0)
-    return rows[KEYS].assign(paper_mean=rows["mean"] * scale, paper_sd=rows["std"] * scale, paper_source=rows["source"])
+    return rows[KEYS].assign(
+        unit=rows["unit"].replace("percent", "share"),
+        paper_mean=rows["mean"] * scale,
+        paper_sd=rows["std"] * scale,
+        paper_source=rows["source"],
+    )

@@ -1,6 +1,6 @@
-"""What is generated of the README: the table of artefacts, and the gallery of pictures that it shows.
+"""What is generated of the README: the table of artefacts, the board of claims, and the gallery of pictures.
 
-Both come from the last `make reproduce`; a copy of its summary stays in the gallery, so that a test can compare.
+All come from the last `make reproduce`; what they are made of stays in the gallery, so that a test can compare.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from kdlib import places
+from kdlib.boards import numbers_of
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import InvalidInput
 from kdlib.reproduce import first_output
 from kdlib.studies import load_profile
 
-START, END = "<!-- artefacts: written by `python -m kdlib readme` -->", "<!-- /artefacts -->"
-GALLERY = (
+PICTURES = (
     "fig1_digits.png",
     "fig2_digits.png",
     "fig3_digits.png",
     "fig4_trifeature-shape_color.png",
     "fig7_trifeature.png",
 )
+GALLERY = (*PICTURES, "claims.csv", "claims.md", "summary.json")
 
 
 def artefact_table(summary: list[dict[str, Any]]) -> str:
@@ -44,12 +47,33 @@ def artefact_table(summary: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def with_table(text: str, table: str) -> str:
-    """The README with the table between its marks. Raises InvalidInput if they are not there."""
-    if START not in text or END not in text:
-        raise InvalidInput(f"README.md lacks the lines {START} and {END}; put them where the table belongs.")
-    head, rest = text.split(START, 1)
-    return f"{head}{START}\n\n{table}\n\n{END}{rest.split(END, 1)[1]}"
+def claims_board(board: pd.DataFrame) -> str:
+    """One row a claim of the paper: the verdict, the study that decides, and what the same rule finds on a stand-in.
+
+    board: what `paper.verdicts` returned.
+    """
+    rows = ["| claim | verdict on the paper | study that decides | the same rule on a stand-in |", "|---|---|---|---|"]
+    for row in board.to_dict("records"):
+        found = numbers_of(row, "stand_in_")
+        beside = f"{row['stand_in_verdict']}{f': {found}' if found else ''}"
+        rows.append(f"| {row['claim']}. {row['says']} | **{row['verdict']}** | {row['study']} | {beside} |")
+    return "\n".join(rows)
+
+
+def with_section(text: str, name: str, body: str) -> str:
+    """The README with `body` between the marks of a section. Raises InvalidInput if they are not there."""
+    start, end = f"<!-- {name}: written by `python -m kdlib readme` -->", f"<!-- /{name} -->"
+    if start not in text or end not in text:
+        raise InvalidInput(f"README.md lacks the lines {start} and {end}; put them where {name} belong.")
+    head, rest = text.split(start, 1)
+    return f"{head}{start}\n\n{body}\n\n{end}{rest.split(end, 1)[1]}"
+
+
+def generated(text: str, gallery: Path) -> str:
+    """The README with every generated section written anew from the gallery."""
+    summary = json.loads((gallery / "summary.json").read_text(encoding="utf-8"))
+    text = with_section(text, "artefacts", artefact_table(summary))
+    return with_section(text, "claims", claims_board(pd.read_csv(gallery / "claims.csv")))
 
 
 def update() -> list[Path]:
@@ -59,11 +83,10 @@ def update() -> list[Path]:
     """
     made = places.figures_dir("quick")
     gallery, readme = made / "gallery", places.project_root() / "README.md"
-    missing = [name for name in (*GALLERY, "summary.json") if not (made / name).is_file()]
+    missing = [name for name in GALLERY if not (made / name).is_file()]
     if missing:
         raise InvalidInput(f"{made} lacks {', '.join(missing)}; run `make reproduce` first.")
     gallery.mkdir(exist_ok=True)
-    written = [Path(shutil.copy(made / name, gallery / name)) for name in (*GALLERY, "summary.json")]
-    table = artefact_table(json.loads((gallery / "summary.json").read_text(encoding="utf-8")))
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+    written = [Path(shutil.copy(made / name, gallery / name)) for name in GALLERY]
+    readme.write_text(generated(readme.read_text(encoding="utf-8"), gallery), encoding="utf-8")
     return [readme, *written]

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from kdlib import paper, places, store, sweep
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError, unknown
@@ -147,7 +149,8 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
         return Outcome(space.artefact, "to come", [], 0.0, "not run: the notebook is to come")
     if problems:
         return Outcome(space.artefact, name, [], 0.0, f"failed: {problems[0]}")
-    if not any(store.state(space.runs_dir, run) == "done" for study in space.studies for run in study.runs()):
+    runs = [run for study in space.studies for run in study.runs()]  # none: the paper's own numbers need no training
+    if runs and not any(store.state(space.runs_dir, run) == "done" for run in runs):
         command = "; ".join(f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies)
         return Outcome(space.artefact, name, [], 0.0, f"not run: {command}")
     before = _written(space.out_dir)
@@ -161,7 +164,7 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
         name,
         sorted(outputs),
         time.monotonic() - started,
-        "done; " + "; ".join(dict.fromkeys(_brief_standing(study) for study in space.studies)),
+        "done; " + ("; ".join(dict.fromkeys(map(_brief_standing, space.studies))) or "the paper's own numbers"),
     )
 
 
@@ -237,6 +240,14 @@ def _brief(outputs: list[str]) -> str:
 def first_output(outputs: list[str]) -> str:
     """The picture or page to open first, of the files that a notebook wrote; '' if it wrote none."""
     return min(outputs, key=lambda name: (not name.endswith((".png", ".html")), name), default="")
+
+
+def claims(board: Path) -> str:
+    """The board of claims in brief: number, verdict on the paper, and what the same rule finds on a stand-in."""
+    rows = pd.read_csv(board)
+    lines = [f"{r.claim:>7}  {r.verdict:<20}  {r.stand_in_verdict:<20}  {r.says}" for r in rows.itertuples()]
+    about = "the paper's claims (a stand-in judges none of them; claims.html says what was tested)"
+    return "\n".join([about, f"{'claim':>7}  {'on the paper':<20}  {'on the stand-in':<20}", *lines])
 
 
 def write_summary(outcomes: list[Outcome], path: Path) -> None:

@@ -1,12 +1,13 @@
 """Tables as people read them: one row an arm, cells with mean, spread and interval, as HTML and LaTeX (booktabs).
 
 A table is made from rows of one value each: model, temperature, n_seeds, metric, unit ('share' or 'classes'), mean, sd,
-low, high, and where `paper.beside` could add them, paper_mean, paper_sd, paper_inside. Shares are fractions, shown in
-percent. No torch.
+low, high, and where `paper.beside` could add them, paper_mean, paper_sd, paper_source, difference, paper_inside. Shares
+are fractions, shown in percent; unit 'ratio' is shown as it is. Tables of text are in boards.py. No torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -15,12 +16,18 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput
+from kdlib.paper import FEATURES, reported_for
+from kdlib.studies import Study
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
 ROW = ["model", "temperature", "n_seeds"]
+SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
+ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
+SYMBOLS = (("±", r"$\pm$"), ("≤", r"$\leq$"), ("→", r"$\to$"), ("−", "$-$"), ("²", "$^2$"), ("–", "--"), ("“", "``"),
+           ("”", "''"), ("×", r"$\times$"))
 
 
 def class_bias_rows(accuracy: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
@@ -45,9 +52,18 @@ def fairness_rows(arms: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*measures, *floors, _measure(arms, "label_dpd")], ignore_index=True)
 
 
-def _measure(arms: pd.DataFrame, name: str, **parts: str) -> pd.DataFrame:
+def individual_rows(arms: pd.DataFrame) -> pd.DataFrame:
+    """The columns of individual.individual_table, one value a row, and a place for the paper's own measure."""
+    names = [name for name in (*INDIVIDUAL, "accuracy") if name in arms]
+    rows = [_measure(arms, name, unit="share" if name in ("accuracy", "confidence") else "ratio", low=f"{name}_low",
+                     high=f"{name}_high", sd=f"{name}_sd") for name in names]
+    return pd.concat([*rows, _measure(arms.assign(individual_fairness=np.nan), "individual_fairness", unit="ratio")],
+                     ignore_index=True)
+
+
+def _measure(arms: pd.DataFrame, name: str, *, unit: str = "share", **parts: str) -> pd.DataFrame:
     found = {part: arms[parts[part]] if part in parts else np.nan for part in ("sd", "low", "high")}
-    return arms[ROW].assign(metric=name, unit="share", mean=arms[name], **found)
+    return arms[ROW].assign(metric=name, unit=unit, mean=arms[name], **found)
 
 
 # ------------------------------------------------------------------------------------------------- a cell, from one row
@@ -67,6 +83,14 @@ def _with_sd(row: pd.Series) -> str:
 
 def _alone(row: pd.Series) -> str:
     return _percent(row["mean"])
+
+
+def _ratio(row: pd.Series) -> str:
+    return f"{row['mean']:.4f} ± {row['sd']:.4f}"
+
+
+def _not_ours(row: pd.Series) -> str:
+    return "not computed"
 
 
 def _floor(row: pd.Series) -> str:
@@ -93,6 +117,17 @@ FAIRNESS: Columns = {"accuracy": ("Accuracy", _with_sd), "eod": ("EOD", _with_in
                      "dpd_floor": ("DPD floor", _floor)}
 FAIRNESS_NOTE = ("all in percent; mean ± sd over seeds [95 % t-interval]; label DPD: what a perfect classifier has; "
                  "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group")
+INDIVIDUAL: Columns = {"accuracy": ("Accuracy", _with_sd), "confidence": ("Confidence", _with_sd),
+                       "counterfactual": ("Counterfactual", _ratio),
+                       "counterfactual_calibrated": ("calibrated", _ratio),
+                       "counterfactual_relative": ("relative to random pairs", _ratio),
+                       "lipschitz": ("Lipschitz", _ratio), "lipschitz_calibrated": ("Lipschitz, calibrated", _ratio),
+                       "lipschitz_relative": ("Lipschitz, relative", _ratio),
+                       "inconsistency": ("Inconsistency", _ratio)}
+NOT_PUBLIC: Columns = {"individual_fairness": ("measure of the paper, formula not public", _not_ours)}
+INDIVIDUAL_NOTE = ("accuracy and confidence in percent, the others 0 .. 1 (Lipschitz: a ratio), mean ± sd over seeds; "
+                   "smaller: outputs more alike for inputs that are to be treated alike; calibrated: after temperature "
+                   "scaling of every model")
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -108,6 +143,28 @@ def fairness_table(rows: pd.DataFrame, *, title: str) -> Styler:
     return arm_table(rows, columns=FAIRNESS, title=title, note=FAIRNESS_NOTE)
 
 
+def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
+    """Table 4 of the paper, from `individual_rows`: the measures that the rows have, each with its two controls."""
+    here = set(rows["metric"])
+    columns = {metric: column for metric, column in INDIVIDUAL.items() if metric in here}
+    extra = NOT_PUBLIC if _has_paper({i: row for i, row in rows.iterrows()}) else {}
+    return arm_table(rows, columns={**columns, **extra}, title=title, note=INDIVIDUAL_NOTE)
+
+
+def not_run_table(study: Study, artefact: str, *, command: str) -> Styler:
+    """A study without runs: what the paper reports where the study is its own, and the command that would run it."""
+    sensitive = FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
+    rows = reported_for(study, artefact, sensitive=sensitive)
+    arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
+    headings = {metric: heading for columns in (CLASS_BIAS, FAIRNESS, NOT_PUBLIC)
+                for metric, (heading, _) in columns.items()}
+    cells = {}
+    for metric, part in rows.groupby("metric", sort=False):
+        found = {arm_name(row["model"], row["temperature"]): _paper_cell(row) for _, row in part.iterrows()}
+        cells[f"{headings.get(metric, metric)}, paper"] = [found.get(arm, "") for arm in arms]
+    return styled(pd.DataFrame(cells, index=arms), f"{study.title}\nnot run: {command}")
+
+
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
     """A styled table: one row an arm, one column a metric, and the paper's numbers where the rows have them.
 
@@ -117,17 +174,25 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
     if missing:
         raise InvalidInput(f"the rows lack {', '.join(missing)}; they have {', '.join(rows['metric'].unique())}.")
-    arms = [_arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
+    arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
     cells = {}
     for metric, (heading, shown) in columns.items():
         chosen = rows[rows["metric"] == metric]
-        found = {_arm_name(row["model"], row["temperature"]): row for _, row in chosen.iterrows()}
+        found = {arm_name(row["model"], row["temperature"]): row for _, row in chosen.iterrows()}
         cells[heading] = [shown(found[arm]) if arm in found else "" for arm in arms]
         if _has_paper(found):
             cells[f"{heading}, paper"] = [_paper_cell(found[arm]) if arm in found else "" for arm in arms]
-    outside = any(cell.endswith("*") for column in cells.values() for cell in column)
-    lines = [title, _seeds(rows) + (f"; {note}" if note else ""), "* outside our interval" if outside else ""]
-    return _styled(pd.DataFrame(cells, index=arms), "\n".join(filter(None, lines)))
+    lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
+    return styled(pd.DataFrame(cells, index=arms), "\n".join(filter(None, lines)))
+
+
+def _paper_note(rows: pd.DataFrame) -> str:
+    """How to read the paper's columns, and which text they are from; '' without any."""
+    if "paper_mean" not in rows or rows["paper_mean"].isna().all():
+        return ""
+    sources = [SOURCES[name] for name in rows.get("paper_source", pd.Series(dtype=object)).dropna().unique()]
+    origin = f" ({', '.join(sources)})" if sources else ""
+    return f"paper: as reported{origin}, in brackets ours − paper; * outside our interval"
 
 
 def _seeds(rows: pd.DataFrame) -> str:
@@ -135,7 +200,8 @@ def _seeds(rows: pd.DataFrame) -> str:
     return f"{fewest} seeds" if fewest == most else f"{fewest} to {most} seeds"
 
 
-def _arm_name(model: str, temperature: float) -> str:
+def arm_name(model: str, temperature: float) -> str:
+    """NDS, or "DS, T = 4"."""
     name = ARM_NAMES.get(model, model)
     return name if np.isnan(temperature) else f"{name}, T = {temperature:g}"
 
@@ -145,17 +211,20 @@ def _has_paper(of_metric: Mapping[str, pd.Series]) -> bool:
 
 
 def _paper_cell(row: pd.Series) -> str:
-    """'90.30 ± 0.20'; with an asterisk where it lies outside our interval."""
+    """'90.30 ± 0.20 (+0.12)'; with an asterisk where it lies outside our interval."""
     if pd.isna(row["paper_mean"]):
         return ""
-    if row["unit"] == "classes":
-        return f"{row['paper_mean']:.0f}"
-    spread = "" if pd.isna(row["paper_sd"]) else f" ± {_percent(row['paper_sd'])}"
-    outside = " *" if pd.notna(row["paper_inside"]) and not row["paper_inside"] else ""
-    return f"{_percent(row['paper_mean'])}{spread}{outside}"
+    shown = {"classes": "{:.0f}".format, "ratio": "{:.4f}".format}.get(row["unit"], _percent)
+    spread = "" if pd.isna(row["paper_sd"]) else f" ± {shown(row['paper_sd'])}"
+    ours = row.get("difference", np.nan)
+    difference = "" if pd.isna(ours) else f" ({'−' if ours < 0 else '+'}{shown(abs(ours))})"
+    outside = " *" if pd.notna(row.get("paper_inside")) and not row["paper_inside"] else ""
+    return f"{shown(row['paper_mean'])}{spread}{difference}{outside}"
 
 
-def _styled(frame: pd.DataFrame, caption: str) -> Styler:
+def styled(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
+    """A table of text in the one look of all tables; wrap: cells may have several lines."""
+    broken = [("white-space", "pre-line"), ("vertical-align", "top"), ("max-width", "36em")]
     cell = [("text-align", "left"), ("padding", "4px 12px"), ("border-bottom", "1px solid #DDDDDD")]
     above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre-line")]
     whole = [("font-family", "system-ui, sans-serif"), ("font-size", "14px"), ("border-collapse", "collapse")]
@@ -163,10 +232,17 @@ def _styled(frame: pd.DataFrame, caption: str) -> Styler:
         {"selector": "", "props": whole},
         {"selector": "caption", "props": above},
         {"selector": "th", "props": cell},
-        {"selector": "td", "props": [*cell, ("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]},
+        {"selector": "th", "props": [("vertical-align", "top")]},
+        {"selector": "th.row_heading", "props": [] if wrap else ONE_LINE[:1]},
+        {"selector": "td", "props": [*cell, *(broken if wrap else ONE_LINE)]},
     ]
     shown = _escaped(frame, "html").set_caption(html.escape(caption, quote=False))
-    return shown.set_table_styles(lines).set_uuid("kdlib")
+    return shown.set_table_styles(lines).set_uuid(_name(frame, caption))
+
+
+def _name(frame: pd.DataFrame, caption: str) -> str:
+    """The same for the same table, another for another: on one page, the style of one table must not reach the next."""
+    return "kdlib" + hashlib.sha256(f"{caption}{list(frame.columns)}".encode()).hexdigest()[:8]
 
 
 def _escaped(frame: pd.DataFrame, language: str) -> Styler:
@@ -190,6 +266,6 @@ def _latex(text: str) -> str:
 
 
 def _symbols(text: str) -> str:
-    for symbol, command in (("±", r"$\pm$"), ("≤", r"$\leq$"), ("→", r"$\to$"), ("−", "$-$")):
+    for symbol, command in SYMBOLS:
         text = text.replace(symbol, command)
     return text

@@ -324,10 +324,13 @@ def train_run(
         )
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
         model = _fit(run, views, len(train.class_names), runs_dir=runs_dir, device=device, stop=stop)
+        arrays = _arrays(test, lambda x: _answers(run, model.model, replace(test, x=x), like=views))
+        if not np.isfinite(arrays["logits"]).all():  # the very last steps can ruin weights, their losses still fine
+            raise _failed(run, runs_dir, "the logits of the trained network are not finite")
         store.save(
             runs_dir,
             run,
-            arrays=_arrays(test, lambda x: _answers(run, model.model, replace(test, x=x), like=views)),
+            arrays=arrays,
             weights=_weights(model.model),
             provenance=_provenance(model, device, len(train.y)),
         )
@@ -415,12 +418,17 @@ def _close_epoch(run: Run, state: State, runs_dir: Path) -> None:
     bad = torch.nonzero(~torch.isfinite(values)).flatten()
     if len(bad):
         reason = f"the loss was {values[bad[0]].item()} at epoch {state.epoch}, step {bad[0].item()}"
-        store.record_failure(runs_dir, run, reason)
-        raise TrainingFailed(
-            f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed."
-        )
+        raise _failed(run, runs_dir, reason)
     state.history[-1]["loss"] = values.mean().item()
     state.epoch, state.step, state.losses = state.epoch + 1, 0, []
+
+
+def _failed(run: Run, runs_dir: Path, reason: str) -> TrainingFailed:
+    """Record on disk why a run failed; the error to raise."""
+    store.record_failure(runs_dir, run, reason)
+    return TrainingFailed(
+        f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed."
+    )
 
 
 def _weights(model: nn.Module) -> bytes:

@@ -156,8 +156,9 @@ def verdicts(
     it has none), p (two-sided; NaN where the rule is no test), p_holm (Holm over the claims that have a p), n_blocks,
     n_temperatures; verdict: 'reproduced', 'not reproduced', 'explained by accuracy', 'inconclusive' or 'not run'; and a
     sentence for readers. Verdicts use p_holm <= 0.05.
-    The same columns with 'stand_in_' in front hold what the same rules find on the first study of the profile that is
-    not the paper's own and has what the rule needs; stand_in names it. They say nothing about the paper.
+    The same columns with 'stand_in_' in front hold what the same rules find on the first study that is not the paper's
+    own and has what the rule needs, of those that the profile lists for the artefact 'claims' (or all); stand_in names
+    it. They say nothing about the paper.
     A study counts only when none of its runs is missing; runs that failed are named in the sentence.
     """
     read = profile if isinstance(profile, Profile) else load_profile(profile)
@@ -294,9 +295,10 @@ def _on_a_stand_in(claim: Claim, profile: Profile, load: _Loader) -> tuple[Findi
 
 
 def _candidates(claim: Claim, profile: Profile) -> Iterator[tuple[Study, ...]]:
-    """Stand-ins in the order of the profile, those on the claim's own data set first."""
-    own = [study for study in profile.studies.values() if stand_in_reasons(study)]
-    own.sort(key=lambda study: not claim.studies[0].startswith(study.dataset.replace("_", "-")))
+    """Stand-ins among the studies of the board, in the profile's order, those on the claim's own data set first."""
+    names = profile.artefacts.get("claims", profile.studies)
+    own = [profile.studies[name] for name in names if stand_in_reasons(profile.studies[name])]
+    own.sort(key=lambda study: not claim.studies[0].startswith(f"{study.dataset.replace('_', '-')}-"))
     if claim.needs == "one":
         yield from ((study,) for study in own)
     elif claim.needs == "alpha":

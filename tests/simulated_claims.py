@@ -1,4 +1,4 @@
-"""Studies in which one of the paper's claims is true, false the other way, or there is nothing: what the rules must tell."""
+"""Studies in which one of the paper's claims is true, false the other way, or nothing is there for a rule to find."""
 
 from dataclasses import replace
 
@@ -68,7 +68,9 @@ def copying(share, *, accuracy=lambda t: 0.8, seed=0, n=2000, n_classes=10, temp
     """
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % n_classes
-    runs = runs_table([("teacher", None, range(5)), ("nds", None, range(5)), *[("ds", t, range(5)) for t in temperatures]])
+    runs = runs_table(
+        [("teacher", None, range(5)), ("nds", None, range(5)), *[("ds", t, range(5)) for t in temperatures]]
+    )
 
     def own(right):
         return np.where(rng.random(n) < right, labels, (labels + rng.integers(1, n_classes, n)) % n_classes)
@@ -85,9 +87,18 @@ def copying(share, *, accuracy=lambda t: 0.8, seed=0, n=2000, n_classes=10, temp
 
 
 def grouped(
-    gap, *, nds=0.2, teacher=0.1, right=lambda t: 0.9, seed=0, n=4000, temperatures=(1, *TO_TEN), seed_sd=0.0, n_groups=2
+    gap,
+    *,
+    nds=0.2,
+    teacher=0.1,
+    right=lambda t: 0.9,
+    seed=0,
+    n=4000,
+    temperatures=(1, *TO_TEN),
+    seed_sd=0.0,
+    n_groups=2,
 ):
-    """Two classes, groups of equal size; the last one's rate of right positives, and of false alarms, is lower by gap(T).
+    """Two classes, groups of equal size; the last one's rate of right positives is lower by gap(T).
 
     right: rate of right answers at T (None for NDS and teacher), so that errors can change without any group.
     """
@@ -112,7 +123,7 @@ def grouped(
 
 
 def twinned(moved, *, softness=lambda t: 1.0, seed=0, n=600, n_classes=4, temperatures=(1, *TO_TEN)):
-    """Logits of a label signal and noise; those of the color twin differ by noise of sd moved(T); divided by softness(T)."""
+    """Logits of signal and noise, those of the color twin with more noise, of sd moved(T); divided by softness(T)."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % n_classes
     arms = [("teacher", None, range(5)), ("nds", None, range(5)), *[("ds", t, range(5)) for t in temperatures]]

@@ -1,6 +1,8 @@
 """The command: what it prints, its exit status, and errors in one line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -92,3 +94,9 @@ def test_reproduce_without_runs_names_the_command(command, tmp_path):
     assert status == 0
     assert "not run: python -m kdlib train tiny" in out.splitlines()[-1]
     assert json.loads((tmp_path / "out/summary.json").read_text())[0]["verdict"].startswith("not run")
+
+
+def test_a_reader_that_stops_reading_is_no_error(tiny_yaml):
+    command = f"{sys.executable} -m kdlib status --profile {tiny_yaml} | true"
+    out = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert out.returncode == 0 and not out.stderr

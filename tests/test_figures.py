@@ -124,6 +124,25 @@ def test_counts_and_band_on_the_left_accuracy_on_the_right(found):
     assert (heights.min(), heights.max()) == (counts["null_low"].min(), counts["null_high"].max())
 
 
+def test_the_papers_counts_are_hollow_and_only_where_there_are_any(found):
+    counts = class_bias.counts(found)
+    assert not any("paper" in name for ax in figures.significant_counts(counts, title=TITLE).axes for name in labels(ax))
+    with_paper = counts.assign(paper_n_significant_sc=40.0, paper_accuracy_mean=0.5)
+    left, right = figures.significant_counts(with_paper, title=TITLE).axes
+    hollow = artist(left, "#SC, paper")
+    assert set(hollow.get_ydata()) == {40}
+    assert (hollow.get_markerfacecolor(), hollow.get_linestyle()) == ("none", "None")
+    assert left.get_ylim()[1] > 40
+    assert set(artist(right, "accuracy, paper").get_ydata()) == {50}
+    assert "#TC, paper" not in labels(left)
+
+
+def test_the_papers_fairness_is_hollow_in_percent(arms):
+    shown = figures.group_fairness(arms.assign(paper_eod=0.02), sensitive="color", title=TITLE)
+    assert set(artist(shown.axes[0], "DS, paper").get_ydata()) == {2}
+    assert "DS, paper" not in labels(shown.axes[2])
+
+
 def test_counts_without_a_teacher_are_drawn(found):
     counts = class_bias.counts(found.take(np.flatnonzero(found.runs["model"] != "teacher")))
     left = figures.significant_counts(counts, title=TITLE).axes[0]

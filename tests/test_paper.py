@@ -9,6 +9,7 @@ import pytest
 from kdlib import catalogue, paper
 from kdlib.errors import InvalidInput
 from kdlib.studies import Study, load_profile
+from tests import simulated
 
 STEP = {"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1}
 SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.001, "warmup": 0.0, "batch_size": 128,
@@ -201,6 +202,71 @@ def test_groups_are_matched_by_the_sensitive_feature():
     assert by_color["paper_mean"].item() == pytest.approx(rows["mean"].item() / 100)
     assert paper.beside(values, trifeature(), "table02", sensitive="texture")["paper_mean"].isna().all()
     assert paper.beside(values, trifeature(), "table02")["paper_mean"].isna().all()
+
+
+def test_the_text_that_a_number_is_from_stands_beside_it():
+    joined = paper.beside(ours(), cifar10(), "table06")
+    assert joined["paper_source"].dropna().unique().tolist() == ["arxiv_v1"]
+
+
+def test_arms_get_a_column_for_each_number():
+    counts = pd.DataFrame({"temperature": [2.0, 9.0, 11.0], "n_significant_sc": [4, 5, 6]})
+    columns = {"n_significant_sc": "n_significant_sc", "accuracy_mean": "accuracy"}
+    found = paper.beside_arms(counts, cifar10(), "table06", columns=columns)
+    assert found["paper_n_significant_sc"].tolist()[:2] == [1, 1]
+    assert found["paper_accuracy_mean"].tolist()[:2] == pytest.approx([0.9076, 0.9153])
+    assert found.iloc[2, 2:].isna().all()
+    pd.testing.assert_frame_equal(found[counts.columns], counts)
+    pd.testing.assert_frame_equal(paper.beside_arms(counts, cifar10(seeds=2), "table06", columns=columns), counts)
+
+
+def test_arms_with_a_model_get_the_numbers_of_teacher_and_nds_too():
+    arms = pd.DataFrame({"model": ["teacher", "nds", "ds"], "temperature": [np.nan, np.nan, 10.0]})
+    found = paper.beside_arms(arms, trifeature(), "fig4", sensitive="color", columns={"eod": "eod"})
+    assert found["paper_eod"].tolist() == pytest.approx([0.0, 0.0281, 0.0101])
+
+
+def test_numbers_of_a_study_without_runs():
+    found = paper.reported_for(cifar10(), "table06")
+    assert set(found["unit"]) == {"share", "classes"}
+    assert found.query("model == 'teacher'")["paper_mean"].item() == pytest.approx(0.9218)
+    assert paper.reported_for(cifar10(seeds=2), "table06").empty
+
+
+# --------------------------------------------------------------------------------------------- what an artefact shows
+
+
+def test_figures_plot_the_numbers_of_tables():
+    pd.testing.assert_frame_equal(paper.reported("fig8"), paper.reported("table07"))
+    fig4 = paper.reported("fig4")
+    smiling = fig4.query("dataset == 'celeba' and label == 'smiling' and sensitive == 'young' and metric == 'dpd'")
+    values = smiling.set_index("temperature")["mean"]
+    assert values[[8, 9, 10]].tolist() == [9.05, 9.01, 8.86], "the final text's, not those of table 9 in v1"
+    assert values[40] == 10.12
+    assert not fig4.duplicated(["dataset", "label", "sensitive", "model", "temperature", "metric"]).any()
+
+
+@pytest.mark.parametrize(("artefact", "expected"), [
+    ("table01", [2, 10]), ("table02", [1, 2, 10]), ("fig3", [2, 10]), ("table07", [1, 2, 10, 40]),
+    ("fig8", [1, 2, 10, 40]), ("table06", [1, 2, 10, 40])])
+def test_the_temperatures_that_an_artefact_shows(artefact, expected):
+    p = simulated.study(temperatures=(1, 2, 10, 40), n_classes=2)
+    shown = paper.at_its_temperatures(p, artefact)
+    assert shown.temperatures == expected
+    assert len(shown.runs) == 10 + 5 * len(expected)
+
+
+def test_a_profile_without_those_temperatures_shows_what_it_has():
+    p = simulated.study(temperatures=(20, 40), n_classes=2)
+    assert paper.at_its_temperatures(p, "table01").temperatures == [20, 40]
+
+
+def test_sensitive_features_are_the_papers_or_the_first():
+    p = simulated.study(n_classes=2, temperatures=(2,))
+    p = simulated.with_groups(p, **{name: np.resize(["a", "b"], len(p.labels)) for name in ("texture", "color")})
+    assert paper.sensitive_features(p, trifeature(), "table10") == ["color"]
+    assert paper.sensitive_features(p, trifeature(), "fig4") == ["color", "texture"]
+    assert paper.sensitive_features(p, cifar10(), "table10") == ["texture"]
 
 
 def test_what_cannot_be_set_beside_is_named():

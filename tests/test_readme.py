@@ -1,6 +1,5 @@
 """The README says what is there: artefacts, commands, files, and a table that a command wrote."""
 
-import json
 import re
 import shlex
 
@@ -25,9 +24,8 @@ def test_every_notebook_is_in_its_row_and_the_reverse():
     assert all((ROOT / "notebooks" / name[0]).is_file() for name in linked.values() if name)
 
 
-def test_the_table_is_what_the_command_writes():
-    summary = json.loads((ROOT / "figures/quick/gallery/summary.json").read_text(encoding="utf-8"))
-    assert readme.with_table(TEXT, readme.artefact_table(summary)) == TEXT
+def test_the_generated_sections_are_what_the_command_writes():
+    assert readme.generated(TEXT, ROOT / "figures/quick/gallery") == TEXT
 
 
 def test_linked_files_exist():
@@ -45,13 +43,18 @@ def test_every_command_named_exists():
 
 def test_the_gallery_is_labelled_and_small():
     gallery = ROOT / "figures/quick/gallery"
-    assert {path.name for path in gallery.iterdir()} == {*readme.GALLERY, "summary.json"}
+    assert {path.name for path in gallery.iterdir()} == set(readme.GALLERY)
     assert sum(path.stat().st_size for path in gallery.iterdir()) < 2**20
 
 
 def test_without_its_marks_the_readme_is_refused():
-    with pytest.raises(InvalidInput, match="lacks the lines"):
-        readme.with_table("no marks", "table")
+    with pytest.raises(InvalidInput, match="lacks the lines <!-- claims"):
+        readme.with_section("no marks", "claims", "table")
+
+
+def test_every_claim_has_a_row():
+    board = TEXT[TEXT.index("<!-- claims") : TEXT.index("<!-- /claims")]
+    assert re.findall(r"^\| (\d+)\. ", board, re.MULTILINE) == [str(n) for n in range(1, 13)]
 
 
 def test_one_row_by_hand():

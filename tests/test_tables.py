@@ -8,6 +8,7 @@ import pytest
 
 from kdlib import class_bias, fairness, figures, stats, tables
 from kdlib.errors import InvalidInput
+from kdlib.studies import load_profile
 from tests import simulated
 
 ACCURACY = pd.DataFrame({"model": ["teacher", "nds", "ds"], "temperature": [np.nan, np.nan, 4.0], "n_seeds": [5, 5, 5],
@@ -76,7 +77,49 @@ def test_the_papers_columns_appear_only_where_there_are_numbers(rows):
                                            "chance alone"]
     assert table.data["Accuracy (%), paper"].tolist() == ["94.50 ± 0.20", "93.00 *", ""]
     assert table.data["#SC, paper"].tolist() == ["", "", "1"]
-    assert "* outside our interval" in table.caption
+    assert table.caption.endswith("paper: as reported, in brackets ours − paper; * outside our interval")
+
+
+def test_the_difference_and_the_source_stand_beside_the_papers_number(rows):
+    paper = {"paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan], "difference": [0.005, -0.03, np.nan, 2, np.nan, 0],
+             "paper_source": ["arxiv_v1", "final", None, "arxiv_v1", None, None], "paper_sd": np.nan}
+    table = tables.class_bias_table(rows.assign(**paper), title="t")
+    assert table.data["Accuracy (%), paper"].tolist() == ["94.50 (+0.50)", "93.00 (−3.00)", ""]
+    assert table.data["#SC, paper"].tolist() == ["", "", "1 (+2)"]
+    assert "paper: as reported (arXiv v1, final text)" in table.caption
+
+
+def individual_arms(paper=np.nan):
+    values = {"accuracy": 0.9, "confidence": 0.8, "counterfactual": 0.0407, "counterfactual_calibrated": 0.05,
+              "counterfactual_relative": 0.06}
+    arms = {f"{name}{part}": [value if not part else 0.001] for name, value in values.items()
+            for part in ("", "_sd", "_low", "_high")}
+    rows = tables.individual_rows(pd.DataFrame({"model": ["nds"], "temperature": [np.nan], "n_seeds": [5], **arms}))
+    return rows.assign(paper_mean=np.where(rows["metric"] == "individual_fairness", paper, np.nan), paper_sd=np.nan)
+
+
+def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
+    shown = tables.individual_table(individual_arms(), title="t").data
+    assert shown.columns.tolist() == ["Accuracy", "Confidence", "Counterfactual", "calibrated",
+                                      "relative to random pairs"]
+    assert shown.loc["NDS"].tolist() == ["90.00 ± 0.10", "80.00 ± 0.10", "0.0407 ± 0.0010", "0.0500 ± 0.0010",
+                                         "0.0600 ± 0.0010"]
+
+
+def test_the_papers_individual_measure_is_shown_but_compared_with_nothing():
+    shown = tables.individual_table(individual_arms(0.124), title="t").data
+    assert shown.iloc[0, -2:].tolist() == ["not computed", "0.1240"]
+
+
+def test_a_study_without_runs_shows_the_papers_numbers_and_the_command():
+    study = load_profile("paper").studies["cifar10-resnet"]
+    table = tables.not_run_table(study, "table06", command="python -m kdlib train cifar10-resnet")
+    assert "not run: python -m kdlib train cifar10-resnet" in table.caption
+    assert table.data["Accuracy, paper"].loc[["NDS", "DS, T = 9"]].tolist() == ["90.72 ± 0.14", "91.53 ± 0.13"]
+    assert table.data["#SC, paper"].loc["DS, T = 9"] == "1"
+    quick = tables.not_run_table(load_profile("quick").studies["digits"], "table06", command="c")
+    assert quick.data.empty
+    assert quick.caption.endswith("not run: c")
 
 
 def test_a_missing_metric_is_named(rows):

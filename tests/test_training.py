@@ -1,6 +1,11 @@
 """The training loop: views, recipe, teacher's table, resuming bit for bit, failures. Uses the real digits."""
 
+import contextlib
+import platform
+import resource
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -242,6 +247,147 @@ def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teache
     assert weights(tmp_path, teacher) == before
 
 
+def test_the_teacher_answers_alike_from_its_table_and_live(tmp_path, teacher, student):
+    train_run(teacher, runs_dir=tmp_path)
+    views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
+    told = training.Teacher(replace(student, epochs=5), views, 10, runs_dir=tmp_path, device="cpu", stop=never)
+    assert told.table.shape == (9, 100, 10) and training.table_path(tmp_path, student).is_file()
+    rng = np.random.default_rng(0)
+    index, view = rng.integers(100, size=32), rng.integers(9, size=32)
+    x = views.batch(torch.from_numpy(index), torch.from_numpy(view))
+    with torch.no_grad():
+        live = told.model(x)
+    assert torch.allclose(told.logits(index, view, x), live, atol=1e-5)
+    assert told.logits(index, view, x).dtype == torch.float32
+
+
+def plain_loop(run, images, labels, teacher, model, steps):
+    """Distillation as anyone would write it: one image at a time, live teacher, Hinton's loss, SGD by hand."""
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float32)
+    mean, std = images.mean(axis=(0, 2, 3), keepdims=True), images.std(axis=(0, 2, 3), keepdims=True).clip(min=1)
+    momenta, taken = [torch.zeros_like(p) for p in model.parameters()], 0
+    while taken < steps:
+        order, views = epoch_plan(run, taken // 4, len(images), 9)
+        for step in range(4):
+            rows = order[32 * step : 32 * step + 32]
+            crops = [
+                padded[i, :, v // 3 : v // 3 + 8, v % 3 : v % 3 + 8] for i, v in zip(rows, views[rows], strict=True)
+            ]
+            x, y = torch.from_numpy(((np.stack(crops) - mean) / std).astype(np.float32)), torch.from_numpy(labels[rows])
+            T, z = run.temperature, model(x)
+            with torch.no_grad():
+                soft = (teacher(x) / T).softmax(1)
+            loss = -run.alpha * T**2 * (soft * (z / T).log_softmax(1)).sum(1).mean()
+            loss = loss - (1 - run.alpha) * z.log_softmax(1)[range(len(y)), y].mean()
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            rate = learning_rate(run, taken / 4)
+            with torch.no_grad():
+                for p, g, m in zip(model.parameters(), gradients, momenta, strict=True):
+                    m.mul_(run.momentum).add_(g + run.weight_decay * p)
+                    p.sub_(rate * m)
+            taken += 1
+
+
+def test_it_trains_as_a_plain_loop_does_on_the_same_stream_of_batches(tmp_path, teacher, student):
+    """52 steps with everything that makes it fast (table, channels_last, tensor views), and with nothing of it."""
+    run = replace(student, model="resnet8", epochs=13)
+    train_run(teacher, runs_dir=tmp_path)
+    train_run(run, runs_dir=tmp_path)
+    fast = training.load_model(tmp_path, run, classes=10, channels=3, image_size=8)
+    seed = int(run.rng(training.INIT).integers(2**63))
+    start, slow = (models.seeded(lambda: models.build("resnet8", classes=10, image_size=8), seed) for _ in range(2))
+    own = training.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8).eval()
+    train = data.load("digits", "train", train_images=100)
+    plain_loop(run, train.x, train.y, own, slow, 52)
+    for weight, plain, before in zip(fast.parameters(), slow.parameters(), start.parameters(), strict=True):
+        assert (weight - plain).abs().max() < 1e-4 < 1e-3 < (weight - before).abs().max()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "resnet8", "precision": "bf16", "augment": {"crop": 1, "flip": True}},
+        {"optimizer": "adamw", "lr": 0.002},
+        {"epochs": 5},  # few enough views for a table
+    ],
+    ids=["bf16 and batch statistics", "adamw", "table"],
+)
+def test_stopped_at_every_step_and_carried_to_another_folder_it_ends_with_the_same_bits(
+    tmp_path, teacher, student, change
+):
+    run = replace(student, epochs=2) if "epochs" not in change else student
+    run = replace(run, **change)
+    train_run(teacher, runs_dir=tmp_path / "whole")
+    (tmp_path / "0").mkdir()
+    shutil.copytree(store.folder(tmp_path / "whole", teacher), store.folder(tmp_path / "0", teacher))
+    train_run(run, runs_dir=tmp_path / "whole")
+    stops = 0
+    while store.state(tmp_path / f"{stops}", run) != "done":
+        asked = iter([False, True])
+        with contextlib.suppress(training.Stopped):
+            train_run(run, runs_dir=tmp_path / f"{stops}", stop=lambda asked=asked: next(asked))
+        if store.state(tmp_path / f"{stops}", run) != "done":
+            (tmp_path / f"{stops}").rename(tmp_path / f"{stops + 1}")
+            stops += 1
+    assert stops >= 3 and weights(tmp_path / f"{stops}", run) == weights(tmp_path / "whole", run)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from kdlib.errors import StoreError
+from kdlib.studies import load_profile
+from kdlib.training import train_run
+torch.set_num_threads(1)
+run = load_profile(sys.argv[1]).study("tiny").runs()[0]
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+asked = iter([False, True])
+try:
+    train_run(run, runs_dir=Path(sys.argv[2]), stop=lambda: next(asked))
+except StoreError as error:
+    print("StoreError", error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no file size limit on this system")
+def test_a_disk_too_full_for_a_checkpoint_is_an_error_and_the_one_before_goes_on(tmp_path, tiny_yaml, teacher):
+    train_run(teacher, runs_dir=tmp_path / "whole")
+    asked = iter([False] * 5 + [True])
+    with pytest.raises(training.Stopped):
+        train_run(teacher, runs_dir=tmp_path / "cut", stop=lambda: next(asked))
+    checkpoint = store.partial(tmp_path / "cut", teacher) / "checkpoint"
+    before = checkpoint.read_bytes()
+    command = [sys.executable, "-c", FULL_DISK, str(tiny_yaml), str(tmp_path / "cut")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.startswith("StoreError cannot write") and "What stood there before is untouched" in out
+    assert checkpoint.read_bytes() == before and list(checkpoint.parent.iterdir()) == [checkpoint]
+    train_run(teacher, runs_dir=tmp_path / "cut")
+    assert weights(tmp_path / "cut", teacher) == weights(tmp_path / "whole", teacher)
+
+
+PREPARED = """
+import resource, torch
+from kdlib.training import prepare_process
+prepare_process()
+def step():
+    return torch.ones(64, 2**18).mul(2).sum().item()
+step(); step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(torch.get_num_threads(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
+def test_a_prepared_process_has_one_thread_and_keeps_its_memory_between_steps():
+    """Each step takes 128 MiB, 32,768 pages; without the preparation all of them are taken anew."""
+    out = subprocess.run([sys.executable, "-c", PREPARED], capture_output=True, text=True, check=True).stdout
+    threads, faults = map(int, out.split())
+    assert threads == 1 and faults < 32_768
+
+
 def test_distillation_moves_the_student_towards_its_teacher(tmp_path, runs):
     teacher = replace(runs["teacher", 0, None], epochs=15)
     nds = replace(runs["nds", 0, None], epochs=60)
@@ -265,6 +411,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, ru
     with pytest.raises(TrainingFailed, match="at epoch 0, step [0-9]+. Lower the learning rate"):
         train_run(run, runs_dir=tmp_path)
     assert store.state(tmp_path, run) == "failed" and "epoch 0, step" in store.failure(tmp_path, run)
+
+
+def test_a_last_step_that_ruins_the_weights_is_a_failure_too(tmp_path, runs):
+    run = replace(runs["nds", 0, None], lr=1e12, epochs=1, batch_size=100)  # one step, its loss is finite
+    with pytest.raises(TrainingFailed, match="logits of the trained network are not finite. Lower the learning rate"):
+        train_run(run, runs_dir=tmp_path)
+    assert store.state(tmp_path, run) == "failed"
 
 
 def test_bf16_is_what_the_run_declares(tmp_path, runs):

@@ -185,6 +185,21 @@ def _turns(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return table[:, 0], table[:, 1]
 
 
+def factors(ids: Ids, *, seed: int = 0) -> np.ndarray:
+    """(N, 18) float: all that an image is made of but its shape, as a frozen embedding that no network had to learn.
+
+    Color (RGB, 0 .. 1), texture (different ones are 1 apart), position (share of the room a shape has), both rotations
+    (shares of their range). Offsets and noise, which no distance on a line describes, are left out.
+    """
+    numbers, where = id_numbers(ids), geometry(ids, seed=seed)
+    color = np.array(list(COLORS.values()))[numbers[:, 2]]
+    texture = np.eye(len(TEXTURES))[numbers[:, 1]] / math.sqrt(2)
+    room = REFERENCE - TEMPLATE
+    place = (np.stack([where.x, where.y], axis=1) - REFERENCE / 2) / room
+    turn = np.stack([where.turn, where.texture_turn], axis=1) / len(DEGREES)
+    return np.concatenate([color, texture, place, turn], axis=1)
+
+
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
