@@ -22,6 +22,10 @@ test: lint  ## lint, then every test that is not marked slow
 test-slow: $(INSTALLED)  ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
 
+bench: $(INSTALLED)  ## race the training loop against torchdistill's, about ten minutes; writes benchmarks/results/
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c requirements.lock -e '.[bench]'
+	$(BIN)/python benchmarks/run.py
+
 lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks
 	$(BIN)/ruff check .
 
@@ -40,4 +44,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help setup reproduce test test-slow lint lab lock
+.PHONY: help setup reproduce test test-slow bench lint lab lock

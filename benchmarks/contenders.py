@@ -57,7 +57,6 @@ LEVERS = {
     "augmentation": "crop and flip on tensors",
     "memory": "memory kept between steps",
     "layout": "channels_last",
-    "optimizer": "optimizer over all weights at once",
 }
 
 
@@ -170,10 +169,8 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
     views = make_views(case, n, off=off)
     student = build(case, case.student)
     layout = torch.contiguous_format if "layout" in off else torch.channels_last
-    state = training.State(student.to(memory_format=layout), None, history=[], losses=[])
-    state.optimizer = training.make_optimizer(run, state.model)
-    for group in state.optimizer.param_groups:
-        group["foreach"] = "optimizer" not in off
+    student.to(memory_format=layout)
+    state = training.State(student, training.make_optimizer(run, student), history=[], losses=[])
     with tempfile.TemporaryDirectory() as folder:
         runs_dir = Path(folder)
         weights = training._weights(build(case, case.teacher))

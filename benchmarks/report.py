@@ -117,23 +117,28 @@ def images(rows: pd.DataFrame) -> str:
 def markdown(rows: pd.DataFrame, about: dict) -> str:
     """The whole page."""
     busy = (rows.wall_seconds / rows.cpu_seconds).median()
+    versions = (
+        f"Python {about['python']}, torch {about['torch']}, torchdistill {about['torchdistill']}, {about['date']}"
+    )
     hours = f"{SEEDS} seeds, {CASES['a'].epochs} epochs, {CASES['a'].study_images:,} images at 32 px and "
     return f"""<!-- written by `make bench` (benchmarks/report.py); do not edit -->
 One thread of {about["processor"]} ({about["cores"]} cores, {about["memory_gib"]} GiB, fast bf16: {about["fast_bf16"]}),
-{about["system"]}, Python {about["python"]}, torch {about["torch"]}, torchdistill {about["torchdistill"]}, {about["date"]}.
-Synthetic images of the right shape; the study's crop of 4 pixels and flip (162 views) unless said otherwise; whole steps,
-contenders in turn; median of the rounds, then their range. Times are of the process on its core (the clock showed
-{busy:.2f} times as much), the teacher's table included at {CASES["a"].epochs} epochs and 12 students.
+{about["system"]}, {versions}.
+Synthetic images of the right shape; the study's crop of 4 pixels and flip (162 views) unless said otherwise. Whole
+steps, contenders in turn; median of the rounds, then their range. Times are of the process on its core (the clock
+showed {busy:.2f} times as much), the teacher's table included at {CASES["a"].epochs} epochs and 12 students.
 
 {pairs(rows)}
-torchdistill runs as its example does, Pillow in the same process, without bf16; its bf16 row adds autocast around it.
+torchdistill runs as its example does: Pillow in the same process, no bf16; its bf16 rows add autocast around it. At 224
+px it mostly waits for memory: the system zeroes hundreds of MB anew at every step (see the levers).
 
 {levers(rows)}
 Hours of one core for the students of a whole study, {hours}{CASES["b"].study_images:,} at 224 px,
 teachers' own training left out. With seeds everything grows in proportion: each has its own teacher and table.
 
 {scaling(rows)}
-Memory and images, ResNet-56 to ResNet-20 in bf16; the table is memory-mapped, so that it needs no memory of its own.
+Memory and images, ResNet-56 to ResNet-20 in bf16. The table is memory-mapped: what of it has been read counts here, but
+the system takes it back when memory is short.
 
 {images(rows)}"""
 

@@ -38,7 +38,7 @@ def without(precision: str) -> list[Contender]:
 
 
 GROUPS = [  # name, case, contenders, share of the rounds
-    ("pair", "a", PEERS + OURS, 1.0),
+    ("pair", "a", PEERS + OURS, 1.4),
     ("pair", "b", PEERS + OURS, 0.6),
     ("pair", "b-plain", PEERS[:1] + OURS, 0.6),
     ("levers", "a", without("fp32"), 0.6),
@@ -79,7 +79,9 @@ def measure(rounds: int) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every contender (default 7)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns of a contender, more or fewer by its cost (default 5)"
+    )
     parser.add_argument("--render", action="store_true", help="measure nothing, render what is there")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written")
     args = parser.parse_args()

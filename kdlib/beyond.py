@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib import claim_blocks, dial, fairness, stats, store
-from kdlib.errors import InvalidInput, NotTrained
+from kdlib.errors import InvalidInput, NotTrained, unknown
 from kdlib.group_counts import arm_columns
 from kdlib.predictions import Predictions, describe
 from kdlib.studies import Study
@@ -83,8 +83,9 @@ def dial_runs(predictions: Predictions, *, rho: float, sensitive: str = "color_s
     excess         dpd - ideal: what the errors do not account for. DPD cannot pass 2 (1 - accuracy)
     with_color     share of its errors that go with the color as rho > 0 has it (cool taken for negative, warm for
                    positive); 0.5: errors regardless of color; NaN without errors
-    Raises InvalidInput unless there are two classes and the test part has every label equally often in both groups.
+    Raises InvalidInput unless there are two classes, and every label is equally often in both groups.
     """
+    _check_balanced(predictions, sensitive)
     runs = fairness.group_fairness(predictions, sensitive=sensitive)
     rates = _rates(predictions, sensitive)
     expected = [dial.expected_disparity(rho=0.0, group_share=0.5, **rate)["dpd"] for rate in rates]
@@ -100,15 +101,20 @@ def _with_color(predictions: Predictions, groups: np.ndarray) -> np.ndarray:
     return np.where(errors > 0, (wrong & suggested).sum(axis=1) / np.maximum(errors, 1), np.nan)
 
 
+def _check_balanced(predictions: Predictions, sensitive: str) -> None:
+    if sensitive not in predictions.groups:
+        raise unknown("sensitive feature", sensitive, predictions.groups, place="the bias dial")
+    sizes = pd.crosstab(predictions.labels, predictions.groups[sensitive])
+    if sizes.shape != (2, 2) or sorted(sizes.columns) != sorted(dial.GROUPS) or np.ptp(sizes.to_numpy()):
+        raise InvalidInput(
+            f"a test part with {sizes.to_numpy().tolist()} images of each label and of {', '.join(sizes.columns)}: the "
+            "dial is read on two classes, with rho_test 0 and group_share 0.5."
+        )
+
+
 def _rates(predictions: Predictions, sensitive: str) -> list[dict[str, Mapping[str, float]]]:
     """TPR and FPR of each run by group, as `dial.expected_disparity` takes them."""
     groups, labels = predictions.groups[sensitive], predictions.labels
-    sizes = pd.crosstab(labels, groups).to_numpy()
-    if predictions.n_classes != 2 or sorted(set(groups)) != sorted(dial.GROUPS) or np.ptp(sizes):
-        raise InvalidInput(
-            f"a test part with {predictions.n_classes} classes and {sizes.tolist()} images of each label and group: "
-            "the dial is read on two classes, with rho_test 0 and group_share 0.5."
-        )
     return [
         {
             name: {group: float(row[(labels == label) & (groups == group)].mean()) for group in dial.GROUPS}

@@ -35,27 +35,30 @@ NOTE = (
     "the claims is at most 0.05; explained by accuracy: it does, but overall accuracy alone can do that; inconclusive: "
     "neither is shown, which does not say that nothing is there."
 )
+ON_THE_STAND_IN = "what the same rule finds on the stand-in (says nothing about the paper)"
 ON_ONE_LINE = {"selector": "td.col2, td.col4", "props": [("white-space", "nowrap")]}
 MODELS = {"teacher": 0, "nds": 1, "ds": 2}
 
 
 def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
-    """The board of `verdicts`, one row a claim, for readers; title names the profile."""
+    """The board of `verdicts`, one row a claim, for readers; title names the profile.
+
+    The columns on the stand-in only where one was used.
+    """
+    rows = board.to_dict("records")
     cells = {
         "claim": board["says"],
         "what is tested": board["tested"] + "\n(study: " + board["study"] + ")",
         "verdict on the paper": board["verdict"],
-        "what was found": [_found(row, "") for row in board.to_dict("records")],
-        "on the stand-in": board["stand_in_verdict"],
-        "what the same rule finds on the stand-in (says nothing about the paper)": [
-            _found(row, "stand_in_") for row in board.to_dict("records")
-        ],
+        "what was found": [_found(row, "") for row in rows],
     }
+    if board["stand_in"].any():
+        cells["on the stand-in"] = board["stand_in_verdict"]
+        cells[ON_THE_STAND_IN] = [_found(row, "stand_in_") for row in rows]
     frame = pd.DataFrame(cells).set_axis(board["claim"].astype(str), axis=0).rename_axis(None)
-    found = [name for name in frame if name.startswith("what")]
     shown = tables.styled(frame, f"{title}\n{WORDS}\n{NOTE}", wrap=True).map(_shade, subset=["verdict on the paper"])
     shown = shown.set_table_styles([ON_ONE_LINE], overwrite=False)
-    return shown.set_properties(subset=found[-2:], **{"min-width": "22em"})
+    return shown.set_properties(subset=list(frame)[3::2], **{"min-width": "22em"})
 
 
 def _shade(word: str) -> str:
@@ -89,7 +92,8 @@ def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
     lines = [f"**{title}**", "", _line(head), _line(["---"] * len(head))]
     for row in board.to_dict("records"):
         cells = [f"{row['claim']}. {row['says']}", f"**{row['verdict']}**", f"{row['tested']}. {_found(row, '')}"]
-        cells += [f"**{row['stand_in_verdict']}**. {_found(row, 'stand_in_')}"] if stand_in else []
+        found = _found(row, "stand_in_").removeprefix("Not run: ")
+        cells += [f"**{row['stand_in_verdict']}**. {found}"] if stand_in else []
         lines.append(_line(cells))
     return "\n".join([*lines, "", WORDS, "", NOTE, ""])
 

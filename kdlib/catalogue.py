@@ -142,4 +142,8 @@ ARTEFACTS = {
         "Individual fairness at equal confidence", "beyond_individual_fairness.ipynb"
     ),
     "beyond_bias_dial": Artefact("A disparity whose cause is known: the bias dial", "beyond_bias_dial.ipynb"),
+    "beyond_class_changes": Artefact(
+        "How large are the changes of classes, and where do they point?", "beyond_class_changes.ipynb"
+    ),
+    "beyond_fidelity": Artefact("What else does a student take from its teacher?", "beyond_fidelity.ipynb"),
 }

@@ -298,7 +298,7 @@ def _reference_levels(ax: Axes, accuracy: pd.DataFrame) -> None:
 def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
     """The paper's own numbers to T = 40: does DS come back to NDS? Accuracy of DS less NDS, and #SC as a share.
 
-    counts: reported_nulls.reported_counts(); the pairs that reach beyond T = 10 are shown.
+    counts: reported_nulls.reported_table(); the pairs that reach beyond T = 10 are shown.
     """
     rows = counts[
         (counts["metric"] == "n_significant_sc") & counts.groupby(PAIR)["temperature"].transform("max").gt(10)

@@ -37,7 +37,7 @@ REFERENCE = {"n_significant_sc": "nds", "n_significant_tc": "teacher"}
 class Spread(NamedTuple):
     """What the paper does not report and the accuracy-shift null needs, so it is stated.
 
-    class_sd   sd of the classes' log odds of being right: how much they differ in difficulty
+    class_sd   sd of the classes' log odds of being right, taken as normal: how much they differ in difficulty
     sampling   variance of a class's accuracy over seeds, in units of the binomial variance of its test images
     wobble     what seeds change beyond that, sd in arcsine radians: 0.03 are 1.5 points at 50 %, 0.9 at 90 %
     """
@@ -79,30 +79,19 @@ def shift_band(
     """
     for name, value in (("accuracy_a", accuracy_a), ("accuracy_b", accuracy_b), ("coverage", coverage)):
         require_share(name, value)
-    if min(spread) < 0 or spread.seed_sd(test_images) == 0 or min(classes, test_images) < 1 or n_seeds < 2:
+    if min(classes, test_images) < 1 or n_seeds < 2 or min(spread) < 0 or spread.seed_sd(test_images) == 0:
         raise InvalidInput(
             f"{spread}, {classes} classes, {test_images} test images, {n_seeds} seeds: no spread may be negative, "
             "seeds must differ, and one class, one image and two seeds are the least."
         )
-    rng, size = np.random.default_rng(seed), (classes, test_images, n_seeds)
-    studies = int(np.clip(10_000 // classes, 10, 100))
-    found = [_count(rng, (accuracy_a, accuracy_b), *size, spread) for _ in range(studies)]
+    profile = spread.class_sd * special.ndtri((np.arange(classes) + 0.5) / classes)
+    sd, totals = np.full(classes, spread.seed_sd(test_images)), np.full(classes, test_images)
+    arms = (_shifted(profile, accuracy) for accuracy in (accuracy_a, accuracy_b))
+    model, rng = ShiftModel(*arms, sd, totals, (n_seeds, n_seeds)), np.random.default_rng(seed)
+    found = [shifted_count(rng, model) for _ in range(int(np.clip(10_000 // classes, 10, 100)))]
     tail = (1 - coverage) / 2
     low, high = distributions.binom.ppf([tail, 1 - tail], classes, np.mean(found) / classes)
     return Expected(float(np.mean(found)), int(low), int(high))
-
-
-def _count(
-    rng: np.random.Generator,
-    accuracies: tuple[float, float],
-    classes: int,
-    test_images: int,
-    n_seeds: int,
-    spread: Spread,
-) -> int:
-    profile = spread.class_sd * rng.standard_normal(classes)
-    sd, totals = np.full(classes, spread.seed_sd(test_images)), np.full(classes, test_images)
-    return shifted_count(rng, ShiftModel(*(_shifted(profile, a) for a in accuracies), sd, totals, (n_seeds, n_seeds)))
 
 
 def _shifted(profile: np.ndarray, accuracy: float) -> np.ndarray:
@@ -111,20 +100,17 @@ def _shifted(profile: np.ndarray, accuracy: float) -> np.ndarray:
     return special.expit(profile + shift)
 
 
-def reported_counts() -> pd.DataFrame:
-    """Every #SC and #TC of tables 1, 6, 7 and 8, once, beside what chance and a shift of accuracy alone would give.
+def reported_table() -> pd.DataFrame:
+    """Every #SC and #TC of tables 1, 6, 7 and 8, once, with the accuracies of both arms.
 
     One row a count: artefact, dataset, teacher, student, alpha, temperature, metric ('n_significant_sc' or '_tc'),
-    count, classes, accuracy_reference (of NDS or teacher) and accuracy (of DS), fractions; chance_low, chance_high
-    (`class_bias.null_band`, 95 %); shift_mean, shift_low, shift_high (`shift_band`, USUAL), shift_widest (its upper end
-    for WIDEST); standing, the first of STANDINGS whose upper end the count does not pass: 'depends on the spread' is
-    above USUAL and not above WIDEST.
+    count, classes, accuracy_reference (of NDS or teacher) and accuracy (of DS), fractions.
     """
     table = pd.concat([reported(name) for name in ARTEFACTS]).drop_duplicates([*PAIR, "model", "temperature", "metric"])
     rows = table[table["metric"] == "accuracy"].to_dict("records")
     accuracy = {(*_pair(row), row["model"], _temperature(row)): row["mean"] / 100 for row in rows}
     counts = table[table["metric"].isin(REFERENCE)]
-    return pd.DataFrame([_beside(row, accuracy) for row in counts.to_dict("records")])
+    return pd.DataFrame([_with_accuracies(row, accuracy) for row in counts.to_dict("records")])
 
 
 def _pair(row: dict[str, object]) -> tuple[object, ...]:
@@ -135,26 +121,40 @@ def _temperature(row: dict[str, object]) -> float | None:
     return None if np.isnan(row["temperature"]) else row["temperature"]
 
 
-def _beside(row: dict[str, object], accuracy: dict[tuple[object, ...], float]) -> dict[str, object]:
-    reference = accuracy[(*_pair(row), REFERENCE[row["metric"]], None)]
-    student = accuracy[(*_pair(row), "ds", row["temperature"])]
-    classes, images = SIZES[row["dataset"]]
-    low, high = null_band(classes, SEEDS, test_images=images)
-    usual, widest = (
-        shift_band(reference, student, classes=classes, test_images=images, spread=s) for s in (USUAL, WIDEST)
-    )
+def _with_accuracies(row: dict[str, object], accuracy: dict[tuple[object, ...], float]) -> dict[str, object]:
     return {key: row[key] for key in ("artefact", *PAIR, "temperature", "metric")} | {
         "count": int(row["mean"]),
-        "classes": classes,
-        "accuracy_reference": reference,
-        "accuracy": student,
+        "classes": SIZES[row["dataset"]][0],
+        "accuracy_reference": accuracy[(*_pair(row), REFERENCE[row["metric"]], None)],
+        "accuracy": accuracy[(*_pair(row), "ds", row["temperature"])],
+    }
+
+
+def reported_counts() -> pd.DataFrame:
+    """`reported_table`, beside what chance and a shift of accuracy alone would give.
+
+    Adds chance_low, chance_high (`class_bias.null_band`, 95 %); shift_mean, shift_low, shift_high (`shift_band`,
+    USUAL), shift_widest (the upper end for WIDEST); standing, the first of STANDINGS whose upper end the count does not
+    pass: 'depends on the spread' is above USUAL and not above WIDEST.
+    """
+    table = reported_table()
+    return table.join(pd.DataFrame([_nulls(row) for row in table.to_dict("records")]))
+
+
+def _nulls(row: dict[str, object]) -> dict[str, object]:
+    classes, images = SIZES[row["dataset"]]
+    low, high = null_band(classes, SEEDS, test_images=images)
+    arms, size = (row["accuracy_reference"], row["accuracy"]), {"classes": classes, "test_images": images}
+    usual, widest = (shift_band(*arms, **size, spread=spread) for spread in (USUAL, WIDEST))
+    most = max(usual.high, widest.high)
+    return {
         "chance_low": low,
         "chance_high": high,
         "shift_mean": usual.mean,
         "shift_low": usual.low,
         "shift_high": usual.high,
-        "shift_widest": max(usual.high, widest.high),
-        "standing": standing(row["mean"], high, usual.high, widest.high),
+        "shift_widest": most,
+        "standing": standing(row["count"], high, usual.high, most),
     }
 
 

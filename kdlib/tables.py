@@ -226,7 +226,7 @@ def styled(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
     """A table of text in the one look of all tables; wrap: cells may have several lines."""
     broken = [("white-space", "pre-line"), ("vertical-align", "top"), ("max-width", "36em")]
     cell = [("text-align", "left"), ("padding", "4px 12px"), ("border-bottom", "1px solid #DDDDDD")]
-    above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre-line")]
+    above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre" if frame.empty else "pre-line")]
     whole = [("font-family", "system-ui, sans-serif"), ("font-size", "14px"), ("border-collapse", "collapse")]
     lines = [
         {"selector": "", "props": whole},

@@ -103,7 +103,9 @@ def make_views(
 
 def channel_moments(x: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of (N, channels, H, W) uint8, as (1, channels, 1, 1) float."""
-    counts = np.stack([np.bincount(x[:, c].ravel(), minlength=256) for c in range(x.shape[1])]).astype(np.float64)
+    counts = np.zeros((x.shape[1], 256))
+    for start in range(0, len(x), 500):  # counting takes eight bytes a pixel
+        counts += [np.bincount(part.ravel(), minlength=256) for part in x[start : start + 500].swapaxes(0, 1)]
     levels = np.arange(256)
     mean = counts @ levels / counts.sum(axis=1)
     std = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2).clip(min=1)
@@ -139,15 +141,9 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
 
 
 def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
-    """The run's optimizer.
-
-    foreach gives the same bits as one parameter after the other, with less Python. fused would be faster still, but
-    it takes memory as it lies, and the moments of a resumed run lie in another order than its channels_last weights.
-    """
-    common = {"lr": run.lr, "weight_decay": run.weight_decay, "foreach": True}
     if run.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=run.momentum, **common)
-    return torch.optim.AdamW(model.parameters(), **common)
+        return torch.optim.SGD(model.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
+    return torch.optim.AdamW(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
 
 
 # ---------------------------------------------------------------------------------------------- the teacher's answers

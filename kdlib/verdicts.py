@@ -83,8 +83,8 @@ CLAIMS = (
         5,
         "Harder data sets with more classes have a larger share of affected classes.",
         HARDER,
-        "slope of the share of changed classes, and of the sd of their changes, on the log of the number of classes; "
-        "equally many test images a class",
+        "slope of the share of changed classes, and of the variance of their changes, on the log of the number of "
+        "classes; equally many test images a class",
         classes.hardness,
         needs="data sets",
     ),

@@ -43,7 +43,19 @@ def test_the_stand_in_is_named_before_its_sentence(board):
                             stand_in_value=2.0, stand_in_n_blocks=5, stand_in_n_temperatures=3)  # fmt: skip
     cell = boards.claims_table(with_one, title="t").data.iloc[0, -1]
     assert cell.startswith("digits: It is 2.\n")
-    assert "say" in boards.claims_table(with_one, title="t").data.columns[-1]
+    assert boards.claims_table(with_one, title="t").data.columns[-2:].tolist() == [
+        "on the stand-in",
+        boards.ON_THE_STAND_IN,
+    ]
+
+
+def test_without_a_stand_in_there_are_no_columns_for_it(board):
+    assert boards.claims_table(board, title="t").data.columns.tolist() == [
+        "claim",
+        "what is tested",
+        "verdict on the paper",
+        "what was found",
+    ]
 
 
 def test_names_are_escaped_and_the_color_is_only_on_the_paper(board):

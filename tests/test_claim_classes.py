@@ -203,6 +203,17 @@ def test_contrast_is_the_difference_of_the_counts():
     )
 
 
+@pytest.mark.parametrize(
+    ("interval", "flat"), [((-1.0, 1.0), True), ((-2.0, 2.1), False), ((0.0, 0.0), False), ((-3.0, 3.0), False)]
+)
+def test_flat_is_an_interval_inside_the_sd_of_a_count_by_chance(monkeypatch, interval, flat):
+    """sqrt(100 * .045 * .955) = 2.07 of 100 classes. Where no block left out changes the count there is no interval."""
+    monkeypatch.setattr(rules, "count_contrast", lambda *a, **k: blocks.Tested(0.0, *interval, 1.0))
+    found = RISES(classes())
+    assert found.flat == flat
+    assert word(found) == ("not reproduced" if flat else "inconclusive")
+
+
 def test_three_temperatures_are_named_as_too_few():
     found = RISES(classes(lambda t: S * t / 10, temperatures=(2, 4, 10)))
     assert "3 temperatures are too few for a trend: chance alone orders them with p = 0.33." in found.text

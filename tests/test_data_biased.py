@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdlib import data, dial
+from kdlib import dial
 from kdlib.data import biased as b
 from kdlib.data import trifeature as t
 from kdlib.errors import InvalidInput

@@ -41,9 +41,18 @@ def test_size_and_type(size):
 
 
 def test_background_is_grey_and_colors_are_the_papers():
-    colors = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
-              "pink": (255, 102, 255), "cyan": (0, 255, 255), "purple": (77, 0, 128), "ocean": (26, 102, 128),
-              "orange": (255, 153, 0), "white": (255, 255, 255)}
+    colors = {
+        "red": (255, 0, 0),
+        "green": (0, 255, 0),
+        "blue": (0, 0, 255),
+        "yellow": (255, 255, 0),
+        "pink": (255, 102, 255),
+        "cyan": (0, 255, 255),
+        "purple": (77, 0, 128),
+        "ocean": (26, 102, 128),
+        "orange": (255, 153, 0),
+        "white": (255, 255, 255),
+    }
     assert tuple(colors) == t.COLOR_NAMES and t.GREY == 128
     ids = [f"square_solid_{c}_0" for c in colors]
     for image, x, y, color in zip(t.render(ids).numpy(), *t.geometry(ids)[2:4], colors.values(), strict=True):
@@ -58,13 +67,20 @@ def test_value_is_m_times_color_plus_the_rest_grey():
         for channel, share in enumerate(t.COLORS[color]):
             value = m * share + (1 - m) * 0.5
             drawn = t.render(ids, color=color, image_size=64).numpy()[:, channel]
-            assert np.abs(drawn - 255 * value).max() < 1.5            # two roundings and 127.5 against 128
+            assert np.abs(drawn - 255 * value).max() < 1.5  # two roundings and 127.5 against 128
 
 
-AREAS = {                                                           # of 128 x 128 pixels, by hand
-    "triangle": 128 * 64 * 3**0.5 / 2, "square": 128**2, "plus": 128**2 * 5 / 9, "circle": np.pi * 64**2,
-    "tee": 128**2 * 5 / 9, "rhombus": 128 * 76 / 2, "pentagon": 2.5 * 64**2 * np.sin(np.radians(72)),
-    "star": 1.122570 * 64**2, "fivesquare": 128**2 * 5 / 9, "trapezoid": (60 + 128) / 2 * 96,
+AREAS = {  # of 128 x 128 pixels, by hand
+    "triangle": 128 * 64 * 3**0.5 / 2,
+    "square": 128**2,
+    "plus": 128**2 * 5 / 9,
+    "circle": np.pi * 64**2,
+    "tee": 128**2 * 5 / 9,
+    "rhombus": 128 * 76 / 2,
+    "pentagon": 2.5 * 64**2 * np.sin(np.radians(72)),
+    "star": 1.122570 * 64**2,
+    "fivesquare": 128**2 * 5 / 9,
+    "trapezoid": (60 + 128) / 2 * 96,
 }
 
 
@@ -91,10 +107,12 @@ def test_shapes_are_their_polygons_turned_and_placed_as_matplotlib_draws_them(sh
 
 
 def test_plus_and_fivesquare_share_a_board_of_nine():
-    plus, fivesquare, square = (mask(["circle_solid_red_5".replace("circle", s)], geometry_of=["square_solid_red_5"])
-                                for s in ("plus", "fivesquare", "square"))
+    plus, fivesquare, square = (
+        mask(["circle_solid_red_5".replace("circle", s)], geometry_of=["square_solid_red_5"])
+        for s in ("plus", "fivesquare", "square")
+    )
     overlap = (plus > 0.5) & (fivesquare > 0.5)
-    assert overlap.mean() * 224**2 == pytest.approx(128**2 / 9, rel=0.05)       # the middle one
+    assert overlap.mean() * 224**2 == pytest.approx(128**2 / 9, rel=0.05)  # the middle one
     assert not ((plus > 0.5) & (square < 0.5)).any() and not ((fivesquare > 0.5) & (square < 0.5)).any()
 
 
@@ -118,12 +136,22 @@ def test_positions_are_uniform_where_the_turned_template_fits(all_geometry):
 
 def test_the_parts_of_a_geometry_are_independent_of_each_other_and_of_the_features(all_geometry):
     columns = np.stack([*map(np.asarray, all_geometry), *everything().T]).astype(float)
-    columns = np.delete(columns, [2, 3], axis=0)                    # x and y have room that depends on the turn
+    columns = np.delete(columns, [2, 3], axis=0)  # x and y have room that depends on the turn
     assert np.abs(np.corrcoef(columns) - np.eye(len(columns))).max() < 0.02
 
 
-SHARES = {"solid": 1, "stripes": 0.3, "grid": 0.51, "hexgrid": 0.36, "dots": 0.49, "noise": 0.5, "triangles": 0.41,
-          "zigzags": 0.3, "rain": 1 - 0.95**7, "pluses": 0.45}      # of a tile; hexgrid: 1 - (8 / 10)^2
+SHARES = {
+    "solid": 1,
+    "stripes": 0.3,
+    "grid": 0.51,
+    "hexgrid": 0.36,
+    "dots": 0.49,
+    "noise": 0.5,
+    "triangles": 0.41,
+    "zigzags": 0.3,
+    "rain": 1 - 0.95**7,
+    "pluses": 0.45,
+}  # of a tile; hexgrid: 1 - (8 / 10)^2
 
 
 @pytest.mark.parametrize("texture", t.TEXTURES)
@@ -139,7 +167,7 @@ def upright(texture):
     ids = np.array(some(texture=texture, n=1000))
     ids = ids[t.geometry(ids).texture_turn == 0][:1]
     x, y = (int(v[0]) for v in t.geometry(ids)[2:4])
-    return mask(ids)[0, y - 32:y + 32, x - 32:x + 32] > 0.5
+    return mask(ids)[0, y - 32 : y + 32, x - 32 : x + 32] > 0.5
 
 
 def runs(line):
@@ -157,7 +185,7 @@ def test_lines_are_three_wide_and_ten_apart():
 
 def test_dots_have_a_squared_radius_of_16_and_pluses_arms_of_three():
     dots, pluses, zigzags = upright("dots"), upright("pluses"), upright("zigzags")
-    assert max(max(runs(row), default=0) for row in dots) == 9                 # -4 .. 4
+    assert max(max(runs(row), default=0) for row in dots) == 9  # -4 .. 4
     assert {r for line in (*pluses, *pluses.T) for r in runs(line)} == {3, 9}
     assert {r for column in zigzags.T for r in runs(column)} == {3} and (zigzags[:, 20:] == zigzags[:, :-20]).all()
 
@@ -168,7 +196,7 @@ def test_triangles_widen_downwards_and_hexagons_have_six_neighbors():
     widths = [max(runs(row), default=0) for row in upright("triangles")]
     assert {1, 3, 5, 7, 9} <= set(widths)
     start = widths.index(0, 1) + 1
-    assert widths[start:start + 9] == [1, 1, 3, 3, 5, 5, 7, 7, 9]
+    assert widths[start : start + 9] == [1, 1, 3, 3, 5, 5, 7, 7, 9]
     cells = label(~upright("hexgrid"))[0]
     whole = [c for c in range(1, cells.max() + 1) if not ({c} & {*cells[0], *cells[-1], *cells[:, 0], *cells[:, -1]})]
     centers = np.array([np.argwhere(cells == c).mean(axis=0) for c in whole])
@@ -211,7 +239,7 @@ def test_any_order_and_batch_size_has_the_same_pixels(size):
     whole = t.render(numbers, image_size=size).numpy()
     order = np.random.default_rng(0).permutation(len(numbers))
     assert (t.render(numbers[order], image_size=size).numpy() == whole[order]).all()
-    one_by_one = [t.render(t.id_names(numbers[i:i + 1]), image_size=size).numpy()[0] for i in order[:20]]
+    one_by_one = [t.render(t.id_names(numbers[i : i + 1]), image_size=size).numpy()[0] for i in order[:20]]
     assert (np.stack(one_by_one) == whole[order[:20]]).all()
     assert (t.render(np.repeat(numbers[:1], 23, axis=0), image_size=size).numpy() == whole[0]).all()
 
@@ -250,8 +278,8 @@ def test_ids_as_names_and_as_numbers():
 def test_a_twin_of_another_color_has_the_same_mask():
     ids = [f"{s}_{x}_white_3" for s in ("star", "tee") for x in t.TEXTURES]
     white, red = t.render(ids).numpy().astype(int), t.render(ids, geometry_of=ids, color="red").numpy().astype(int)
-    assert (red[:, 0] == white[:, 0]).all()                                 # both are 1 in the first channel
-    assert (np.abs(white[:, 1] + red[:, 1] - 256) <= 1).all()               # 1 and 0 in the second
+    assert (red[:, 0] == white[:, 0]).all()  # both are 1 in the first channel
+    assert (np.abs(white[:, 1] + red[:, 1] - 256) <= 1).all()  # 1 and 0 in the second
     assert (white[:, 1] != red[:, 1]).any()
 
 
@@ -282,6 +310,17 @@ def test_twins_change_one_feature_to_a_drawn_other_value(feature):
     assert x.dtype == np.uint8 and (x[123] == alone[0]).all()
     backwards, x_backwards = t.twins(t.id_names(numbers[::-1]), feature, image_size=16)
     assert (backwards[::-1] == names).all() and (x_backwards[::-1] == x).all()
+
+
+def test_factors_are_all_but_the_shape():
+    ids = ["circle_dots_red_7", "circle_dots_white_7", "circle_rain_red_7", "star_dots_red_7"]
+    x = t.factors(ids, seed=3)
+    assert x.shape == (4, 17) and x[0, :3].tolist() == [1, 0, 0] and x[1, :3].tolist() == [1, 1, 1]
+    assert np.linalg.norm(x[0, 3:13] - x[2, 3:13]) == pytest.approx(1) and (x[0, 3:13] == x[1, 3:13]).all()
+    where = t.geometry(ids, seed=3)
+    assert x[:, 13:15] == pytest.approx((np.stack([where.x, where.y], axis=1) - 112) / 96)
+    assert x[:, 15:] == pytest.approx(np.stack([where.turn, where.texture_turn], axis=1) / 90)
+    assert (t.factors(ids, seed=4) != x).any() and (np.abs(x[:, 13:]) <= 0.5).all()
 
 
 def test_the_test_part_has_a_twin_of_every_image_for_each_group_but_shape():
@@ -320,8 +359,16 @@ def rows(numbers):
     return set(map(tuple, numbers.tolist()))
 
 
-@pytest.mark.parametrize("options", [{}, {"split": "balanced"}, {"split": "combination"}, {"label": "texture"},
-                                     {"split": "combination", "per_combination": 7, "test_images": 70}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"split": "balanced"},
+        {"split": "combination"},
+        {"label": "texture"},
+        {"split": "combination", "per_combination": 7, "test_images": 70},
+    ],
+)
 def test_the_parts_are_disjoint_and_together_everything(options):
     train, test = both(**options)
     options = DEFAULTS | options
@@ -333,11 +380,21 @@ def test_balanced_tests_every_combination_equally_often():
     train, test = both(split="balanced", per_combination=4, test_images=1000)
     for part, times in ((train, 3), (test, 1)):
         assert (np.bincount(part[:, :3] @ [100, 10, 1], minlength=1000) == times).all()
-    assert len(set(test[:, 3])) == 4                                        # which of the four is drawn
+    assert len(set(test[:, 3])) == 4  # which of the four is drawn
 
 
-@pytest.mark.parametrize("label, held_out", [("shape", 60), ("shape", 10), ("shape", 990), ("color", 55),
-                                             ("texture", 60), ("shape x color", 100), ("shape x color", 900)])
+@pytest.mark.parametrize(
+    "label, held_out",
+    [
+        ("shape", 60),
+        ("shape", 10),
+        ("shape", 990),
+        ("color", 55),
+        ("texture", 60),
+        ("shape x color", 100),
+        ("shape x color", 900),
+    ],
+)
 def test_held_out_combinations_are_whole_and_every_class_is_in_both_parts(label, held_out):
     train, test = both(split="combination", label=label, per_combination=3, test_images=3 * held_out)
     assert not rows(train[:, :3]) & rows(test[:, :3]) and len(rows(test[:, :3])) == held_out
@@ -347,8 +404,10 @@ def test_held_out_combinations_are_whole_and_every_class_is_in_both_parts(label,
 
 @pytest.mark.parametrize("split", ["image", "balanced", "combination"])
 def test_a_larger_test_part_contains_a_smaller_one_and_the_seed_matters(split):
-    small, large, other = (rows(list(both(split=split, per_combination=10, test_images=n, seed=s))[1])
-                           for n, s in ((1000, 0), (2000, 0), (1000, 1)))
+    small, large, other = (
+        rows(list(both(split=split, per_combination=10, test_images=n, seed=s))[1])
+        for n, s in ((1000, 0), (2000, 0), (1000, 1))
+    )
     assert small < large and small != other
 
 
@@ -364,45 +423,64 @@ def test_load_gives_labels_groups_and_the_pixels_of_render():
     assert (test.x[::50] == t.render(test.ids[::50], image_size=16, seed=5).numpy()).all()
 
 
-@pytest.mark.parametrize("label, groups", [("texture", {"shape", "color"}), ("color", {"shape", "texture"}),
-                                           ("shape x color", {"texture"})])
+@pytest.mark.parametrize(
+    "label, groups", [("texture", {"shape", "color"}), ("color", {"shape", "texture"}), ("shape x color", {"texture"})]
+)
 def test_groups_are_the_features_that_are_not_the_label(label, groups):
     test = data.load("trifeature", "test", label=label, per_combination=1, test_images=100, image_size=16)
     assert set(test.groups) == groups
     names = [i.split("_") for i in test.ids]
-    spelled = {"texture": [n[1] for n in names], "color": [n[2] for n in names],
-               "shape x color": [f"{n[0]} x {n[2]}" for n in names]}[label]
+    spelled = {
+        "texture": [n[1] for n in names],
+        "color": [n[2] for n in names],
+        "shape x color": [f"{n[0]} x {n[2]}" for n in names],
+    }[label]
     assert [test.class_names[y] for y in test.y] == spelled
 
 
-@pytest.mark.parametrize("options, told", [
-    ({"split": "balanced", "test_images": 1500}, "test_images = 1500 .*'trifeature'.*multiple of 1000, such as 1000"),
-    ({"split": "balanced", "test_images": 500}, "such as 1000"),
-    ({"split": "combination", "test_images": 1050}, "multiple of 100, such as 1000"),
-    ({"split": "combination", "test_images": 500}, "test_images = 500 .*10 classes.*from 1000 to 99000"),
-    ({"split": "combination", "label": "shape x color"}, "test_images = 6000 .*100 classes.*from 10000"),
-    ({"test_images": 100_000}, "from 1 to 99999"), ({"test_images": 0}, "test_images = 0"),
-    ({"per_combination": 0}, "per_combination = 0"), ({"per_combination": 1.5}, "per_combination = 1.5 .*whole"),
-    ({"seed": -1}, "seed = -1"), ({"label": "colour"}, "'colour'.*Did you mean 'color'"),
-    ({"split": "images"}, "'images'.*Did you mean 'image'"),
-])
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (
+            {"split": "balanced", "test_images": 1500},
+            "test_images = 1500 .*'trifeature'.*multiple of 1000, such as 1000",
+        ),
+        ({"split": "balanced", "test_images": 500}, "such as 1000"),
+        ({"split": "combination", "test_images": 1050}, "multiple of 100, such as 1000"),
+        ({"split": "combination", "test_images": 500}, "test_images = 500 .*10 classes.*from 1000 to 99000"),
+        ({"split": "combination", "label": "shape x color"}, "test_images = 6000 .*100 classes.*from 10000"),
+        ({"test_images": 100_000}, "from 1 to 99999"),
+        ({"test_images": 0}, "test_images = 0"),
+        ({"per_combination": 0}, "per_combination = 0"),
+        ({"per_combination": 1.5}, "per_combination = 1.5 .*whole"),
+        ({"seed": -1}, "seed = -1"),
+        ({"label": "colour"}, "'colour'.*Did you mean 'color'"),
+        ({"split": "images"}, "'images'.*Did you mean 'image'"),
+    ],
+)
 def test_bad_options_name_value_place_and_remedy(options, told):
     with pytest.raises(InvalidInput, match=told):
         t.select("train", **DEFAULTS | options)
 
 
-@pytest.mark.parametrize("ids, options, told", [
-    (["circle_dots_red"], {}, "'circle_dots_red'.*such as 'circle_dots_red_7'"),
-    (["circle_dots_red_-1"], {}, "red_-1"), (["circle_dots_red_07"], {}, "red_07"),
-    (["circle_dots_read_7"], {}, "'read'.*Did you mean 'red'"),
-    ("circle_dots_red_7", {}, "shape \\(\\)"), (np.zeros((3, 3), int), {}, "\\(3, 3\\)"),
-    ([[0, 0, 10, 1]], {}, "\\[0, 0, 10, 1\\]"), (np.zeros((1, 4)), {}, "float64"),
-    (some(n=2), {"color": ["red"]}, "1 names of a color for 2 ids"),
-    (some(n=2), {"color": "rad"}, "Did you mean 'red'"),
-    (some(n=2), {"geometry_of": some(n=1)}, "1 geometry_of for 2 ids"),
-    (some(n=1), {"image_size": 8}, "image_size = 8"),
-    (some(n=1), {"seed": 0.5}, "seed = 0.5"),
-])
+@pytest.mark.parametrize(
+    "ids, options, told",
+    [
+        (["circle_dots_red"], {}, "'circle_dots_red'.*such as 'circle_dots_red_7'"),
+        (["circle_dots_red_-1"], {}, "red_-1"),
+        (["circle_dots_red_07"], {}, "red_07"),
+        (["circle_dots_read_7"], {}, "'read'.*Did you mean 'red'"),
+        ("circle_dots_red_7", {}, "shape \\(\\)"),
+        (np.zeros((3, 3), int), {}, "\\(3, 3\\)"),
+        ([[0, 0, 10, 1]], {}, "\\[0, 0, 10, 1\\]"),
+        (np.zeros((1, 4)), {}, "float64"),
+        (some(n=2), {"color": ["red"]}, "1 names of a color for 2 ids"),
+        (some(n=2), {"color": "rad"}, "Did you mean 'red'"),
+        (some(n=2), {"geometry_of": some(n=1)}, "1 geometry_of for 2 ids"),
+        (some(n=1), {"image_size": 8}, "image_size = 8"),
+        (some(n=1), {"seed": 0.5}, "seed = 0.5"),
+    ],
+)
 def test_render_refuses_what_does_not_exist(ids, options, told):
     with pytest.raises(InvalidInput, match=told):
         t.render(ids, **options)
@@ -416,6 +494,8 @@ def test_names_that_do_not_exist_elsewhere():
 
 
 def test_ids_and_geometry_do_without_torch():
-    code = ("import sys; from kdlib.data import trifeature as t; t.geometry(['circle_dots_red_7']);"
-            "sys.exit('torch' in sys.modules)")
+    code = (
+        "import sys; from kdlib.data import trifeature as t; t.geometry(['circle_dots_red_7']);"
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,5 +1,6 @@
 """The dial of `trifeature-biased`: counts and disparities that can be worked out by hand."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,3 +53,42 @@ def test_undefined_or_impossible_rates_are_refused():
     for rate in (1.2, {"cool": 0.5}, float("nan")):
         with pytest.raises(InvalidInput, match="true_positive_rate"):
             dial.expected_disparity(rho=0, group_share=0.5, true_positive_rate=rate, false_positive_rate=0)
+
+
+def test_ideal_disparity_by_hand():
+    # d = 2, l = log(0.8 / 0.2) = 1.3863: Phi(1 +- 0.6931) = 0.9548 and 0.6205
+    accuracy, disparity = (0.9548 + 0.6205) / 2, 0.9548 - 0.6205
+    assert dial.ideal_disparity(rho=0.6, accuracy=accuracy) == pytest.approx(disparity, abs=5e-4)
+    assert dial.ideal_disparity(rho=-0.6, accuracy=accuracy) == pytest.approx(disparity, abs=5e-4)
+
+
+def test_ideal_disparity_at_its_ends():
+    assert dial.ideal_disparity(rho=0.0, accuracy=0.6) == 0
+    assert dial.ideal_disparity(rho=0.6, accuracy=1.0) == 0  # who sees the label needs no color
+    assert dial.ideal_disparity(rho=0.6, accuracy=0.5) == 1  # who sees nothing of it goes by color alone
+    assert dial.ideal_disparity(rho=1.0, accuracy=0.9) == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.01, 0.99), st.floats(0.501, 0.999))
+def test_ideal_disparity_lies_below_the_most_and_follows_the_dial(rho, accuracy):
+    found = dial.ideal_disparity(rho=rho, accuracy=accuracy)
+    assert 0 <= found <= 2 * (1 - accuracy) + 1e-9
+    assert found <= dial.ideal_disparity(rho=(1 + rho) / 2, accuracy=accuracy) + 1e-9
+    assert found >= dial.ideal_disparity(rho=rho, accuracy=(1 + accuracy) / 2) - 1e-9
+
+
+def test_ideal_disparity_is_what_bayes_gives_on_drawn_evidence():
+    rng, n = np.random.default_rng(0), 400_000
+    y, warm, d, log_odds = rng.integers(2, size=n), rng.integers(2, size=n), 1.5, np.log(0.7 / 0.3)
+    chosen = d * (rng.normal(size=n) + d * (y - 0.5)) + np.where(warm == 1, log_odds, -log_odds) > 0
+    gap = chosen[warm == 1].mean() - chosen[warm == 0].mean()
+    assert dial.ideal_disparity(rho=0.4, accuracy=(chosen == y).mean()) == pytest.approx(gap, abs=0.01)
+
+
+@pytest.mark.parametrize("accuracy", [0.49, 1.01, float("nan")])
+def test_ideal_disparity_refuses_other_accuracies(accuracy):
+    with pytest.raises(InvalidInput, match="from 0.5"):
+        dial.ideal_disparity(rho=0.4, accuracy=accuracy)
+    with pytest.raises(InvalidInput, match="rho = 1.5"):
+        dial.ideal_disparity(rho=1.5, accuracy=0.7)

@@ -12,6 +12,7 @@ from kdlib import fairness
 from kdlib import fairness_intervals as intervals
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
 from kdlib.predictions import Predictions
+from kdlib.remarks import LABEL_COUNTS
 from tests.simulated import runs_table, study, with_groups
 
 FIVE = [("teacher", None, range(5)), ("nds", None, range(5)), ("ds", 4, range(5)), ("ds", 10, range(5))]
@@ -184,12 +185,10 @@ def test_crossfitted_needs_halves():
 
 # --- attainable range ------------------------------------------------------------------------------------------------
 
-# Label counts from list_attr_celeba.txt and list_eval_partition.txt, groups Young = 1 and -1: (positives, negatives)
-SMILING_TEST, SMILING_VALIDATION = ((7497, 2490), (7617, 2358)), ((6890, 2712), (7942, 2323))
-EYEGLASSES_TEST, EYEGLASSES_VALIDATION = ((485, 804), (14629, 4044)), ((461, 922), (14371, 4113))
-# HateXplain, 1,924 official test posts, toxic or not: any annotator names an African, Arab, Asian, Caucasian or
-# Hispanic target (734 posts), or none does
-HATEXPLAIN_RACE = (578, 564), (156, 626)
+COUNTS = {(c.label, c.sensitive, c.split): (c.positives, c.negatives) for c in LABEL_COUNTS}
+SMILING_TEST, SMILING_VALIDATION = (COUNTS["smiling", "young", split] for split in ("test", "validation"))
+EYEGLASSES_TEST, EYEGLASSES_VALIDATION = (COUNTS["eyeglasses", "young", split] for split in ("test", "validation"))
+HATEXPLAIN_RACE = COUNTS["toxic", "race", "test, any"]
 
 
 @pytest.mark.parametrize(("counts", "accuracy", "eod", "highest"), [

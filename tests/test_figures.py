@@ -126,7 +126,8 @@ def test_counts_and_band_on_the_left_accuracy_on_the_right(found):
 
 def test_the_papers_counts_are_hollow_and_only_where_there_are_any(found):
     counts = class_bias.counts(found)
-    assert not any("paper" in name for ax in figures.significant_counts(counts, title=TITLE).axes for name in labels(ax))
+    plain = figures.significant_counts(counts, title=TITLE).axes
+    assert not any("paper" in name for ax in plain for name in labels(ax))
     with_paper = counts.assign(paper_n_significant_sc=40.0, paper_accuracy_mean=0.5)
     left, right = figures.significant_counts(with_paper, title=TITLE).axes
     hollow = artist(left, "#SC, paper")

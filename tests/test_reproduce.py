@@ -130,6 +130,15 @@ def test_without_training_what_is_missing_names_its_command(project):
     assert outcomes["table06"].verdict == "not run: python -m kdlib train tiny --profile tiny"
 
 
+def test_an_artefact_of_the_papers_own_numbers_needs_no_study(project):
+    profile = project / "params/tiny.yaml"
+    profile.write_text(PROFILE + "  beyond_null_bands: []\n", encoding="utf-8")
+    code = 'from pathlib import Path\nPath(out_dir, "counts.csv").write_text("1")'
+    write_notebook(project / "notebooks" / ARTEFACTS["beyond_null_bands"].notebook, code=code)
+    found = run(artefacts=["beyond_null_bands"], train=False)["beyond_null_bands"]
+    assert (found.verdict, found.outputs) == ("done; the paper's own numbers", ["counts.csv"])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -25,14 +25,14 @@ from kdlib.errors import InvalidInput, unknown
 if TYPE_CHECKING:
     import torch
 
-REFERENCE = 224                 # side of the image that all lengths refer to
-TEMPLATE = 128                  # side of the square that a shape is drawn in
-GREY = 128                      # the background in uint8: 0.5 -> floor(0.5 * 255 + 0.5)
-SCALE = 10                      # period of the textures
-LINE, THIN_LINE = 3, 2          # widths of lines; thin for the textures whose lines stand closer
-DROP, DROP_RATE = 7, 0.05       # rain: length of a drop, probability that one starts at a pixel
-CANVAS = 332                    # textures are drawn on this square: what any rotation and offset can reach of 448 x 448
-DEGREES = range(-45, 45)        # both rotations, whole degrees
+REFERENCE = 224  # side of the image that all lengths refer to
+TEMPLATE = 128  # side of the square that a shape is drawn in
+GREY = 128  # the background in uint8: 0.5 -> floor(0.5 * 255 + 0.5)
+SCALE = 10  # period of the textures
+LINE, THIN_LINE = 3, 2  # widths of lines; thin for the textures whose lines stand closer
+DROP, DROP_RATE = 7, 0.05  # rain: length of a drop, probability that one starts at a pixel
+CANVAS = 332  # textures are drawn on this square: what any rotation and offset can reach of 448 x 448
+DEGREES = range(-45, 45)  # both rotations, whole degrees
 
 # --- the three features -----------------------------------------------------------------------------------------------
 
@@ -49,11 +49,12 @@ def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 
 def _star(radius: float = 64.0) -> tuple[np.ndarray, ...]:
     """Five kites, each an arm and the inner pentagon: they overlap, so no seam shows between them."""
-    outer, inner = _regular(5, radius), -_regular(5, radius * (3 - 5 ** 0.5) / 2)
+    outer, inner = _regular(5, radius), -_regular(5, radius * (3 - 5**0.5) / 2)
     return tuple(np.stack([outer[i], inner[(i + 3) % 5], inner[i], inner[(i + 2) % 5]]) for i in range(5))
 
 
-_C = TEMPLATE / 6               # half a cell of the 3 x 3 board
+_C = TEMPLATE / 6  # half a cell of the 3 x 3 board
+# fmt: off
 # A shape is a union of convex polygons (x to the right, y down, the template's center is 0, 0); a circle has none.
 SHAPES: dict[str, tuple[np.ndarray, ...]] = {
     "triangle": (np.array([(0, -32 * 3 ** 0.5), (64, 32 * 3 ** 0.5), (-64, 32 * 3 ** 0.5)]),),
@@ -72,6 +73,7 @@ COLORS: dict[str, tuple[float, float, float]] = {
     "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "pink": (1, .4, 1),
     "cyan": (0, 1, 1), "purple": (.3, 0, .5), "ocean": (.1, .4, .5), "orange": (1, .6, 0), "white": (1, 1, 1),
 }
+# fmt: on
 TEXTURES = ("solid", "stripes", "grid", "hexgrid", "dots", "noise", "triangles", "zigzags", "rain", "pluses")
 
 SHAPE_NAMES, COLOR_NAMES = tuple(SHAPES), tuple(COLORS)
@@ -97,8 +99,10 @@ def id_numbers(ids: Ids) -> np.ndarray:
     if ids.ndim == 1 and (ids.dtype.kind in "UO" or not ids.size):
         return np.array([_parse(i) for i in ids.tolist()], np.int64).reshape(-1, 4)
     if ids.ndim != 2 or ids.shape[1] != 4 or ids.dtype.kind not in "iu":
-        raise InvalidInput(f"ids of shape {ids.shape} and type {ids.dtype}: give N strings 'shape_texture_color_index' "
-                           "or an (N, 4) array of whole numbers (shape, texture, color, index).")
+        raise InvalidInput(
+            f"ids of shape {ids.shape} and type {ids.dtype}: give N strings 'shape_texture_color_index' "
+            "or an (N, 4) array of whole numbers (shape, texture, color, index)."
+        )
     bad = ((ids < 0) | (ids >= [10, 10, 10, 2**32])).any(axis=1)
     if bad.any():
         raise InvalidInput(f"id {ids[bad][0].tolist()}: shape, texture and color are 0 .. 9, the index 0 .. 2^32 - 1.")
@@ -145,12 +149,12 @@ def geometry(ids: Ids, *, seed: int = 0) -> Geometry:
     turn, texture_turn = (picked(numbers, seed, draw=draw, choices=len(DEGREES)) + DEGREES[0] for draw in (0, 1))
     offset_x, offset_y = (picked(numbers, seed, draw=draw, choices=SCALE) for draw in (2, 3))
     cos, sin = _turns(turn)
-    half = TEMPLATE / 2 * (cos + np.abs(sin))           # of the square around the turned template
+    half = TEMPLATE / 2 * (cos + np.abs(sin))  # of the square around the turned template
     x, y = (half + _uniform(numbers, seed, draw=draw) * (REFERENCE - 2 * half) for draw in (4, 5))
     return Geometry(turn, texture_turn, x, y, offset_x, offset_y, hashed(numbers, seed, draw=6))
 
 
-SPLIT_DRAW, TWIN_DRAW = 100, 101        # draws that are no part of the geometry; TWIN_DRAW takes one a feature
+SPLIT_DRAW, TWIN_DRAW = 100, 101  # draws that are no part of the geometry; TWIN_DRAW takes one a feature
 
 
 def hashed(numbers: np.ndarray, seed: int, *, draw: int) -> np.ndarray:
@@ -162,7 +166,7 @@ def hashed(numbers: np.ndarray, seed: int, *, draw: int) -> np.ndarray:
 
 
 def _splitmix64(state: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):        # arithmetic modulo 2^64 is meant
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
         z = state + np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -186,7 +190,7 @@ def _turns(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def factors(ids: Ids, *, seed: int = 0) -> np.ndarray:
-    """(N, 18) float: all that an image is made of but its shape, as a frozen embedding that no network had to learn.
+    """(N, 17) float: all that an image is made of but its shape, as a frozen embedding that no network had to learn.
 
     Color (RGB, 0 .. 1), texture (different ones are 1 apart), position (share of the room a shape has), both rotations
     (shares of their range). Offsets and noise, which no distance on a line describes, are left out.
@@ -203,9 +207,16 @@ def factors(ids: Ids, *, seed: int = 0) -> np.ndarray:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def render(ids: Ids, *, image_size: int = REFERENCE, seed: int = 0, geometry_of: Ids | None = None,
-           color: str | Sequence[str] | None = None, texture: str | Sequence[str] | None = None,
-           device: str = "cpu") -> torch.Tensor:
+def render(
+    ids: Ids,
+    *,
+    image_size: int = REFERENCE,
+    seed: int = 0,
+    geometry_of: Ids | None = None,
+    color: str | Sequence[str] | None = None,
+    texture: str | Sequence[str] | None = None,
+    device: str = "cpu",
+) -> torch.Tensor:
     """(N, 3, H, W) uint8 on `device`: floor(255 * value + 0.5) with value = m * color + (1 - m) * 0.5.
 
     m is the shape's mask times the texture's, 0 .. 1: the grey background (GREY) shows through the holes.
@@ -251,7 +262,7 @@ def _alike(numbers: np.ndarray, image_size: int, *, on_cpu: bool) -> list[np.nda
     most = max(1, (2**19 if on_cpu else 2**25) // (image_size * _oversampling(image_size)) ** 2)
     kind = numbers[:, 0] * 10 + numbers[:, 1]
     groups = [np.flatnonzero(kind == k) for k in np.unique(kind)]
-    return [rows[i:i + most] for rows in groups for i in range(0, len(rows), most)]
+    return [rows[i : i + most] for rows in groups for i in range(0, len(rows), most)]
 
 
 def _oversampling(image_size: int) -> int:
@@ -287,7 +298,7 @@ def _shape_mask(shape: str, where: Geometry, grid: int, device: str) -> torch.Te
 
     scale = grid / REFERENCE
     pixel = torch.arange(grid, device=device, dtype=torch.float32) + 0.5
-    distance = None                     # to the outline, in pixels, negative inside
+    distance = None  # to the outline, in pixels, negative inside
     for polygon in SHAPES[shape]:
         across, down = _half_planes(polygon, where, scale, pixel)
         part = None
@@ -301,8 +312,9 @@ def _shape_mask(shape: str, where: Geometry, grid: int, device: str) -> torch.Te
     return distance.neg_().add_(0.5).clamp_(0, 1)
 
 
-def _half_planes(polygon: np.ndarray, where: Geometry, scale: float,
-                 pixel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _half_planes(
+    polygon: np.ndarray, where: Geometry, scale: float, pixel: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Two (edges, n, grid): their sum at (column, row) is the distance beyond that edge's line, in pixels.
 
     An edge's outward normal turns with the shape: clockwise on the screen, where y points down.
@@ -354,7 +366,7 @@ def _canvas(texture: str, keys: np.ndarray, device: str) -> torch.Tensor:
     if texture == "rain":
         # a pixel is wet if a drop starts there or up to DROP - 1 pixels above
         starts = _random_pixels(keys, CANVAS + DROP - 1, device) < round(2**32 * DROP_RATE) - 2**31
-        return reduce(torch.logical_or, (starts[:, i:i + CANVAS] for i in range(DROP))).flatten(1).float()
+        return reduce(torch.logical_or, (starts[:, i : i + CANVAS] for i in range(DROP))).flatten(1).float()
     return torch.from_numpy(_pattern(texture)).to(device).flatten()[None]
 
 
@@ -362,12 +374,12 @@ def _random_pixels(keys: np.ndarray, rows: int, device: str) -> torch.Tensor:
     """(n, rows, CANVAS) int32, uniform over int32: a hash of (key, pixel), constants of lowbias32 (Wellons 2018)."""
     import torch
 
-    halves = keys.view(np.int32).reshape(-1, 2)         # two of 32 bits
+    halves = keys.view(np.int32).reshape(-1, 2)  # two of 32 bits
     low, high = torch.from_numpy(halves.copy()).to(device).T[:, :, None]
     h = torch.arange(rows * CANVAS, device=device, dtype=torch.int32) ^ low
     for key in (high, 0):
         for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32)):
-            h ^= (h >> shift) & (2 ** (32 - shift) - 1)         # >> copies the sign: a logical shift is meant
+            h ^= (h >> shift) & (2 ** (32 - shift) - 1)  # >> copies the sign: a logical shift is meant
             h *= factor
         h += key
     return (h ^ ((h >> 16) & 0xFFFF)).view(-1, rows, CANVAS)
@@ -377,7 +389,7 @@ def _random_pixels(keys: np.ndarray, rows: int, device: str) -> torch.Tensor:
 def _pattern(texture: str) -> np.ndarray:
     """(CANVAS, CANVAS) float32 of a texture that does not change from image to image."""
     y, x = np.mgrid[:CANVAS, :CANVAS]
-    dx, dy = x % SCALE - SCALE // 2, y % SCALE - SCALE // 2         # -5 .. 4, 0 in the middle of a tile
+    dx, dy = x % SCALE - SCALE // 2, y % SCALE - SCALE // 2  # -5 .. 4, 0 in the middle of a tile
     wave = np.abs(x % (2 * SCALE) - SCALE)
     # every other column half a tile lower, or the pluses' arms would touch and make a grid
     px, py = np.abs(dx), np.abs((y + SCALE // 2 * (x // SCALE)) % SCALE - SCALE // 2)
@@ -395,7 +407,7 @@ def _pattern(texture: str) -> np.ndarray:
 
 def _to_hexagon_edge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Distance to the nearest edge of a honeycomb whose cells are SCALE from side to side."""
-    height = SCALE * 3**0.5                    # the centers form two rectangular lattices, SCALE x height
+    height = SCALE * 3**0.5  # the centers form two rectangular lattices, SCALE x height
     near = []
     for shift in (0, 0.5):
         u = np.abs((x / SCALE + shift + 0.5) % 1 - 0.5) * SCALE
@@ -407,8 +419,18 @@ def _to_hexagon_edge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 # --- the data set -----------------------------------------------------------------------------------------------------
 
 
-def load(part: str, /, *, root: str | Path | None, label: str, image_size: int, per_combination: int, split: str,
-         test_images: int, seed: int) -> Split:
+def load(
+    part: str,
+    /,
+    *,
+    root: str | Path | None,
+    label: str,
+    image_size: int,
+    per_combination: int,
+    split: str,
+    test_images: int,
+    seed: int,
+) -> Split:
     """The train or test part: `per_combination` images of each of the 1,000 combinations, less the other part.
 
     label   'shape', 'texture' (cannot be learnt at 32 pixels), 'color' or 'shape x color' (100 classes)
@@ -422,8 +444,9 @@ def load(part: str, /, *, root: str | Path | None, label: str, image_size: int, 
     instead, take `select` and `render`.
     Raises InvalidInput for options that are unknown or do not fit together.
     """
-    numbers = select(part, label=label, split=split, per_combination=per_combination, test_images=test_images,
-                     seed=seed)
+    numbers = select(
+        part, label=label, split=split, per_combination=per_combination, test_images=test_images, seed=seed
+    )
     y = labels(numbers, label)
     groups = {f: np.array(NAMES[f])[numbers[:, i]] for i, f in enumerate(FIELDS) if f not in label.split(" x ")}
     x = render(numbers, image_size=image_size, seed=seed).numpy()
@@ -493,12 +516,15 @@ def _depth(kinds: np.ndarray) -> np.ndarray:
 def _check_multiple(test_images: int, unit: int, why: str) -> None:
     if test_images % unit:
         below = test_images // unit * unit
-        raise InvalidInput(f"test_images = {test_images} in {PLACE}: {why}, so give a multiple of {unit}, "
-                           f"such as {below or below + unit}.")
+        raise InvalidInput(
+            f"test_images = {test_images} in {PLACE}: {why}, so give a multiple of {unit}, "
+            f"such as {below or below + unit}."
+        )
 
 
-def twins(ids: Ids, feature: str, *, image_size: int = REFERENCE, seed: int = 0,
-          device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+def twins(
+    ids: Ids, feature: str, *, image_size: int = REFERENCE, seed: int = 0, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
     """Counterfactual twins: each image again, its geometry kept, in another color (or texture).
 
     The other value is one of the nine that are not the image's own, by hash of (seed, id).
