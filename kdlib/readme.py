@@ -60,6 +60,14 @@ def claims_board(board: pd.DataFrame) -> str:
     return "\n".join(rows)
 
 
+def first_table(text: str) -> str:
+    """The first Markdown table of a text, and the paragraph before it."""
+    lines = [line for line in text.splitlines() if not line.startswith("<!--")]
+    paragraphs = "\n".join(lines).split("\n\n")
+    place = next(i for i, part in enumerate(paragraphs) if part.startswith("|"))
+    return "\n\n".join(paragraphs[max(place - 1, 0) : place + 1])
+
+
 def with_section(text: str, name: str, body: str) -> str:
     """The README with `body` between the marks of a section. Raises InvalidInput if they are not there."""
     start, end = f"<!-- {name}: written by `python -m kdlib readme` -->", f"<!-- /{name} -->"
@@ -72,8 +80,10 @@ def with_section(text: str, name: str, body: str) -> str:
 def generated(text: str, gallery: Path) -> str:
     """The README with every generated section written anew from the gallery."""
     summary = json.loads((gallery / "summary.json").read_text(encoding="utf-8"))
+    speed = (places.project_root() / "benchmarks/results/table.md").read_text(encoding="utf-8")
     text = with_section(text, "artefacts", artefact_table(summary))
-    return with_section(text, "claims", claims_board(pd.read_csv(gallery / "claims.csv")))
+    text = with_section(text, "claims", claims_board(pd.read_csv(gallery / "claims.csv")))
+    return with_section(text, "speed", first_table(speed))
 
 
 def update() -> list[Path]:

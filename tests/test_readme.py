@@ -63,3 +63,8 @@ def test_one_row_by_hand():
     assert "[fig3_temperature.ipynb](notebooks/fig3_temperature.ipynb)" in row and row.endswith(
         "| `fig3_digits.png` | 4 |"
     )
+
+
+def test_the_first_table_comes_with_the_paragraph_before_it():
+    text = "<!-- mark -->\nWhere.\n\n| a |\n|---|\n| 1 |\n\nMore.\n\n| b |"
+    assert readme.first_table(text) == "Where.\n\n| a |\n|---|\n| 1 |"
