@@ -57,6 +57,7 @@ LEVERS = {
     "augmentation": "crop and flip on tensors",
     "memory": "memory kept between steps",
     "layout": "channels_last",
+    "optimizer": "optimizer over all weights at once",
 }
 
 
@@ -171,6 +172,8 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
     layout = torch.contiguous_format if "layout" in off else torch.channels_last
     student.to(memory_format=layout)
     state = training.State(student, training.make_optimizer(run, student), history=[], losses=[])
+    for group in state.optimizer.param_groups:
+        group["foreach"] = "optimizer" not in off
     with tempfile.TemporaryDirectory() as folder:
         runs_dir = Path(folder)
         weights = training._weights(build(case, case.teacher))

@@ -141,9 +141,15 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
 
 
 def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+    """The run's optimizer.
+
+    foreach gives the same bits as one parameter after the other, with less Python. fused would be faster still, but
+    it takes memory as it lies, and the moments of a resumed run lie in another order than its channels_last weights.
+    """
+    common = {"lr": run.lr, "weight_decay": run.weight_decay, "foreach": True}
     if run.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay)
-    return torch.optim.AdamW(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
+        return torch.optim.SGD(model.parameters(), momentum=run.momentum, **common)
+    return torch.optim.AdamW(model.parameters(), **common)
 
 
 # ---------------------------------------------------------------------------------------------- the teacher's answers

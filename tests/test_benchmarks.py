@@ -45,7 +45,7 @@ def test_ratios_are_taken_within_a_round(report):
     assert report.spread(pd.Series([2.0, 8.0, 4.0]) / pd.Series([1.0, 2.0, 4.0])) == "2.00x (1.00 to 4.00)"
 
 
-@pytest.mark.parametrize("off", [(), ("table",), ("augmentation",), ("layout",), ("memory",)])
+@pytest.mark.parametrize("off", [(), ("table",), ("augmentation",), ("layout",), ("optimizer",), ("memory",)])
 def test_every_lever_can_be_taken_away(contenders, tiny, off):
     assert set(off) <= set(contenders.LEVERS)
     steps = contenders.kdlib_steps(tiny, contenders.Contender("kdlib", "fp32", off))

@@ -382,10 +382,10 @@ print(torch.get_num_threads(), resource.getrusage(resource.RUSAGE_SELF).ru_minfl
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
 def test_a_prepared_process_has_one_thread_and_keeps_its_memory_between_steps():
-    """Each step takes 128 MiB, 32,768 pages; without the preparation all of them are taken anew."""
+    """Each of five steps takes 128 MiB, 32,768 pages; without the preparation all of them are taken anew every time."""
     out = subprocess.run([sys.executable, "-c", PREPARED], capture_output=True, text=True, check=True).stdout
     threads, faults = map(int, out.split())
-    assert threads == 1 and faults < 32_768
+    assert threads == 1 and faults < 2.5 * 32_768
 
 
 def test_distillation_moves_the_student_towards_its_teacher(tmp_path, runs):
