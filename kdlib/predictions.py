@@ -172,9 +172,12 @@ def _first_repeated(values: np.ndarray) -> object:
 def collect(study: Study, *, runs_dir: Path | str, released: Path | str | None = None) -> Predictions:
     """The predictions of a study's trained runs, aligned by sample id.
 
-    Runs that failed or are not trained are named in `.absent`. released: not used yet.
+    Runs that failed or are not trained are named in `.absent`. released: a folder of released predictions; kdlib
+    cannot read any yet, and says so rather than ignore it.
     Raises NotTrained if no run is there, StoreError for a damaged one.
     """
+    if released is not None:
+        raise InvalidInput(f"released={str(released)!r}: kdlib cannot read released predictions yet; leave it out.")
     rows, read, absent = [], [], []
     for run in study.runs():
         where = store.state(runs_dir, run)

@@ -185,3 +185,8 @@ def test_collect_refuses_damage_and_nothing_at_all(stored, tiny, tmp_path_factor
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StoreError, match="is damaged"):
         collect(study, runs_dir=stored)
+
+
+def test_released_predictions_are_refused_rather_than_ignored(tiny, tmp_path):
+    with pytest.raises(InvalidInput, match="cannot read released predictions yet"):
+        collect(tiny.study("tiny"), runs_dir=tmp_path, released="figures/paper/predictions")
