@@ -6,8 +6,6 @@ Loaders and constructors are strings 'module:function', imported only when they 
 from dataclasses import dataclass, field
 from typing import Any
 
-PAPER_TITLE = "What's Left After Distillation? How Knowledge Transfer Impacts Fairness and Bias"
-
 
 @dataclass(frozen=True)
 class Dataset:

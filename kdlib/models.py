@@ -1,6 +1,7 @@
 """Networks by name: LeNet-5 and the CIFAR ResNets. Input (N, channels, H, W) float, output logits (N, C)."""
 
 import importlib
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class LeNet5(nn.Module):
     Convolutions are unpadded, as in the original; below 28 pixels they are padded by 2, or too little would be left.
     """
 
-    def __init__(self, classes: int, channels: int, image_size: int) -> None:
+    def __init__(self, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__()
         padding = 2 if image_size < 28 else 0
         side = ((image_size - 4 + 2 * padding) // 2 - 4 + 2 * padding) // 2
@@ -74,9 +75,12 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The 6n+2-layer ResNet for 32-pixel images of He et al. 2016, section 4.2: widths 16, 32, 64, n blocks each."""
+    """The 6n+2-layer ResNet for 32-pixel images of He et al. 2016, section 4.2: widths 16, 32, 64, n blocks each.
 
-    def __init__(self, depth: int, classes: int, channels: int) -> None:
+    It ends in a mean over pixels, so any image_size will do.
+    """
+
+    def __init__(self, depth: int, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         widths = [16] + [w for w in (16, 32, 64) for _ in range(blocks)]
@@ -95,24 +99,11 @@ class CifarResNet(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))
 
 
-def lenet5(*, classes: int, channels: int, image_size: int) -> nn.Module:
-    return LeNet5(classes, channels, image_size)
-
-
-def resnet8(*, classes: int, channels: int, image_size: int) -> nn.Module:
-    return CifarResNet(8, classes, channels)
-
-
-def resnet20(*, classes: int, channels: int, image_size: int) -> nn.Module:
-    return CifarResNet(20, classes, channels)
-
-
-def resnet32(*, classes: int, channels: int, image_size: int) -> nn.Module:
-    return CifarResNet(32, classes, channels)
-
-
-def resnet56(*, classes: int, channels: int, image_size: int) -> nn.Module:
-    return CifarResNet(56, classes, channels)
+lenet5 = LeNet5
+resnet8 = partial(CifarResNet, 8)
+resnet20 = partial(CifarResNet, 20)
+resnet32 = partial(CifarResNet, 32)
+resnet56 = partial(CifarResNet, 56)
 
 
 def count_parameters(model: nn.Module) -> int:

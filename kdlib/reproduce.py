@@ -19,10 +19,8 @@ from kdlib.errors import KdlibError, ProfileError, unknown
 from kdlib.studies import Profile, Study, load_profile
 
 PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
-SHOWN_ONLY = (
-    "paper",
-    "real-small",
-)  # profiles that take hours: they show what is trained and name the command for the rest
+# Profiles that take hours: `make reproduce` shows what is trained of them and names the command for the rest.
+SHOWN_ONLY = ("paper", "real-small")
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ def standing(study: Study) -> str:
 
 
 def _brief_standing(study: Study) -> str:
+    """The same in one reason, for a line of the summary."""
     reasons = paper.stand_in_reasons(study)
     more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
     return f"stand-in ({reasons[0]}{more})" if reasons else "the paper's study"
