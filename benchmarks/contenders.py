@@ -195,7 +195,7 @@ def table_steps(case: Case, precision: str) -> Iterator[int]:
     """The forward passes that fill the teacher's table, a batch a step."""
     views = make_views(case, case.images)
     model = build(case, case.teacher).to(memory_format=torch.channels_last).eval()
-    batch = training.forward_batch(views)
+    batch = views.forward_batch
     rng = np.random.default_rng(0)
     while True:
         start = int(rng.integers(case.images - batch + 1))

@@ -9,11 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Dataset:
-    """title     for figures
-    loader       'module:function' below kdlib.data; empty where kdlib cannot load it yet
+    """title     for figures; {names} in braces are options of the loader
+    loader       'module:function' below kdlib.data
     options      every option of the loader with its default; all of them are part of a run's identity
     choices      the valid values of an option that takes names
     groups       sensitive features it provides, label features excluded
+    parts        what can be loaded; a validation part is reported beside the test part
+    kind         'images' or 'text'
+    best_epoch   whether a run keeps the weights of its best epoch on the validation part, not those of the last
     in_paper     whether the paper studies it; everything else is a stand-in
     pad          what random crops are padded with, 0 .. 255
     """
@@ -23,6 +26,9 @@ class Dataset:
     options: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ("train", "test")
+    kind: str = "images"
+    best_epoch: bool = False
     in_paper: bool = True
     pad: int = 0
 
@@ -40,7 +46,7 @@ DATASETS = {
         pad=128,
     ),
     "trifeature-biased": Dataset(
-        "Trifeature, biased",
+        "Trifeature, biased, ρ {rho_train:g}",
         "biased:load_biased",
         {
             "label": "convex",
@@ -57,20 +63,59 @@ DATASETS = {
         in_paper=False,
         pad=128,
     ),
-    "cifar10": Dataset("CIFAR-10", "", {}),
-    "cifar100": Dataset("CIFAR-100", "", {}),
-    "svhn": Dataset("SVHN", "", {}),
-    "tiny_imagenet": Dataset("Tiny ImageNet", "", {"image_size": 64}),
-    "imagenet": Dataset("ImageNet", "", {"image_size": 224}),
+    "cifar10": Dataset("CIFAR-10", "vision:load_cifar10", {"image_size": 32}),
+    "cifar100": Dataset("CIFAR-100", "vision:load_cifar100", {"image_size": 32}),
+    "svhn": Dataset("SVHN", "vision:load_svhn", {"image_size": 32}),
+    "tiny_imagenet": Dataset("Tiny ImageNet", "vision:load_tiny_imagenet", {"image_size": 64}),
+    "imagenet": Dataset("ImageNet", "vision:load_imagenet", {"image_size": 224}),
     "celeba": Dataset(
         "CelebA",
-        "",
+        "faces:load_celeba",
         {"label": "smiling", "image_size": 64, "balance": True},
         {"label": ("smiling", "eyeglasses")},
         groups=("young", "male"),
+        parts=("train", "validation", "test"),
+    ),
+    # A part of CelebA, whichever one has: its counts are part of a run's identity.
+    "celeba64": Dataset(
+        "CelebA, 64 px, {train_images:,} / {test_images:,} images",
+        "faces:load_celeba64",
+        {
+            "label": "smiling",
+            "image_size": 64,
+            "balance": True,
+            "train_images": 162_770,
+            "validation_images": 19_867,
+            "test_images": 19_962,
+        },
+        {"label": ("smiling", "eyeglasses")},
+        groups=("young", "male"),
+        parts=("train", "validation", "test"),
+        in_paper=False,
+    ),
+    "utkface": Dataset(
+        "UTKFace",
+        "faces:load_utkface",
+        {"label": "gender", "image_size": 64, "test_share": 0.3, "seed": 0},
+        {"label": ("gender",)},
+        groups=("race", "age"),
+        in_paper=False,
     ),
     "hatexplain": Dataset(
-        "HateXplain", "", {"tokens": 128, "targets": "any"}, {"targets": ("any", "majority")}, groups=("gender", "race")
+        "HateXplain",
+        "text:load_hatexplain",
+        {"tokens": 128, "tokenizer": "bert-base-uncased", "vocabulary": 8000},
+        {"tokenizer": ("bert-base-uncased", "learnt")},
+        groups=("gender", "race", "gender_majority", "race_majority"),
+        parts=("train", "validation", "test"),
+        kind="text",
+        best_epoch=True,
+    ),
+    "own": Dataset(
+        "{name}",
+        "own:load_own",
+        {"name": "", "image_size": 32, "fingerprint": ""},
+        in_paper=False,
     ),
 }
 
@@ -78,13 +123,15 @@ DATASETS = {
 @dataclass(frozen=True)
 class Model:
     """title     as the paper writes it
-    builder      'module:function' below kdlib; empty where kdlib cannot build it yet
+    builder      'module:function' below kdlib
     parameters   published number of parameters in millions, None where nobody published one
+    kind         what it reads: 'images' or 'text'
     """
 
     title: str
     builder: str
     parameters: float | None = None
+    kind: str = "images"
 
 
 MODELS = {
@@ -93,14 +140,17 @@ MODELS = {
     "resnet20": Model("ResNet-20", "models:resnet20", 0.27),
     "resnet32": Model("ResNet-32", "models:resnet32", 0.46),
     "resnet56": Model("ResNet-56", "models:resnet56", 0.85),
-    "resnet18": Model("ResNet-18", "", 11.4),
-    "resnet50": Model("ResNet-50", "", 24.0),
-    "densenet121": Model("DenseNet-121", "", 7.0),
-    "densenet169": Model("DenseNet-169", "", 12.5),
-    "vit_base": Model("ViT-Base", "", 86.0),
-    "tinyvit": Model("TinyViT", "", 21.0),
-    "bert_base": Model("BERT-Base", "", 110.0),
-    "distilbert": Model("DistilBERT", "", 66.0),
+    "resnet18": Model("ResNet-18", "library_models:resnet18", 11.4),
+    "resnet50": Model("ResNet-50", "library_models:resnet50", 24.0),
+    "densenet121": Model("DenseNet-121", "library_models:densenet121", 7.0),
+    "densenet169": Model("DenseNet-169", "library_models:densenet169", 12.5),
+    "vit_base": Model("ViT-Base", "library_models:vit_base", 86.0),
+    "tinyvit": Model("TinyViT", "library_models:tinyvit", 21.0),
+    "bert_base": Model("BERT-Base", "text_models:bert_base", 110.0, kind="text"),
+    "distilbert": Model("DistilBERT", "text_models:distilbert", 66.0, kind="text"),
+    "bert_mini": Model("BERT-Mini (4 × 256)", "text_models:bert_mini", kind="text"),
+    "bert_tiny": Model("BERT-Tiny (2 × 128)", "text_models:bert_tiny", kind="text"),
+    "bert_1x64": Model("BERT 1 × 64", "text_models:bert_1x64", kind="text"),
 }
 
 
@@ -116,9 +166,9 @@ ARTEFACTS = {
     "00_walkthrough": Artefact("Walkthrough: one teacher, its students, three questions", "00_walkthrough.ipynb"),
     "table01": Artefact("Class bias: CIFAR-100, ImageNet", "table01_class_bias.ipynb"),
     "table02": Artefact("Group fairness: Trifeature (color), CelebA (Young)", "table02_group_fairness.ipynb"),
-    "table03": Artefact("Group fairness: HateXplain (gender, race)"),
+    "table03": Artefact("Group fairness: HateXplain (gender, race)", "table03_group_fairness_hatexplain.ipynb"),
     "table04": Artefact("Individual fairness", "table04_individual_fairness.ipynb"),
-    "table05": Artefact("CelebA: training distribution"),
+    "table05": Artefact("CelebA: training distribution", "table05_celeba_training.ipynb"),
     "table06": Artefact("Class bias: CIFAR-10, SVHN, Tiny ImageNet", "table06_class_bias.ipynb"),
     "table07": Artefact("Class bias to T = 40: CIFAR-100, ImageNet", "table07_class_bias_to_40.ipynb"),
     "table08": Artefact("Class bias: alpha 0.6 and 0.8", "table08_class_bias_alpha.ipynb"),
@@ -128,8 +178,8 @@ ARTEFACTS = {
     "fig2": Artefact("Disagreement matrices with the teacher", "fig2_disagreement.ipynb"),
     "fig3": Artefact("Temperature against #SC, #TC and accuracy", "fig3_temperature.ipynb"),
     "fig4": Artefact("EOD and DPD against temperature", "fig4_fairness.ipynb"),
-    "fig5": Artefact("EOD and DPD against temperature: HateXplain"),
-    "fig6": Artefact("CelebA: histogram of the 40 attributes"),
+    "fig5": Artefact("EOD and DPD against temperature: HateXplain", "fig5_fairness_hatexplain.ipynb"),
+    "fig6": Artefact("CelebA: histogram of the 40 attributes", "fig6_celeba_attributes.ipynb"),
     "fig7": Artefact("Trifeature: example images", "fig7_trifeature.ipynb"),
     "fig8": Artefact("Figure 3 to T = 40", "fig8_temperature_to_40.ipynb"),
     "claims": Artefact("The twelve claims and what came of each", "claims.ipynb"),

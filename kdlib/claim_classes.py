@@ -340,7 +340,7 @@ def _equalised(p: Predictions, images: int, rng: np.random.Generator) -> Predict
     keep = np.sort(np.concatenate([order[start : start + images] for start in starts]))
     probabilities = None if p.probabilities is None else p.probabilities[:, keep]
     parts = {"predicted": p.predicted[:, keep], "labels": p.labels[keep], "sample_ids": p.sample_ids[keep]}
-    return replace(p, **parts, probabilities=probabilities, groups={}, twins={})
+    return replace(p, **parts, probabilities=probabilities, confidence=None, groups={}, twins={}, features=None)
 
 
 def _jackknifed(p: Predictions) -> list[tuple[float, float, int]]:

@@ -1,4 +1,4 @@
-"""The command `kdlib`: reproduce, train, status. Prints for people; an error is one line and exit status 2."""
+"""The command `kdlib`: reproduce, train, status, fetch. Prints for people; an error is one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -64,6 +64,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--verify", action="store_true", help="read every run and compare its sha256")
     one.set_defaults(function=_status)
 
+    one = commands.add_parser("fetch", help="download or check a data set; says what you have to put where by hand")
+    one.add_argument("dataset", metavar="DATASET")
+    one.add_argument("--root", default="", help="folder with one folder a data set (default: $KDLIB_DATA, else data/)")
+    one.set_defaults(function=_fetch)
+
+    one = commands.add_parser("release", parents=[common], help="for maintainers: write figures/<profile>/predictions/")
+    one.add_argument("studies", nargs="*", metavar="STUDY", help="default: every study that is trained")
+    one.set_defaults(function=_release)
+
     one = commands.add_parser("readme", help="for maintainers: write the README's tables and gallery from figures/")
     one.set_defaults(function=_readme)
     return command
@@ -73,6 +82,28 @@ def _readme(arguments: argparse.Namespace) -> int:
     from kdlib import readme
 
     print(*readme.update(), sep="\n")
+    return 0
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from kdlib import fetch
+
+    ready = fetch.fetch(arguments.dataset, root=arguments.root, say=lambda line: print(line, flush=True))
+    return int(not ready)
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    from kdlib import fidelity, predictions, released
+
+    profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
+    folder = places.figures_dir(profile.name) / "predictions"
+    for name in arguments.studies or profile.studies:
+        study = profile.study(name)
+        if not arguments.studies and any(store.state(runs_dir, run) != "done" for run in study.runs()):
+            continue
+        found = predictions.collect(study, runs_dir=runs_dir)
+        path = released.write(study, runs_dir=runs_dir, folder=folder, scalars=fidelity.scalars(found))
+        print(f"{path}: {len(found.runs)} runs, {path.stat().st_size / 2**20:.2f} MiB")
     return 0
 
 

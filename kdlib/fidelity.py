@@ -24,6 +24,7 @@ MOST_SPLITS = 5000  # splits of the seeds that are enumerated; 14 seeds make 171
 
 # --- two models on the same samples ----------------------------------------------------------------------------------
 
+
 def agreement(predicted_a: np.ndarray, predicted_b: np.ndarray) -> float:
     """Share of the (N,) samples that both models put in the same class, 0 .. 1; churn is 1 - agreement."""
     a, b = np.asarray(predicted_a), np.asarray(predicted_b)
@@ -68,11 +69,19 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
     rows = []
     for run in students:
         others = [other for other in nds if other != run]
-        changes = [(1 - agreement(predicted[other], predicted[run]), *flips(labels, predicted[other], predicted[run]))
-                   for other in others] or [(np.nan,) * 3]
+        changes = [
+            (1 - agreement(predicted[other], predicted[run]), *flips(labels, predicted[other], predicted[run]))
+            for other in others
+        ] or [(np.nan,) * 3]
         churn, negative, positive = np.mean(changes, axis=0)
-        rows.append({**_to_teacher(predictions, run, teachers[run]), "churn": churn, "negative_flips": negative,
-                     "positive_flips": positive})
+        rows.append(
+            {
+                **_to_teacher(predictions, run, teachers[run]),
+                "churn": churn,
+                "negative_flips": negative,
+                "positive_flips": positive,
+            }
+        )
     frame = runs.iloc[students][RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy[students])
     return frame.join(pd.DataFrame(rows))
 
@@ -81,9 +90,13 @@ def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, f
     if teacher < 0:
         return {"teacher_accuracy": np.nan, "agreement": np.nan, "kl": np.nan}
     p, predicted = predictions.probabilities, predictions.predicted
-    return {"teacher_accuracy": predictions.accuracy[teacher],
-            "agreement": agreement(predicted[teacher], predicted[run]),
-            "kl": np.nan if p is None else kl_divergence(p[teacher], p[run])}
+    return {
+        "teacher_accuracy": predictions.accuracy[teacher],
+        "agreement": agreement(predicted[teacher], predicted[run]),
+        "kl": predictions.runs.get("kl", pd.Series(np.nan, range(len(predicted))))[run]
+        if p is None
+        else kl_divergence(p[teacher], p[run]),
+    }
 
 
 def teacher_rows(runs: pd.DataFrame) -> np.ndarray:
@@ -91,11 +104,16 @@ def teacher_rows(runs: pd.DataFrame) -> np.ndarray:
     teachers = runs[runs["model"] == "teacher"]
     by_id = dict(zip(teachers["run_id"], teachers.index, strict=True))
     by_seed = dict(zip(teachers["seed"], teachers.index, strict=True))
-    return np.array([by_seed.get(run.seed, -1) if run.model == "nds" else by_id.get(run.teacher_id, -1)
-                     for run in runs.itertuples()])
+    return np.array(
+        [
+            by_seed.get(run.seed, -1) if run.model == "nds" else by_id.get(run.teacher_id, -1)
+            for run in runs.itertuples()
+        ]
+    )
 
 
 # --- calibration -----------------------------------------------------------------------------------------------------
+
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> float:
     """ECE = sum over bins of (share of samples) * |accuracy - confidence|, equal widths of the largest probability.
@@ -106,19 +124,21 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, *,
     p, labels = np.asarray(probabilities), np.asarray(labels)
     if p.ndim != 2 or labels.shape != p.shape[:1] or not len(p):
         raise InvalidInput(f"probabilities {p.shape} and labels {labels.shape}; (N, C) and (N,) are wanted.")
-    gaps, _ = _binned_gaps(p, labels, np.zeros(len(p), np.intp), 1, bins)
+    gaps, _ = _binned_gaps(p.max(axis=1), p.argmax(axis=1) == labels, np.zeros(len(p), np.intp), 1, bins)
     return float(gaps[0] / len(p))
 
 
-def _binned_gaps(p: np.ndarray, labels: np.ndarray, part: np.ndarray, n_parts: int,
-                 bins: int) -> tuple[np.ndarray, np.ndarray]:
+def _binned_gaps(
+    confidence: np.ndarray, right: np.ndarray, part: np.ndarray, n_parts: int, bins: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(n_parts,) sums over bins of |right - confidence|, and (n_parts, 3) counts, right, confidence."""
     if bins < 1:
         raise InvalidInput(f"bins is {bins}; at least one is needed (default 15).")
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
     cell = part * bins + np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
-    n, hits, sure = (np.bincount(cell, weights, minlength=n_parts * bins).reshape(n_parts, bins)
-                     for weights in (None, right, confidence))
+    n, hits, sure = (
+        np.bincount(cell, weights, minlength=n_parts * bins).reshape(n_parts, bins)
+        for weights in (None, right, confidence)
+    )
     return np.abs(hits - sure).sum(axis=1), np.stack([n.sum(axis=1), hits.sum(axis=1), sure.sum(axis=1)], axis=1)
 
 
@@ -129,31 +149,57 @@ def calibration(predictions: Predictions, *, sensitive: str | None = None, bins:
     One row a run and part: run_id, model, seed, temperature, part ('all', 'class', 'group'), name, n, accuracy,
     confidence (mean largest probability), ece; NaN where n is 0. Compare parts of equal n only.
     """
-    p = _probabilities(predictions)
+    confidence = _confidence(predictions)
     groups = None if sensitive is None else group_codes(predictions, sensitive)
     frames = []
-    for run in range(len(p)):
-        parts = [("all", np.zeros(len(predictions.labels), np.intp), ("all",)),
-                 ("class", p[run].argmax(axis=1), predictions.class_names)]
+    for run in range(len(confidence)):
+        parts = [
+            ("all", np.zeros(len(predictions.labels), np.intp), ("all",)),
+            ("class", predictions.predicted[run], predictions.class_names),
+        ]
         parts += [] if groups is None else [("group", *groups)]
         for part, codes, names in parts:
-            gaps, sums = _binned_gaps(p[run], predictions.labels, codes, len(names), bins)
+            gaps, sums = _binned_gaps(confidence[run], predictions.correct[run], codes, len(names), bins)
             n = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
             row = predictions.runs.iloc[run]
-            frames.append(pd.DataFrame({**{name: row[name] for name in RUN}, "part": part, "name": list(names),
-                                        "n": sums[:, 0].astype(int), "accuracy": sums[:, 1] / n,
-                                        "confidence": sums[:, 2] / n, "ece": gaps / n}))
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **{name: row[name] for name in RUN},
+                        "part": part,
+                        "name": list(names),
+                        "n": sums[:, 0].astype(int),
+                        "accuracy": sums[:, 1] / n,
+                        "confidence": sums[:, 2] / n,
+                        "ece": gaps / n,
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
-def _probabilities(predictions: Predictions) -> np.ndarray:
-    if predictions.probabilities is None:
-        raise InvalidInput("these predictions have classes alone; calibration needs probabilities (columns prob_* or "
-                           "logit_*).")
-    return predictions.probabilities
+def _confidence(predictions: Predictions) -> np.ndarray:
+    if predictions.probabilities is not None:
+        return predictions.probabilities.max(axis=2)
+    if predictions.confidence is None:
+        raise InvalidInput(
+            "these predictions have classes alone; calibration needs probabilities (columns prob_* or logit_*)."
+        )
+    return predictions.confidence
+
+
+def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """{run_id: {'ece', and of students 'agreement' and 'kl'}}: what needs every probability, to be kept with a run."""
+    ece = calibration(predictions).query("part == 'all'").set_index("run_id")["ece"]
+    values = {run_id: {"ece": value} for run_id, value in ece.items()}
+    if (predictions.runs["model"] != "teacher").any():
+        for row in fidelity(predictions).dropna(subset="kl").itertuples():
+            values[row.run_id] |= {"agreement": row.agreement, "kl": row.kl}
+    return values
 
 
 # --- worst class and group, gain by class ----------------------------------------------------------------------------
+
 
 def worst(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
     """One row a run: run_id, model, seed, temperature, accuracy, worst_class, worst_class_accuracy, and with
@@ -193,9 +239,20 @@ def class_gain(predictions: Predictions, *, coverage: float = 0.95) -> pd.DataFr
     for arm in students:
         a, b = accuracy[nds.rows], accuracy[arm.rows]
         gain, half = b.mean(axis=0) - a.mean(axis=0), _welch_half_width(a, b, coverage)
-        frames.append(pd.DataFrame({"temperature": arm.temperature, "class_index": range(predictions.n_classes),
-                                    "class_name": predictions.class_names, "nds": a.mean(axis=0), "ds": b.mean(axis=0),
-                                    "gain": gain, "low": gain - half, "high": gain + half}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "temperature": arm.temperature,
+                    "class_index": range(predictions.n_classes),
+                    "class_name": predictions.class_names,
+                    "nds": a.mean(axis=0),
+                    "ds": b.mean(axis=0),
+                    "gain": gain,
+                    "low": gain - half,
+                    "high": gain + half,
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -211,13 +268,15 @@ def _nds_and_students(predictions: Predictions) -> tuple[stats.ArmRows, list[sta
     arms = stats.arm_rows(predictions.runs)
     nds, students = [a for a in arms if a.model == "nds"], [a for a in arms if a.model == "ds"]
     if len(nds) != 1 or not students:
-        raise InvalidInput(f"one arm of 'nds' and at least one of 'ds' are wanted; there are "
-                           f"{', '.join(a.name for a in arms)}.")
+        raise InvalidInput(
+            f"one arm of 'nds' and at least one of 'ds' are wanted; there are {', '.join(a.name for a in arms)}."
+        )
     stats.check_seeds({arm.name: len(arm.rows) for arm in (*nds, *students)})
     return nds[0], students
 
 
 # --- samples whose usual prediction differs --------------------------------------------------------------------------
+
 
 class Changed(NamedTuple):
     """Samples whose modal prediction over seeds differs between arms a and b.
@@ -244,15 +303,18 @@ def changed_samples(a: Predictions, b: Predictions) -> Changed:
     Raises InvalidInput for other samples, or too few seeds in either arm.
     """
     if not (np.array_equal(a.sample_ids, b.sample_ids) and a.class_names == b.class_names):
-        raise InvalidInput("a and b have other samples, classes or another order of them; take both from one "
-                           "Predictions: predictions.arm(model=...).")
+        raise InvalidInput(
+            "a and b have other samples, classes or another order of them; take both from one "
+            "Predictions: predictions.arm(model=...)."
+        )
     stats.check_seeds({"a": len(a.runs), "b": len(b.runs)})
     votes_a, votes_b = _votes(a), _votes(b)
     splits = _splits(len(a.runs))
     take = len(a.runs) - len(a.runs) // 2
     if len(b.runs) < take:
-        raise InvalidInput(f"b has {len(b.runs)} seeds, the larger part of a's {len(a.runs)} has {take}. Take "
-                           "fewer of a's.")
+        raise InvalidInput(
+            f"b has {len(b.runs)} seeds, the larger part of a's {len(a.runs)} has {take}. Take fewer of a's."
+        )
     parts_b = [_modes(votes_b[list(rows)]) for rows in _subsets(len(b.runs), take)]
     null, matched = [], []
     for rows in splits:
@@ -260,8 +322,13 @@ def changed_samples(a: Predictions, b: Predictions) -> Changed:
         rest = _modes(np.delete(votes_a, rows, axis=0))
         null.append(_differ(first, rest).sum())
         matched.append(np.mean([_differ(first, part).sum() for part in parts_b]))
-    return Changed(_differ(_modes(votes_a), _modes(votes_b)), float(np.mean(matched)), float(np.mean(null)),
-                   float(np.quantile(null, 0.95)), len(splits))
+    return Changed(
+        _differ(_modes(votes_a), _modes(votes_b)),
+        float(np.mean(matched)),
+        float(np.mean(null)),
+        float(np.quantile(null, 0.95)),
+        len(splits),
+    )
 
 
 def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
@@ -274,9 +341,17 @@ def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
     for arm in students:
         found = changed_samples(a, predictions.take(arm.rows))
         n = len(found.samples)
-        rows.append({"temperature": arm.temperature, "changed": found.samples.mean(), "matched": found.matched / n,
-                     "null_mean": found.null_mean / n, "null_high": found.null_high / n, "n_splits": found.n_splits,
-                     "n_samples": n})
+        rows.append(
+            {
+                "temperature": arm.temperature,
+                "changed": found.samples.mean(),
+                "matched": found.matched / n,
+                "null_mean": found.null_mean / n,
+                "null_high": found.null_high / n,
+                "n_splits": found.n_splits,
+                "n_samples": n,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -303,6 +378,8 @@ def _splits(n: int) -> list[tuple[int, ...]]:
 
 def _subsets(n: int, size: int) -> list[tuple[int, ...]]:
     if special.comb(n, size, exact=True) > MOST_SPLITS:
-        raise InvalidInput(f"{n} seeds have {special.comb(n, size, exact=True)} parts of {size}; at most {MOST_SPLITS} "
-                           "are enumerated. Take fewer seeds.")
+        raise InvalidInput(
+            f"{n} seeds have {special.comb(n, size, exact=True)} parts of {size}; at most {MOST_SPLITS} "
+            "are enumerated. Take fewer seeds."
+        )
     return list(combinations(range(n), size))

@@ -326,7 +326,7 @@ def _disparity(ax: Axes, students: pd.DataFrame, arms: pd.DataFrame, measure: st
             label="attribute-blind model: mean (floor)")
     for model in ("teacher", "nds"):
         for _, arm in arms[arms["model"] == model].iterrows():
-            level(ax, model, *(100 * arm[[measure, f"{measure}_low", f"{measure}_high"]]))
+            level(ax, model, *(100 * arm[[measure, f"{measure}_low", f"{measure}_high"]]).clip(lower=0))
     if measure == "dpd":
         ax.axhline(100 * arms["label_dpd"].iloc[0], color=COLORS["labels"], linestyle=LINES["labels"], linewidth=1,
                    label="DPD of the labels")

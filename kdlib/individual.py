@@ -32,6 +32,7 @@ class Neighbors(NamedTuple):
 
 # --- distances between outputs ---------------------------------------------------------------------------------------
 
+
 def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """D = half the sum of |p - q| over classes, the last axis; 0 (the same output) .. 1 (nothing in common)."""
     return np.abs(p - q).sum(axis=-1) / 2
@@ -45,14 +46,23 @@ def counterfactual(probabilities: np.ndarray, twin_probabilities: np.ndarray) ->
     """
     p, q = check_probabilities(probabilities, "probabilities"), np.asarray(twin_probabilities)
     if q.ndim not in (2, 3) or q.shape[0] != p.shape[0] or q.shape[-1] != p.shape[1]:
-        raise InvalidInput(f"twin_probabilities {q.shape} do not fit probabilities {p.shape}; (N, C) or (N, M, C) is "
-                           "wanted, in the same order of samples.")
+        raise InvalidInput(
+            f"twin_probabilities {q.shape} do not fit probabilities {p.shape}; (N, C) or (N, M, C) is "
+            "wanted, in the same order of samples."
+        )
     check_probabilities(q.reshape(-1, q.shape[-1]), "twin_probabilities")
     return float(total_variation(p if q.ndim == 2 else p[:, None], q).mean())
 
 
-def individual_fairness(probabilities: np.ndarray, embedding: np.ndarray | Neighbors, *, k: int = 10,
-                        measure: str = "lipschitz", labels: np.ndarray | None = None, seed: int = 0) -> float:
+def individual_fairness(
+    probabilities: np.ndarray,
+    embedding: np.ndarray | Neighbors,
+    *,
+    k: int = 10,
+    measure: str = "lipschitz",
+    labels: np.ndarray | None = None,
+    seed: int = 0,
+) -> float:
     """How much outputs change between near inputs; 0: not at all. The paper calls smaller fairer.
 
     probabilities  (N, C) at T = 1
@@ -75,8 +85,10 @@ def individual_fairness(probabilities: np.ndarray, embedding: np.ndarray | Neigh
 
 def _lipschitz(p: np.ndarray, near: Neighbors) -> float:
     if near.distance.max() == 0:
-        raise UndefinedMetric("every neighbor is an exact duplicate, so D over distance is undefined. Use another "
-                              "embedding, or measure='inconsistency'.")
+        raise UndefinedMetric(
+            "every neighbor is an exact duplicate, so D over distance is undefined. Use another "
+            "embedding, or measure='inconsistency'."
+        )
     apart = [total_variation(p, p[column]).mean() for column in near.index.T]  # one neighbor at a time: (N, C) memory
     return float(np.mean(apart) / near.distance.mean())
 
@@ -91,16 +103,21 @@ def check_probabilities(values: np.ndarray, place: str) -> np.ndarray:
     if values.ndim != 2 or not values.size or values.dtype.kind != "f":
         raise InvalidInput(f"{place} has shape {values.shape} and type {values.dtype}; (N, C) real numbers are wanted.")
     if not np.isfinite(values).all():
-        raise InvalidInput(f"{place} has a value that is not finite, first in row "
-                           f"{int(np.argwhere(~np.isfinite(values))[0][0])}. Leave that run out by name.")
+        raise InvalidInput(
+            f"{place} has a value that is not finite, first in row "
+            f"{int(np.argwhere(~np.isfinite(values))[0][0])}. Leave that run out by name."
+        )
     off = np.abs(values.sum(axis=1) - 1).max()
     if values.min() < 0 or off > 1e-2:
-        raise InvalidInput(f"{place} are no probabilities (smallest {values.min():.3g}, a sum off 1 by {off:.3g}); "
-                           "are these logits? Take predictions.softmax of them first.")
+        raise InvalidInput(
+            f"{place} are no probabilities (smallest {values.min():.3g}, a sum off 1 by {off:.3g}); "
+            "are these logits? Take predictions.softmax of them first."
+        )
     return values
 
 
 # --- neighbors -------------------------------------------------------------------------------------------------------
+
 
 def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None = None, seed: int = 0) -> Neighbors:
     """The k nearest samples by Euclidean distance, among those of the same label where labels (N,) are given.
@@ -133,8 +150,10 @@ def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, label
         for code, name in enumerate(names):
             own, other = (np.flatnonzero((labels == label) & here) for here in (codes == code, codes != code))
             if len(own) and not len(other):
-                raise UndefinedMetric(f"all samples of label {label} are of group {name!r}: no twin of another group. "
-                                      "Leave the label out.")
+                raise UndefinedMetric(
+                    f"all samples of label {label} are of group {name!r}: no twin of another group. "
+                    "Leave the label out."
+                )
             if len(own):
                 found[own] = _nearest(x, own, other, 1)[0][:, 0]
     return found
@@ -142,7 +161,7 @@ def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, label
 
 def _nearest(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(len(rows), k) positions in x and exact distances, nearest first."""
-    near = [_nearest_chunk(x, rows[start:start + CHUNK], among, k) for start in range(0, len(rows), CHUNK)]
+    near = [_nearest_chunk(x, rows[start : start + CHUNK], among, k) for start in range(0, len(rows), CHUNK)]
     index = np.concatenate(near)
     exact = np.stack([np.linalg.norm((x[rows] - x[column]).astype(float), axis=1) for column in index.T], axis=1)
     order = np.argsort(exact, axis=1, kind="stable")
@@ -190,6 +209,7 @@ def _check_length(values, n: int, place: str) -> np.ndarray:
 
 # --- the two controls for softness -----------------------------------------------------------------------------------
 
+
 def halves(n: int, seed: int) -> np.ndarray:
     """(N,) bool: a random half of the samples."""
     if n < 4:
@@ -234,8 +254,15 @@ def _log(probabilities: np.ndarray) -> np.ndarray:
 
 # --- all runs --------------------------------------------------------------------------------------------------------
 
-def individual_runs(predictions: Predictions, *, embedding: np.ndarray | Neighbors | None = None,
-                    twins: np.ndarray | None = None, k: int = 10, seed: int = 0) -> pd.DataFrame:
+
+def individual_runs(
+    predictions: Predictions,
+    *,
+    embedding: np.ndarray | Neighbors | None = None,
+    twins: np.ndarray | None = None,
+    k: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Every measure for every run that the given material allows; neighbors are of the same label.
 
     embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: lipschitz and inconsistency
@@ -247,8 +274,9 @@ def individual_runs(predictions: Predictions, *, embedding: np.ndarray | Neighbo
     inconsistency. A trend in `m` that neither control shows is an effect of confidence.
     """
     if predictions.probabilities is None:
-        raise InvalidInput("these predictions have classes alone; individual fairness needs probabilities "
-                           "(columns prob_* or logit_*).")
+        raise InvalidInput(
+            "these predictions have classes alone; individual fairness needs probabilities (columns prob_* or logit_*)."
+        )
     if embedding is None and twins is None:
         raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
     if twins is not None and np.shape(twins)[:2] != predictions.predicted.shape:
@@ -257,24 +285,31 @@ def individual_runs(predictions: Predictions, *, embedding: np.ndarray | Neighbo
     if embedding is not None and not isinstance(embedding, Neighbors):
         near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
     frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
-    rows = [_run_row(predictions.probabilities[run], predictions.labels, near, None if twins is None else twins[run],
-                     seed) for run in range(len(frame))]
+    rows = [
+        _run_row(predictions.probabilities[run], predictions.labels, near, None if twins is None else twins[run], seed)
+        for run in range(len(frame))
+    ]
     return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(rows))
 
 
-def _run_row(p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None,
-             seed: int) -> dict[str, float]:
+def _run_row(
+    p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None, seed: int
+) -> dict[str, float]:
     a, b = random_pairs(len(p), np.random.default_rng(seed))
     apart, t = float(total_variation(p[a], p[b]).mean()), cross_fitted_temperature(p, labels, seed=seed)
     if apart == 0:
         raise UndefinedMetric("a run gives every input the same output: D relative to random pairs is undefined.")
-    row = {"confidence": float(p.max(axis=1).mean()), "fitted_temperature": float(np.exp(np.log(t).mean())),
-           "random_pairs": apart}
+    row = {
+        "confidence": float(p.max(axis=1).mean()),
+        "fitted_temperature": float(np.exp(np.log(t).mean())),
+        "random_pairs": apart,
+    }
     soft = rescale(p, t[:, None])
     if twin is not None:
         by_sample = t.reshape(-1, *[1] * (twin.ndim - 1))  # a twin is scaled as its original
-        row |= _with_controls("counterfactual", counterfactual(p, twin),
-                              counterfactual(soft, rescale(twin, by_sample)), apart)
+        row |= _with_controls(
+            "counterfactual", counterfactual(p, twin), counterfactual(soft, rescale(twin, by_sample)), apart
+        )
     if near is not None:
         row |= _with_controls("lipschitz", individual_fairness(p, near), individual_fairness(soft, near), apart)
         row["inconsistency"] = individual_fairness(p, near, measure="inconsistency")
@@ -283,6 +318,31 @@ def _run_row(p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np
 
 def _with_controls(name: str, value: float, calibrated: float, apart: float) -> dict[str, float]:
     return {name: value, f"{name}_calibrated": calibrated, f"{name}_relative": value / apart}
+
+
+def frozen_embedding(predictions: Predictions) -> np.ndarray:
+    """(N, d) by which samples are near or far: their features where they have some, else their groups as 0 and 1.
+
+    On Trifeature the groups are all that differs between images, so they describe them; elsewhere they do not.
+    """
+    if predictions.features is not None:
+        return predictions.features.astype(np.float32)
+    return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float)
+
+
+def all_twins(predictions: Predictions) -> dict[str, np.ndarray]:
+    """{sensitive feature: (R, N, C) probabilities of the twins}: the stored ones; without any, by features.
+
+    There a twin is the nearest sample of another group with the same label (`nearest_of_another_group`), which differs
+    in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label.
+    """
+    if predictions.twins or predictions.features is None:
+        return dict(predictions.twins)
+    embedding, p = frozen_embedding(predictions), predictions.probabilities
+    return {
+        name: p[:, nearest_of_another_group(embedding, values, labels=predictions.labels)]
+        for name, values in predictions.groups.items()
+    }
 
 
 def individual_table(predictions: Predictions, **options) -> pd.DataFrame:

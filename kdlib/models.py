@@ -11,22 +11,32 @@ from kdlib.catalogue import MODELS
 from kdlib.errors import InvalidInput, unknown
 
 
-def build(name: str, *, classes: int, channels: int = 3, image_size: int = 32) -> nn.Module:
+def build(
+    name: str,
+    *,
+    classes: int,
+    channels: int = 3,
+    image_size: int = 32,
+    vocabulary: int = 0,
+    tokens: int = 0,
+    init: str = "scratch",
+) -> nn.Module:
     """A network with fresh weights, drawn from torch's global generator: seed it before.
 
-    Raises InvalidInput for an unknown name, or a size that leaves nothing after the network's pooling.
+    channels and image_size are for networks that read images, vocabulary and tokens (the longest text) for those that
+    read text. init 'pretrained' takes published weights for all but the last layer.
+    Raises InvalidInput for an unknown name, a size that leaves nothing after the network's pooling, or pretrained
+    weights that a network does not have; DataError where they are not on this machine and cannot be fetched.
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
-    if not MODELS[name].builder:
-        raise InvalidInput(
-            f"kdlib cannot build {MODELS[name].title} yet. It builds "
-            f"{', '.join(n for n, m in MODELS.items() if m.builder)}."
-        )
     module, function = MODELS[name].builder.split(":")
-    return getattr(importlib.import_module(f"kdlib.{module}"), function)(
-        classes=classes, channels=channels, image_size=image_size
-    )
+    builder = getattr(importlib.import_module(f"kdlib.{module}"), function)
+    if MODELS[name].kind == "text":
+        return builder(classes=classes, vocabulary=vocabulary, tokens=tokens, init=init)
+    if init != "scratch":
+        raise InvalidInput(f"init {init!r}: {MODELS[name].title} has no pretrained weights here; use init: scratch.")
+    return builder(classes=classes, channels=channels, image_size=image_size)
 
 
 class LeNet5(nn.Module):
@@ -48,8 +58,8 @@ class LeNet5(nn.Module):
         self.fc3 = nn.Linear(84, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(F.max_pool2d(self.conv1(x), 2), inplace=True)  # as pooling after ReLU, on a quarter of the values
+        x = F.relu(F.max_pool2d(self.conv2(x), 2), inplace=True)
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))
 
@@ -66,12 +76,12 @@ class Block(nn.Module):
         self.stride, self.extra = stride, width - width_in
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
         if self.extra:  # subsample, and fill the new channels with zeros
             x = F.pad(
                 x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2)
             )
-        return F.relu(out + x)
+        return F.relu(out.add_(x), inplace=True)
 
 
 class CifarResNet(nn.Module):
@@ -95,7 +105,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(F.relu(self.bn(self.conv(x))))
+        x = self.blocks(F.relu(self.bn(self.conv(x)), inplace=True))
         return self.fc(x.mean(dim=(2, 3)))
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kdlib import released as published
 from kdlib import store
-from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, unknown
 from kdlib.studies import Run, Study
 
 RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
@@ -32,9 +33,11 @@ class Predictions:
     sample_ids     (N,) str, unique; rows of other tables are aligned by them, never by order
     class_names    C names
     probabilities  (R, N, C) float at T = 1, or None
+    confidence     (R, N) float, the largest probability, where probabilities are not given; or None
     groups         {sensitive feature: (N,) str}
     twins          {changed feature: (R, N, C) probabilities}: the same samples with that feature alone changed
                    ("counterfactual twins"), in the order of sample_ids; only what every run has
+    features       (N, d) uint8, what others than the models say of the samples (annotated attributes), or None
     absent         runs that were planned and are not here: 'ds seed 3 T=4: failed, loss not finite at step 12'
     """
 
@@ -47,6 +50,8 @@ class Predictions:
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     twins: Mapping[str, np.ndarray] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    confidence: np.ndarray | None = None
+    features: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check(self)
@@ -93,6 +98,7 @@ class Predictions:
             runs=self.runs.iloc[rows].reset_index(drop=True),
             predicted=self.predicted[rows],
             probabilities=probabilities,
+            confidence=None if self.confidence is None else self.confidence[rows],
             twins={feature: values[rows] for feature, values in self.twins.items()},
         )
 
@@ -124,6 +130,7 @@ def check(p: Predictions) -> None:
         )
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
+    _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
     if p.probabilities is not None:
         _check_probabilities(p.probabilities, (len(p.runs), n, c))
     for feature, values in p.twins.items():
@@ -169,28 +176,64 @@ def _first_repeated(values: np.ndarray) -> object:
     return next(iter(unique[counts > 1].tolist()), None)
 
 
-def collect(study: Study, *, runs_dir: Path | str, released: Path | str | None = None) -> Predictions:
-    """The predictions of a study's trained runs, aligned by sample id.
+def collect(
+    study: Study, *, runs_dir: Path | str, part: str = "test", released: Path | str | None = None
+) -> Predictions:
+    """The predictions of a study's trained runs on the "test" or "validation" part, aligned by sample id.
 
-    Runs that failed or are not trained are named in `.absent`. released: a folder of released predictions; kdlib
-    cannot read any yet, and says so rather than ignore it.
-    Raises NotTrained if no run is there, StoreError for a damaged one.
+    released: a folder of released predictions (`released.write`). They are read, test part only, where they hold more
+    of the study's runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
+    Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage.
     """
-    if released is not None:
-        raise InvalidInput(f"released={str(released)!r}: kdlib cannot read released predictions yet; leave it out.")
-    rows, read, absent = [], [], []
-    for run in study.runs():
-        where = store.state(runs_dir, run)
-        if where == "done":
-            rows.append(describe(run, study))
-            read.append(store.read(Path(runs_dir), run)[0])
-        else:
-            absent.append(f"{run}: {store.failure(runs_dir, run) or 'not trained'}")
-    if not rows:
+    runs = study.runs()
+    done = [run for run in runs if store.state(runs_dir, run) == "done"]
+    if released is not None and part == "test" and len(done) < len(runs):
+        found = published.read(released, study)
+        if len(found) > len(done):
+            return _of_released(study, found)
+    if not done:
         raise NotTrained(
             f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}"
         )
-    return assemble(pd.DataFrame(rows), read, absent=tuple(absent))
+    absent = [f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done]
+    read = [of_part(store.read(Path(runs_dir), run)[0], part, run) for run in done]
+    return assemble(pd.DataFrame([describe(run, study) for run in done]), read, absent=tuple(absent))
+
+
+def _of_released(study: Study, found: list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]) -> Predictions:
+    """Logits of released runs are their log-probabilities; their predicted classes are exact."""
+    runs = [run for run, _, _ in found]
+    table = pd.DataFrame([describe(run, study) for run in runs])
+    for name in sorted({name for _, _, scalars in found for name in scalars}):
+        table[name] = [scalars.get(name, np.nan) for _, _, scalars in found]
+    absent = tuple(f"{run}: not released" for run in study.runs() if run not in runs)
+    first, arrays = found[0][1], [arrays for _, arrays, _ in found]
+    whole = "log_probabilities" in first
+    twins = [name for name in first if name.startswith("twin:")]
+    return Predictions(
+        runs=table,
+        predicted=np.stack([a["predicted"] for a in arrays]),
+        labels=first["labels"],
+        sample_ids=first["sample_ids"],
+        class_names=tuple(first["class_names"].tolist()),
+        probabilities=softmax(np.stack([a["log_probabilities"] for a in arrays])) if whole else None,
+        confidence=None if whole else np.stack([a["confidence"] for a in arrays]),
+        groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
+        twins={name.removeprefix("twin:"): softmax(np.stack([a[name] for a in arrays])) for name in twins},
+        features=first.get("features"),
+        absent=absent,
+    )
+
+
+def of_part(arrays: dict[str, np.ndarray], part: str, run: Run) -> dict[str, np.ndarray]:
+    """The arrays of one part under their plain names; those of other parts than "test" are stored as 'part:name'."""
+    if part == "test":
+        return arrays
+    found = {name.removeprefix(f"{part}:"): values for name, values in arrays.items() if name.startswith(f"{part}:")}
+    if not found:
+        parts = ["test", *sorted({name.split(":")[0] for name in arrays if name.endswith(":logits")})]
+        raise unknown("part", part, parts, place=f"what {run} predicted")
+    return found
 
 
 def describe(run: Run, study: Study) -> dict[str, object]:
@@ -231,6 +274,7 @@ def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: t
         probabilities=softmax(logits),
         groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
         twins={name.removeprefix("twin:"): softmax(_stacked(name, read, orders, runs)) for name in twins},
+        features=first.get("features"),
         absent=absent,
     )
 
@@ -263,12 +307,14 @@ def softmax(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     return scaled / scaled.sum(axis=-1, keepdims=True)
 
 
-def collect_all(studies: Iterable[Study], *, runs_dir: Path | str) -> dict[str, Predictions]:
+def collect_all(
+    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
+) -> dict[str, Predictions]:
     """{study's name: its predictions}, without the studies that have no run. Raises NotTrained if none has."""
     found, reasons = {}, []
     for study in studies:
         try:
-            found[study.name] = collect(study, runs_dir=runs_dir)
+            found[study.name] = collect(study, runs_dir=runs_dir, released=released)
         except NotTrained as error:
             reasons.append(str(error))
     if not found:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlib import paper, places, store, sweep
+from kdlib import paper, places, released, store, sweep
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError, unknown
 from kdlib.studies import Profile, Study, load_profile
@@ -34,6 +34,16 @@ class Workspace:
     runs_dir: Path
     out_dir: Path
     device: str
+
+    @property
+    def released(self) -> Path:
+        """Where the profile's released predictions are."""
+        return places.figures_dir(self.profile.name) / "predictions"
+
+    @property
+    def to_train(self) -> list[Study]:
+        """The studies without released predictions; the others are shown from these."""
+        return [study for study in self.studies if not released.path_of(self.released, study).is_file()]
 
     @property
     def notice(self) -> str:
@@ -148,8 +158,8 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
         return Outcome(space.artefact, "to come", [], 0.0, "not run: the notebook is to come")
     if problems:
         return Outcome(space.artefact, name, [], 0.0, f"failed: {problems[0]}")
-    runs = [run for study in space.studies for run in study.runs()]  # none: the paper's own numbers need no training
-    if runs and not any(store.state(space.runs_dir, run) == "done" for run in runs):
+    # no study: the paper's own numbers need no training
+    if space.studies and not any(_shown(study, space) for study in space.studies):
         command = "; ".join(f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies)
         return Outcome(space.artefact, name, [], 0.0, f"not run: {command}")
     before = _written(space.out_dir)
@@ -165,6 +175,11 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
         time.monotonic() - started,
         "done; " + ("; ".join(dict.fromkeys(map(_brief_standing, space.studies))) or "the paper's own numbers"),
     )
+
+
+def _shown(study: Study, space: Workspace) -> bool:
+    """Whether there is anything of a study to show."""
+    return study not in space.to_train or any(store.state(space.runs_dir, run) == "done" for run in study.runs())
 
 
 def _execute(name: str, space: Workspace) -> None:

@@ -41,8 +41,9 @@ BATCH_SIZES = {
     "trifeature": 64,
     "hatexplain": 16,
 }
-# Options of the data that the paper leaves open; its numbers bound the size of Trifeature from below.
-LEFT_OPEN = ("label", "targets", "seed", "per_combination", "test_images")
+# Options of the data that the paper leaves open, or does not have (the size of a learnt vocabulary); its numbers bound
+# the size of Trifeature from below.
+LEFT_OPEN = ("label", "seed", "per_combination", "test_images", "vocabulary")
 LEAST = {"per_combination": 10, "test_images": 4000}
 
 
@@ -101,8 +102,10 @@ def _data(study: Study) -> list[str]:
 
 
 def _augment(study: Study) -> list[str]:
-    wanted = () if study.dataset == "hatexplain" else ("crop", "flip")
-    return [f"no random {name}" for name in wanted if not study.augment.get(name)]
+    if study.dataset == "hatexplain":
+        return []
+    cropped = study.augment.get("crop") or study.augment.get("resized_crop")
+    return ["no random crop"] * (not cropped) + ["no random flip"] * (not study.augment.get("flip"))
 
 
 def _training(study: Study) -> list[str]:
@@ -114,7 +117,7 @@ def _training(study: Study) -> list[str]:
 
 
 def _recipe_reasons(dataset: str, part: dict[str, Any]) -> list[str]:
-    recipe = RECIPES.get(part["model"], SGD)
+    recipe = RECIPES.get(part["model"], FINE_TUNED if dataset == "hatexplain" else SGD)
     if recipe is None:
         return [f"the recipe of {MODELS[part['model']].title}'s own paper is not checked"]
     wanted = {**recipe, "batch_size": BATCH_SIZES[dataset]}

@@ -37,7 +37,7 @@ class Run:
     loss_scale   factor on the whole loss; 1 but for control runs
     schedule     {'name': 'step', 'milestones': shares of the epochs, 'gamma': factor}, or name 'cosine', 'constant'
     warmup       epochs of linear warm-up
-    augment      only what is switched on: {'crop': pixels of padding, 'flip': True}
+    augment      only what is switched on: {'crop': pixels of padding, 'flip': True, 'resized_crop': True}
     init         'scratch' or 'pretrained'
     precision    'fp32' or 'bf16' (autocast; weights and batch-norm statistics stay fp32)
     """
@@ -121,7 +121,15 @@ class Study:
         """'Digits, ResNet-8 -> LeNet-5', as figures show it."""
         pair = f"{MODELS[self.teacher['model']].title} → {MODELS[self.student['model']].title}"
         label = f" ({self.data['label']})" if "label" in self.data else ""
-        return f"{DATASETS[self.dataset].title}{label}, {pair}"
+        return f"{self.data_title}{label}, {pair}"
+
+    @property
+    def data_title(self) -> str:
+        """'CIFAR-100 at 16 px': the data set, and the size of its images where it is not the usual one."""
+        known = DATASETS[self.dataset]
+        size = self.data.get("image_size")
+        reduced = f" at {size} px" if size != known.options.get("image_size") else ""
+        return known.title.format(**self.data) + reduced
 
     def _run(self, role: str, seed: int, **changes: Any) -> Run:
         part = self.teacher if role == "teacher" else self.student
@@ -263,7 +271,7 @@ NAMES = {
     "precision": ("fp32", "bf16"),
     "init": ("scratch", "pretrained"),
 }
-AUGMENT = {"crop": (int, 0), "flip": (bool, False)}
+AUGMENT = {"crop": (int, 0), "flip": (bool, False), "resized_crop": (bool, False)}
 
 
 def _study(name: str, raw: Any, recipes: dict[str, dict], place: str) -> Study:
@@ -280,13 +288,20 @@ def _study(name: str, raw: Any, recipes: dict[str, dict], place: str) -> Study:
     _require(values["seeds"] >= 1, f"{place}.seeds must be at least 1, not {values['seeds']}.")
     _require(values["fresh_teachers"] >= 0, f"{place}.fresh_teachers must not be negative.")
     parts = {role: _part(values[role], recipe, f"{place}.{role}") for role in ("teacher", "student")}
+    data = _data_options(values, place)
+    for role, part in parts.items():
+        kinds = MODELS[part["model"]].kind, DATASETS[values["dataset"]].kind
+        _require(
+            kinds[0] == kinds[1],
+            f"{place}.{role}: {part['model']} reads {kinds[0]}, but {values['dataset']} holds {kinds[1]}.",
+        )
     augment = _read(values["augment"], AUGMENT, f"{place}.augment")
     return Study(
         name=name,
         **{
             **values,
             **parts,
-            "data": _data_options(values, place),
+            "data": data,
             "temperatures": temperatures,
             "augment": {key: value for key, value in augment.items() if value},
         },

@@ -26,8 +26,17 @@ ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
 ROW = ["model", "temperature", "n_seeds"]
 SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
 ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
-SYMBOLS = (("±", r"$\pm$"), ("≤", r"$\leq$"), ("→", r"$\to$"), ("−", "$-$"), ("²", "$^2$"), ("–", "--"), ("“", "``"),
-           ("”", "''"), ("×", r"$\times$"))
+SYMBOLS = (
+    ("±", r"$\pm$"),
+    ("≤", r"$\leq$"),
+    ("→", r"$\to$"),
+    ("−", "$-$"),
+    ("²", "$^2$"),
+    ("–", "--"),
+    ("“", "``"),
+    ("”", "''"),
+    ("×", r"$\times$"),
+)
 
 
 def class_bias_rows(accuracy: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
@@ -46,8 +55,10 @@ def _of_students(counts: pd.DataFrame, metric: str, **values: pd.Series) -> pd.D
 
 def fairness_rows(arms: pd.DataFrame) -> pd.DataFrame:
     """The columns of fairness.table, one value a row: measures, label_dpd, and floors (high: their 95th percentile)."""
-    measures = [_measure(arms, name, low=f"{name}_low", high=f"{name}_high", sd=f"{name}_sd")
-                for name in ("accuracy", "eod", "tpr_difference", "fpr_difference", "dpd", "dpd_gap")]
+    measures = [
+        _measure(arms, name, low=f"{name}_low", high=f"{name}_high", sd=f"{name}_sd")
+        for name in ("accuracy", "eod", "tpr_difference", "fpr_difference", "dpd", "dpd_gap")
+    ]
     floors = [_measure(arms, name, high=f"{name}_upper") for name in ("eod_floor", "dpd_floor")]
     return pd.concat([*measures, *floors, _measure(arms, "label_dpd")], ignore_index=True)
 
@@ -55,10 +66,21 @@ def fairness_rows(arms: pd.DataFrame) -> pd.DataFrame:
 def individual_rows(arms: pd.DataFrame) -> pd.DataFrame:
     """The columns of individual.individual_table, one value a row, and a place for the paper's own measure."""
     names = [name for name in (*INDIVIDUAL, "accuracy") if name in arms]
-    rows = [_measure(arms, name, unit="share" if name in ("accuracy", "confidence") else "ratio", low=f"{name}_low",
-                     high=f"{name}_high", sd=f"{name}_sd") for name in names]
-    return pd.concat([*rows, _measure(arms.assign(individual_fairness=np.nan), "individual_fairness", unit="ratio")],
-                     ignore_index=True)
+    rows = [
+        _measure(
+            arms,
+            name,
+            unit="share" if name in ("accuracy", "confidence") else "ratio",
+            low=f"{name}_low",
+            high=f"{name}_high",
+            sd=f"{name}_sd",
+        )
+        for name in names
+    ]
+    return pd.concat(
+        [*rows, _measure(arms.assign(individual_fairness=np.nan), "individual_fairness", unit="ratio")],
+        ignore_index=True,
+    )
 
 
 def _measure(arms: pd.DataFrame, name: str, *, unit: str = "share", **parts: str) -> pd.DataFrame:
@@ -106,28 +128,48 @@ def _band(row: pd.Series) -> str:
 
 
 Columns = Mapping[str, tuple[str, Callable[[pd.Series], str]]]
-CLASS_BIAS: Columns = {"accuracy": ("Accuracy (%)", _with_interval), "n_significant_sc": ("#SC", _count),
-                       "n_significant_tc": ("#TC", _count), "null_band": ("chance alone", _band)}
-CLASS_BIAS_NOTE = ("mean ± sd over seeds [95 % t-interval]; chance alone: 95 % band of a count where no class differs "
-                   "and the two arms are independent")
-FAIRNESS: Columns = {"accuracy": ("Accuracy", _with_sd), "eod": ("EOD", _with_interval),
-                     "tpr_difference": ("TPR part", _with_sd), "fpr_difference": ("FPR part", _with_sd),
-                     "eod_floor": ("EOD floor", _floor), "dpd": ("DPD", _with_interval),
-                     "label_dpd": ("label DPD", _alone), "dpd_gap": ("|DPD − label DPD|", _with_sd),
-                     "dpd_floor": ("DPD floor", _floor)}
-FAIRNESS_NOTE = ("all in percent; mean ± sd over seeds [95 % t-interval]; label DPD: what a perfect classifier has; "
-                 "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group")
-INDIVIDUAL: Columns = {"accuracy": ("Accuracy", _with_sd), "confidence": ("Confidence", _with_sd),
-                       "counterfactual": ("Counterfactual", _ratio),
-                       "counterfactual_calibrated": ("calibrated", _ratio),
-                       "counterfactual_relative": ("relative to random pairs", _ratio),
-                       "lipschitz": ("Lipschitz", _ratio), "lipschitz_calibrated": ("Lipschitz, calibrated", _ratio),
-                       "lipschitz_relative": ("Lipschitz, relative", _ratio),
-                       "inconsistency": ("Inconsistency", _ratio)}
+CLASS_BIAS: Columns = {
+    "accuracy": ("Accuracy (%)", _with_interval),
+    "n_significant_sc": ("#SC", _count),
+    "n_significant_tc": ("#TC", _count),
+    "null_band": ("chance alone", _band),
+}
+CLASS_BIAS_NOTE = (
+    "mean ± sd over seeds [95 % t-interval]; chance alone: 95 % band of a count where no class differs "
+    "and the two arms are independent"
+)
+FAIRNESS: Columns = {
+    "accuracy": ("Accuracy", _with_sd),
+    "eod": ("EOD", _with_interval),
+    "tpr_difference": ("TPR part", _with_sd),
+    "fpr_difference": ("FPR part", _with_sd),
+    "eod_floor": ("EOD floor", _floor),
+    "dpd": ("DPD", _with_interval),
+    "label_dpd": ("label DPD", _alone),
+    "dpd_gap": ("|DPD − label DPD|", _with_sd),
+    "dpd_floor": ("DPD floor", _floor),
+}
+FAIRNESS_NOTE = (
+    "all in percent; mean ± sd over seeds [95 % t-interval]; label DPD: what a perfect classifier has; "
+    "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group"
+)
+INDIVIDUAL: Columns = {
+    "accuracy": ("Accuracy", _with_sd),
+    "confidence": ("Confidence", _with_sd),
+    "counterfactual": ("Counterfactual", _ratio),
+    "counterfactual_calibrated": ("calibrated", _ratio),
+    "counterfactual_relative": ("relative to random pairs", _ratio),
+    "lipschitz": ("Lipschitz", _ratio),
+    "lipschitz_calibrated": ("Lipschitz, calibrated", _ratio),
+    "lipschitz_relative": ("Lipschitz, relative", _ratio),
+    "inconsistency": ("Inconsistency", _ratio),
+}
 NOT_PUBLIC: Columns = {"individual_fairness": ("measure of the paper, formula not public", _not_ours)}
-INDIVIDUAL_NOTE = ("accuracy and confidence in percent, the others 0 .. 1 (Lipschitz: a ratio), mean ± sd over seeds; "
-                   "smaller: outputs more alike for inputs that are to be treated alike; calibrated: after temperature "
-                   "scaling of every model")
+INDIVIDUAL_NOTE = (
+    "accuracy and confidence in percent, the others 0 .. 1 (Lipschitz: a ratio), mean ± sd over seeds; "
+    "smaller: outputs more alike for inputs that are to be treated alike; calibrated: after temperature "
+    "scaling of every model"
+)
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -151,13 +193,17 @@ def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
     return arm_table(rows, columns={**columns, **extra}, title=title, note=INDIVIDUAL_NOTE)
 
 
-def not_run_table(study: Study, artefact: str, *, command: str) -> Styler:
-    """A study without runs: what the paper reports where the study is its own, and the command that would run it."""
-    sensitive = FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
+def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str | None = None) -> Styler:
+    """A study without runs: what the paper reports where the study is its own, and the command that would run it.
+
+    sensitive: the sensitive feature of the numbers; None takes the first that the artefact shows.
+    """
+    sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
     rows = reported_for(study, artefact, sensitive=sensitive)
     arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
-    headings = {metric: heading for columns in (CLASS_BIAS, FAIRNESS, NOT_PUBLIC)
-                for metric, (heading, _) in columns.items()}
+    headings = {
+        metric: heading for columns in (CLASS_BIAS, FAIRNESS, NOT_PUBLIC) for metric, (heading, _) in columns.items()
+    }
     cells = {}
     for metric, part in rows.groupby("metric", sort=False):
         found = {arm_name(row["model"], row["temperature"]): _paper_cell(row) for _, row in part.iterrows()}
@@ -260,8 +306,19 @@ def rendered(table: Styler) -> dict[str, bytes]:
 
 
 def _latex(text: str) -> str:
-    escapes = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-               "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": "; "}
+    escapes = {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\n": "; ",
+    }
     return "".join(escapes.get(letter, letter) for letter in text)
 
 

@@ -1,6 +1,6 @@
 """The only training loop: one run, from its recipe to saved test predictions.
 
-Images stay on the device as uint8. Everything random is drawn in advance from the run's own streams: what else
+Everything random is drawn in advance from the run's own streams: what else
 trains beside it, in which order, or where it was interrupted changes nothing.
 """
 
@@ -13,7 +13,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,88 +28,17 @@ from torch import Tensor, nn
 
 from kdlib import data, logit_table, losses, models, store
 from kdlib.catalogue import DATASETS
-from kdlib.errors import InvalidInput, StoreError, TrainingFailed
+from kdlib.errors import DataError, InvalidInput, StoreError, TrainingFailed
 from kdlib.logit_table import Stop, Stopped
 from kdlib.studies import Run
+from kdlib.views import Streamed, Texts, Views, make_views
 
-INIT, EPOCH = 0, 1  # random streams of a run
+AnyViews = Views | Streamed | Texts
+
+INIT, EPOCH, STEP = 0, 1, 2  # random streams of a run
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 CHECKPOINT_SECONDS = 60
 TABLE_SHARED_BY = 2  # students that share a teacher's table, at the least: see `uses_table`
-FORWARD_PIXELS = {"cpu": 2**16, "cuda": 2**22}  # a forward pass at a time: what a processor's caches like, or a GPU
-
-
-@dataclass(frozen=True)
-class Views:
-    """A split on the device, and every view of an image that augmentation can make of it.
-
-    With crop padding p there are (2p + 1)^2 positions, twice that with flip; view = (dy * (2p + 1) + dx) * F + flip,
-    F = 2 with flip, else 1. Cropped first, then flipped; padded before normalisation.
-    """
-
-    padded: Tensor  # (N, channels, H + 2p, W + 2p) uint8
-    labels: Tensor  # (N,) int64
-    crop: int
-    flip: bool
-    mean: Tensor  # (1, channels, 1, 1), of the training split
-    std: Tensor
-
-    @property
-    def count(self) -> int:
-        return (2 * self.crop + 1) ** 2 * (1 + self.flip)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return tuple(side - 2 * self.crop for side in self.padded.shape[2:])
-
-    @property
-    def plain(self) -> int:
-        """The view that is the image itself."""
-        return (self.crop * (2 * self.crop + 1) + self.crop) * (1 + self.flip)
-
-    def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        """Images index (B,) in views (B,): (B, channels, H, W) float, normalised."""
-        if self.crop == 0:
-            x = self.padded[index]
-        else:
-            side, position = 2 * self.crop + 1, view // (1 + self.flip)
-            height, width = self.size
-            windows = self.padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: nothing is copied
-            x = windows[index, :, position // side, position % side]
-        if self.flip:
-            x = torch.where((view % 2 == 1)[:, None, None, None], x.flip(3), x)
-        return ((x.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-
-
-def make_views(
-    split: data.Split,
-    *,
-    like: Views | None = None,
-    augment: dict[str, Any] | None = None,
-    pad: int = 0,
-    device: str = "cpu",
-) -> Views:
-    """A split as `Views`: the training split with its augmentation, or (like=) a test split normalised as that one."""
-    crop, flip = (augment or {}).get("crop", 0), (augment or {}).get("flip", False)
-    x = torch.from_numpy(np.ascontiguousarray(split.x)).to(device)
-    padded = F.pad(x, (crop,) * 4, value=pad)
-    if like is not None:
-        mean, std = like.mean, like.std
-    else:
-        mean, std = channel_moments(split.x, device)
-    return Views(padded, torch.from_numpy(split.y).to(device), crop, flip, mean, std)
-
-
-def channel_moments(x: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of (N, channels, H, W) uint8, as (1, channels, 1, 1) float."""
-    counts = np.zeros((x.shape[1], 256))
-    for start in range(0, len(x), 500):  # counting takes eight bytes a pixel
-        counts += [np.bincount(part.ravel(), minlength=256) for part in x[start : start + 500].swapaxes(0, 1)]
-    levels = np.arange(256)
-    mean = counts @ levels / counts.sum(axis=1)
-    std = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2).clip(min=1)
-    return tuple(torch.tensor(v, dtype=torch.float32, device=device).view(1, -1, 1, 1) for v in (mean, std))
 
 
 def learning_rate(run: Run, epoch: float) -> float:
@@ -167,7 +96,7 @@ def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
 
 
 def teacher_table(
-    path: Path, model: nn.Module, views: Views, classes: int, *, precision: str, stop: Stop
+    path: Path, model: nn.Module, views: AnyViews, classes: int, *, precision: str, stop: Stop
 ) -> np.ndarray:
     """The teacher's logits for every view and image, (views, N, C), memory-mapped from `path`; computed if missing."""
     model.eval()
@@ -175,29 +104,26 @@ def teacher_table(
     def answer(view: int, start: int, end: int) -> np.ndarray:
         return forward(model, views, np.arange(start, end), view, precision=precision).cpu().numpy()
 
-    shape, batch = (views.count, len(views.labels), classes), forward_batch(views)
-    return logit_table.open_table(path, answer, shape=shape, batch=batch, stop=stop)
-
-
-def forward_batch(views: Views) -> int:
-    """Images in one forward pass without gradients: bounded, so that large images need no more memory than small."""
-    height, width = views.size
-    return max(8, min(500, FORWARD_PIXELS[views.labels.device.type] // (height * width)))
-
-
-def forward_all(model: nn.Module, views: Views, view: int, *, precision: str = "fp32") -> Tensor:
-    """(N, C) float32 logits of a model in eval mode for every image in one view."""
-    model.eval()
-    n, batch = len(views.labels), forward_batch(views)
-    starts = range(0, n, batch)
-    return torch.cat(
-        [forward(model, views, np.arange(s, min(s + batch, n)), view, precision=precision) for s in starts]
-    )
+    shape = (views.count, len(views.labels), classes)
+    return logit_table.open_table(path, answer, shape=shape, batch=views.forward_batch, stop=stop)
 
 
 @torch.inference_mode()
-def forward(model: nn.Module, views: Views, index: np.ndarray, view: int, *, precision: str) -> Tensor:
-    """(B, C) float32 logits for images index (B,) in one view."""
+def forward_all(model: nn.Module, views: AnyViews, view: int, *, precision: str = "fp32") -> Tensor:
+    """(N, C) float32 logits of a model in eval mode for every sample in one view."""
+    model.eval()
+    n, device = len(views.labels), views.labels.device
+    parts = np.array_split(np.arange(n), range(views.forward_batch, n, views.forward_batch))
+    answers = []
+    for x in views.feed((index, np.full_like(index, view)) for index in parts):
+        with autocast(precision, device):
+            answers.append(model(x).float())
+    return torch.cat(answers)
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, views: AnyViews, index: np.ndarray, view: int, *, precision: str) -> Tensor:
+    """(B, C) float32 logits for samples index (B,) in one view."""
     rows = torch.from_numpy(index).to(views.labels.device)
     with autocast(precision, rows.device):
         return model(views.batch(rows, torch.full_like(rows, view))).float()
@@ -210,10 +136,9 @@ def autocast(precision: str, device: torch.device | str) -> torch.autocast:
 class Teacher:
     """Answers with the teacher's logits for the view that the student sees: from the table, or live."""
 
-    def __init__(self, run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
+    def __init__(self, run: Run, views: AnyViews, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
         self.precision, self.table = run.teacher.precision, None
-        channels, size = views.padded.shape[1], views.size[1]
-        model = load_model(runs_dir, run.teacher, classes=classes, channels=channels, image_size=size, device=device)
+        model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, len(views.labels), views.count, classes):
             path = table_path(runs_dir, run)
@@ -233,11 +158,12 @@ def table_path(runs_dir: Path, run: Run) -> Path:
     return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}-views.npy"
 
 
-def load_model(
-    runs_dir: Path, run: Run, *, classes: int, channels: int, image_size: int, device: str = "cpu"
-) -> nn.Module:
-    """A trained run's network. Raises StoreError where its weights are damaged or of another architecture."""
-    model = models.build(run.model, classes=classes, channels=channels, image_size=image_size)
+def load_model(runs_dir: Path, run: Run, *, classes: int, device: str = "cpu", **input_: int) -> nn.Module:
+    """A trained run's network for data with `input_` (`Views.input`).
+
+    Raises StoreError where its weights are damaged or of another architecture.
+    """
+    model = models.build(run.model, classes=classes, **input_)
     try:
         model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
     except (RuntimeError, ValueError) as error:
@@ -261,6 +187,11 @@ class State:
     seconds: float = 0.0
     history: list[dict[str, float]] | None = None
     losses: list[Tensor] | None = None  # of the current epoch's steps
+    best: dict[str, Tensor] | None = None  # weights of the epoch with the best validation accuracy, if the run keeps it
+    best_accuracy: float = -1.0
+
+
+POSITION = ("epoch", "step", "seconds", "history", "best_accuracy")
 
 
 def save_checkpoint(state: State, path: Path) -> None:
@@ -268,10 +199,9 @@ def save_checkpoint(state: State, path: Path) -> None:
     tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
     for i, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+    tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
     tensors["losses"] = torch.stack(state.losses) if state.losses else torch.zeros(0)
-    position = json.dumps(
-        {"epoch": state.epoch, "step": state.step, "seconds": state.seconds, "history": state.history}
-    )
+    position = json.dumps({name: getattr(state, name) for name in POSITION})
     payload = save_tensors(
         {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position}
     )
@@ -295,14 +225,14 @@ def load_checkpoint(state: State, path: Path) -> bool:
             moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     position = json.loads(header["__metadata__"]["position"])
-    state.epoch, state.step, state.seconds, state.history = (
-        position[k] for k in ("epoch", "step", "seconds", "history")
-    )
+    for name in POSITION:
+        setattr(state, name, position[name])
+    state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")} or None
     state.losses = list(tensors["losses"].unbind())
     return True
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _load(dataset: str, options: str, root: str | None, split: str) -> data.Split:
     return data.load(dataset, split, root=root, **json.loads(options))
 
@@ -320,13 +250,17 @@ def train_run(
     with store.locked(runs_dir, run):
         if store.state(runs_dir, run) == "done":
             return
-        train, test = (
-            _load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), s)
-            for s in ("train", "test")
-        )
+        parts = {part: _part(run, part, data_root) for part in DATASETS[run.dataset].parts}
+        train = parts.pop("train")
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
-        model = _fit(run, views, len(train.class_names), runs_dir=runs_dir, device=device, stop=stop)
-        arrays = _arrays(test, lambda x: _answers(run, model.model, replace(test, x=x), like=views))
+        others = {part: split for part, split in parts.items() if len(split.y)}
+        judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
+        model = _fit(run, views, len(train.class_names), judge=judge, runs_dir=runs_dir, device=device, stop=stop)
+        arrays = {}
+        for part, split in others.items():
+            prefix = "" if part == "test" else f"{part}:"
+            found = _arrays(split, lambda x, split=split: _answers(run, model.model, replace(split, x=x), like=views))
+            arrays |= {prefix + name: values for name, values in found.items()}
         if not np.isfinite(arrays["logits"]).all():  # the very last steps can ruin weights, their losses still fine
             raise _failed(run, runs_dir, "the logits of the trained network are not finite")
         store.save(
@@ -338,10 +272,22 @@ def train_run(
         )
 
 
-def _fit(run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> State:
-    channels, size = views.padded.shape[1], views.size[1]
+def _part(run: Run, part: str, data_root: Path | str | None) -> data.Split:
+    return _load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), part)
+
+
+def keeps_best(run: Run, parts: Iterable[str]) -> bool:
+    """Whether the run ends with the weights of its best epoch. Raises DataError without a part that can tell."""
+    if DATASETS[run.dataset].best_epoch and "validation" not in parts:
+        raise DataError(f"{run.dataset} has no validation part here, by which {run} would choose its best epoch.")
+    return DATASETS[run.dataset].best_epoch
+
+
+def _fit(
+    run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, runs_dir: Path, device: str, stop: Stop
+) -> State:
     model = models.seeded(
-        lambda: models.build(run.model, classes=classes, channels=channels, image_size=size),
+        lambda: models.build(run.model, classes=classes, init=run.init, **views.input),
         int(run.rng(INIT).integers(2**63)),
     )
     model = model.to(device, memory_format=torch.channels_last)
@@ -349,10 +295,10 @@ def _fit(run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, s
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
     load_checkpoint(state, checkpoint)
     teacher = Teacher(run, views, classes, runs_dir=runs_dir, device=device, stop=stop) if run.teacher else None
-    model.train()
     saved = started = time.monotonic()
     before = state.seconds
     while state.epoch < run.epochs:
+        model.train()
         for _ in _steps(run, state, views, teacher):
             now = time.monotonic()
             state.seconds = before + now - started
@@ -361,22 +307,26 @@ def _fit(run: Run, views: Views, classes: int, *, runs_dir: Path, device: str, s
                 saved = now
             if stopping:
                 raise Stopped
-        _close_epoch(run, state, runs_dir)
+        _close_epoch(run, state, runs_dir, judge)
+    if state.best:
+        model.load_state_dict(state.best)
     return state
 
 
-def _steps(run: Run, state: State, views: Views, teacher: Teacher | None):
+def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None):
     """Take the steps that are left of the current epoch, yielding after each."""
     n, device = len(views.labels), views.labels.device
     order, view = epoch_plan(run, state.epoch, n, views.count)
     bounds = batch_bounds(n, run.batch_size)
-    for step in range(state.step, len(bounds)):
+    batches = [(index := order[slice(*b)], view[index]) for b in bounds[state.step :]]
+    dropout = int(run.rng(STEP, state.epoch).integers(2**62))
+    for (index, seen), x in zip(batches, views.feed(batches), strict=True):
+        step = state.step
+        torch.manual_seed(dropout + step)  # for networks with dropout, which draw from torch's own generator
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(run, state.epoch + step / len(bounds))
-        index = order[slice(*bounds[step])]
-        rows, seen = torch.from_numpy(index).to(device), torch.from_numpy(view[index]).to(device)
-        x, y = views.batch(rows, seen), views.labels[rows]
-        answers = teacher.logits(index, view[index], x) if teacher else None
+        y = views.labels[torch.from_numpy(index).to(device)]
+        answers = teacher.logits(index, seen, x) if teacher else None
         with autocast(run.precision, device):
             logits = state.model(x)
         logits = logits.float()
@@ -414,14 +364,23 @@ def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Ten
     }
 
 
-def _close_epoch(run: Run, state: State, runs_dir: Path) -> None:
-    """Note the epoch's mean loss. A loss that is not finite ends the run; asked once an epoch, it costs no waiting."""
+def _close_epoch(run: Run, state: State, runs_dir: Path, judge: AnyViews | None) -> None:
+    """Note the epoch's mean loss, and its validation accuracy where that decides which weights are kept.
+
+    A loss that is not finite ends the run; asked once an epoch, it costs no waiting.
+    """
     values = torch.stack(state.losses)
     bad = torch.nonzero(~torch.isfinite(values)).flatten()
     if len(bad):
         reason = f"the loss was {values[bad[0]].item()} at epoch {state.epoch}, step {bad[0].item()}"
         raise _failed(run, runs_dir, reason)
     state.history[-1]["loss"] = values.mean().item()
+    if judge is not None:
+        right = forward_all(state.model, judge, 0, precision=run.precision).argmax(dim=1) == judge.labels
+        state.history[-1]["validation_accuracy"] = accuracy = right.float().mean().item()
+        if accuracy > state.best_accuracy:
+            state.best = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
+            state.best_accuracy = accuracy
     state.epoch, state.step, state.losses = state.epoch + 1, 0, []
 
 
@@ -438,19 +397,20 @@ def _weights(model: nn.Module) -> bytes:
 
 
 def _answers(run: Run, model: nn.Module, test: data.Split, *, like: Views) -> np.ndarray:
-    """(N, C) logits for the images of a test split."""
+    """(N, C) logits for the samples of a split."""
     views = make_views(test, like=like, device=like.labels.device)
     return forward_all(model, views, 0, precision=run.precision).cpu().numpy()
 
 
 def _arrays(test: data.Split, answers: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    """What is stored of a run; answers: images (N, ...) -> logits (N, C)."""
+    """What is stored of a run for one part; answers: x (N, ...) -> logits (N, C)."""
     return {
         "logits": answers(test.x),
         "labels": test.y,
         "sample_ids": test.ids,
         "class_names": np.array(test.class_names),
         **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()},
+        **({} if test.features is None else {"features": test.features}),
         **{f"twin:{feature}": answers(images) for feature, images in test.twins.items()},
     }
 

@@ -251,7 +251,7 @@ def _found(claim: Claim, studies: Sequence[Study], load: _Loader) -> Finding:
 
 def _lean(p: Predictions, claim: Claim) -> Predictions:
     """Without probabilities and groups where the rule needs none: every selection of runs copies them."""
-    return p if claim.with_samples else replace(p, probabilities=None, twins={}, groups={})
+    return p if claim.with_samples else replace(p, probabilities=None, confidence=None, twins={}, groups={})
 
 
 def _own(claim: Claim, profile: Profile, load: _Loader) -> Finding | str:

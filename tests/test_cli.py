@@ -78,6 +78,19 @@ def test_no_command_is_refused_by_argparse(capsys):
     assert stop.value.code == 2 and "COMMAND" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("digits", 0, "digits comes with scikit-learn"),
+        ("celeba", 1, "img_align_celeba/"),
+        ("cifar", 2, "unknown data set 'cifar'"),
+    ],
+)
+def test_fetch_ends_with_0_where_a_data_set_is_ready(name, status, message, tmp_path, capsys):
+    assert cli.main(["fetch", name, "--root", str(tmp_path)]) == status
+    assert message in "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize(("text", "expected"), [("90s", 1.5), ("9m", 9), ("1.5h", 90), ("9", 9), (None, None)])
 def test_times(text, expected):
     assert cli.minutes(text) == expected

@@ -25,14 +25,14 @@ def position(ids):
 
 
 def test_default_sizes_types_and_names():
-    train, test = (data.load("digits", part) for part in data.PARTS)
+    train, test = (data.load("digits", part) for part in ("train", "test"))
     assert train.x.shape == (300, 3, 8, 8) and test.x.shape == (1497, 3, 8, 8)
     assert train.x.dtype == np.uint8 and train.y.dtype == np.int64 and train.ids.dtype.kind == "U"
     assert train.class_names == tuple("0123456789") and train.groups == {}
 
 
 def test_the_two_parts_are_all_of_scikit_learns_digits_in_its_order(digits):
-    train, test = (data.load("digits", part) for part in data.PARTS)
+    train, test = (data.load("digits", part) for part in ("train", "test"))
     where = np.concatenate([position(train.ids), position(test.ids)])
     assert sorted(where) == list(range(1797)) and "digits/0000" in {*train.ids, *test.ids}
     for split in (train, test):
@@ -43,7 +43,7 @@ def test_the_two_parts_are_all_of_scikit_learns_digits_in_its_order(digits):
 def test_pixels_are_scaled_by_the_documented_rule(digits):
     test = data.load("digits", "test")
     raw = digits.images[position(test.ids)]
-    by_hand = {0: 0, 1: 16, 2: 32, 4: 64, 8: 128, 15: 239, 16: 255}       # floor(value * 255 / 16 + 0.5)
+    by_hand = {0: 0, 1: 16, 2: 32, 4: 64, 8: 128, 15: 239, 16: 255}  # floor(value * 255 / 16 + 0.5)
     for value, scaled in by_hand.items():
         assert set(test.x[:, 0][raw == value]) == {scaled}
     assert (test.x == test.x[:, :1]).all()
@@ -63,11 +63,17 @@ def test_the_split_depends_on_the_seed_alone_and_grows_by_adding():
     assert ids[0] < set(data.load("digits", "train", train_images=400).ids)
 
 
-@pytest.mark.parametrize("options, told", [
-    ({"train_images": 9}, "train_images = 9 .* from 10 to 1787"), ({"train_images": 1788}, "train_images = 1788"),
-    ({"train_images": 300.0}, "whole number"), ({"train_images": True}, "True"), ({"seed": -1}, "seed = -1"),
-    ({"train_image": 300}, "train_image.*digits.*Did you mean 'train_images'"),
-])
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"train_images": 9}, "train_images = 9 .* from 10 to 1787"),
+        ({"train_images": 1788}, "train_images = 1788"),
+        ({"train_images": 300.0}, "whole number"),
+        ({"train_images": True}, "True"),
+        ({"seed": -1}, "seed = -1"),
+        ({"train_image": 300}, "train_image.*digits.*Did you mean 'train_images'"),
+    ],
+)
 def test_bad_options_name_value_place_and_remedy(options, told):
     with pytest.raises(InvalidInput, match=told):
         data.load("digits", "train", **options)

@@ -352,7 +352,7 @@ DEFAULTS = {"label": "shape", "split": "image", "per_combination": 100, "test_im
 
 
 def both(**options):
-    return (t.select(part, **DEFAULTS | options) for part in data.PARTS)
+    return (t.select(part, **DEFAULTS | options) for part in ("train", "test"))
 
 
 def rows(numbers):

@@ -1,5 +1,7 @@
 """Individual fairness: distances by hand, neighbors against scikit-learn, the two controls for softness."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,11 +26,18 @@ def simulated(seed=0, *, n=400, runs=5, sharpness=(1.0,), classes=3):
     logits = -((x[:, None] - means) ** 2).sum(axis=2) / 2 + rng.normal(0, 0.3, (runs, n, classes))
     probabilities = np.concatenate([softmax(s * logits) for s in sharpness])
     table = runs_table([("ds", t + 1, range(runs)) for t in range(len(sharpness))])
-    return x, Predictions(table, probabilities.argmax(axis=2), labels, np.arange(n).astype(str), tuple("abc"[:classes]),
-                          probabilities=probabilities)
+    return x, Predictions(
+        table,
+        probabilities.argmax(axis=2),
+        labels,
+        np.arange(n).astype(str),
+        tuple("abc"[:classes]),
+        probabilities=probabilities,
+    )
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------
+
 
 def test_total_variation_by_hand():
     assert individual.total_variation(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1
@@ -82,6 +91,7 @@ def test_nearest_of_another_group_by_hand():
 
 # --- a second library ------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_neighbors_equal_scikit_learn(kind):
     from sklearn.neighbors import NearestNeighbors
@@ -108,6 +118,7 @@ def test_temperature_is_the_minimum_of_scikit_learns_log_loss():
 
 
 # --- the controls ----------------------------------------------------------------------------------------------------
+
 
 def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
     with pytest.warns(KdlibWarning, match="predict the same class"):
@@ -157,6 +168,7 @@ def test_runs_table_matches_the_single_functions():
 
 # --- bad input -------------------------------------------------------------------------------------------------------
 
+
 def test_bad_input_names_value_place_and_remedy():
     with pytest.raises(InvalidInput, match="unknown measure 'lipshitz'.*Did you mean 'lipschitz'"):
         individual.individual_fairness(SURE, LINE, k=1, measure="lipshitz")
@@ -195,6 +207,7 @@ def test_table_needs_probabilities_and_something_to_compare():
 
 # --- properties ------------------------------------------------------------------------------------------------------
 
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_scale_shift_and_order_do_not_matter(seed):
@@ -211,3 +224,25 @@ def test_scale_shift_and_order_do_not_matter(seed):
     order = np.random.default_rng(seed).permutation(80)
     shuffled = individual.individual_fairness(probabilities[order], x[order], k=3, measure="inconsistency")
     assert shuffled == pytest.approx(individual.individual_fairness(probabilities, x, k=3, measure="inconsistency"))
+
+
+def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in():
+    rng = np.random.default_rng(0)
+    p = Predictions(
+        runs_table([("ds", 1, range(2))]),
+        *(probabilities := rng.dirichlet([1, 1], size=(2, 8))).argmax(axis=2)[None],
+        labels=np.array([0] * 4 + [1] * 4),
+        sample_ids=np.arange(8).astype(str),
+        class_names=("no", "yes"),
+        probabilities=probabilities,
+    )
+    features = np.array([[0, 0], [0, 1], [9, 0], [9, 1], [0, 0], [0, 2], [9, 0], [9, 3]], np.uint8)
+    groups = {"sex": np.array(["f", "m", "f", "m"] * 2)}
+    given = replace(p, groups=groups, features=features)
+    twins = individual.all_twins(given)["sex"]
+    assert np.array_equal(twins, given.probabilities[:, [1, 0, 3, 2, 5, 4, 7, 6]])
+    assert np.array_equal(individual.frozen_embedding(given), features)
+    stored = replace(given, twins={"age": given.probabilities[:, ::-1]})
+    assert list(individual.all_twins(stored)) == ["age"]
+    assert individual.all_twins(replace(given, features=None)) == {}
+    assert individual.frozen_embedding(replace(given, features=None)).shape == (8, 2)

@@ -187,6 +187,16 @@ def test_collect_refuses_damage_and_nothing_at_all(stored, tiny, tmp_path_factor
         collect(study, runs_dir=stored)
 
 
-def test_released_predictions_are_refused_rather_than_ignored(tiny, tmp_path):
-    with pytest.raises(InvalidInput, match="cannot read released predictions yet"):
-        collect(tiny.study("tiny"), runs_dir=tmp_path, released="figures/paper/predictions")
+def test_the_validation_part_is_read_under_its_own_name(tiny, tmp_path):
+    study = tiny.study("tiny")
+    for i, run in enumerate(study.runs()):
+        test, validation = arrays(np.array(ONE) * (i + 1)), arrays(np.array(TWO) * (i + 1), ids=("v0", "v1", "v2"))
+        both = test | {f"validation:{name}": values for name, values in validation.items()}
+        provenance = {"seconds": 1.0}
+        store.save(tmp_path, run, arrays=both, weights=b"", provenance=provenance)
+    with pytest.warns(KdlibWarning, match="predict the same class"):
+        assert collect(study, runs_dir=tmp_path).sample_ids.tolist() == ["a", "b", "c"]
+        found = collect(study, runs_dir=tmp_path, part="validation")
+    assert found.sample_ids.tolist() == ["v0", "v1", "v2"] and found.groups["sex"].tolist() == ["f", "m", "f"]
+    with pytest.raises(InvalidInput, match="unknown part 'train'.*Valid: test, validation"):
+        collect(study, runs_dir=tmp_path, part="train")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from kdlib import data, logit_table, models, store, training
-from kdlib.errors import InvalidInput, StoreError, TrainingFailed
+from kdlib.catalogue import DATASETS
+from kdlib.errors import DataError, InvalidInput, StoreError, TrainingFailed
 from kdlib.training import Views, batch_bounds, epoch_plan, learning_rate, make_views, train_run
 
 
@@ -133,7 +134,7 @@ def test_a_run_also_answers_the_twins_of_the_test_part(tmp_path, teacher):
     train_run(run, runs_dir=tmp_path)
     arrays, _ = store.read(tmp_path, run)
     assert {name for name in arrays if name.startswith("twin:")} == {"twin:color", "twin:texture"}
-    train, test = (data.load("trifeature", part, **options) for part in data.PARTS)
+    train, test = (data.load("trifeature", part, **options) for part in ("train", "test"))
     model = training.load_model(tmp_path, run, classes=10, channels=3, image_size=16)
     for name, images in (("logits", test.x), ("twin:color", test.twins["color"])):
         views = make_views(replace(test, x=images), like=make_views(train))
@@ -443,3 +444,46 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
         training.choose_device("cuda")
     with pytest.raises(InvalidInput, match="unknown device 'gpu'"):
         training.choose_device("gpu")
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """digits as a data set that keeps its best epoch: the first half of its test part is for validation."""
+    changes = {"parts": ("train", "validation", "test"), "best_epoch": True}
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], **changes))
+
+    def part(run, name, root):
+        split = data.load("digits", "train" if name == "train" else "test", **run.data)
+        rows = {"train": slice(None), "validation": slice(0, 700), "test": slice(700, None)}[name]
+        features = np.arange(len(split.y))[:, None].astype(np.uint8)
+        return replace(split, ids=split.ids[rows], x=split.x[rows], y=split.y[rows], features=features[rows])
+
+    monkeypatch.setattr(training, "_part", part)
+    return part
+
+
+def test_the_best_epoch_on_validation_is_kept_and_both_parts_are_stored(tmp_path, runs, judged):
+    run = replace(runs["nds", 0, None], lr=0.1, epochs=6)  # so coarse that the last epoch is not the best
+    train_run(run, runs_dir=tmp_path / "whole")
+    arrays, provenance = store.read(tmp_path / "whole", run)
+    by_epoch = [epoch["validation_accuracy"] for epoch in provenance["history"]]
+    kept = (arrays["validation:logits"].argmax(axis=1) == arrays["validation:labels"]).mean()
+    assert kept == pytest.approx(max(by_epoch)) and max(by_epoch) > by_epoch[-1]
+    assert len(arrays["validation:sample_ids"]) == 700 and len(arrays["labels"]) == 997
+    assert np.array_equal(arrays["validation:features"][:, 0], np.arange(700).astype(np.uint8))
+    asked = iter(range(10**9))
+    with pytest.raises(training.Stopped):
+        train_run(run, runs_dir=tmp_path / "cut", stop=lambda: next(asked) >= 18)
+    train_run(run, runs_dir=tmp_path / "cut")
+    assert weights(tmp_path / "cut", run) == weights(tmp_path / "whole", run)
+
+
+def test_a_best_epoch_needs_a_validation_part(tmp_path, runs, judged, monkeypatch):
+    def without(run, name, root):
+        split = judged(run, name, root)
+        none = slice(0, 0 if name == "validation" else None)
+        return replace(split, ids=split.ids[none], x=split.x[none], y=split.y[none])
+
+    monkeypatch.setattr(training, "_part", without)
+    with pytest.raises(DataError, match="digits has no validation part here"):
+        train_run(runs["nds", 0, None], runs_dir=tmp_path)

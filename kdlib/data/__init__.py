@@ -13,7 +13,6 @@ import numpy as np
 from kdlib.catalogue import DATASETS
 from kdlib.errors import InvalidInput, unknown
 
-PARTS = ("train", "test")
 KEPT_BYTES = 2**28
 
 
@@ -22,12 +21,16 @@ class Split:
     """N samples of a data set.
 
     ids          (N,) str, unique and stable: from the content or the official name, never from a position in a list
-    x            (N, C, H, W) uint8
+    x            (N, C, H, W) uint8, an array or (large data sets) something that reads images when it is indexed, such
+                 as `stream.Images`; of text (N, tokens) int32, token numbers with 0 after the end
     y            (N,) int64, 0 .. len(class_names) - 1
     groups       {sensitive feature: (N,) str}
     class_names  names of the classes, in the order of y
     twins        {feature: (N, C, H, W) uint8}, of the test part: every sample again with that sensitive feature alone
                  changed, in the order of ids ("counterfactual twins"); empty where a data set has none
+    vocabulary   of text: how many tokens there are
+    features     (N, d) uint8 description of the samples by others than the models, such as annotated attributes without
+                 the label: a frozen embedding in which samples are near or far; None where a data set has none
     """
 
     ids: np.ndarray
@@ -36,6 +39,8 @@ class Split:
     groups: dict[str, np.ndarray]
     class_names: tuple[str, ...]
     twins: Mapping[str, np.ndarray] = field(default_factory=dict)
+    vocabulary: int = 0
+    features: np.ndarray | None = None
 
 
 class Drawn(Mapping[str, np.ndarray]):
@@ -69,7 +74,7 @@ class Drawn(Mapping[str, np.ndarray]):
 
 
 def load(name: str, split: str, /, *, root: str | Path | None = None, **options: Any) -> Split:
-    """The "train" or "test" part of a data set: `load("trifeature", "test", split="balanced")`.
+    """A part of a data set: `load("trifeature", "test", split="balanced")`. Some also have a "validation" part.
 
     The first two arguments go by position, because `split` is also an option of some data sets: how the two parts are
     made. Options that are left out have the catalogue's defaults. `root` is the folder that
@@ -78,11 +83,8 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    if split not in PARTS:
-        raise unknown("split", split, PARTS, place=f"data set {name!r}")
-    if not DATASETS[name].loader:
-        loadable = [n for n, d in DATASETS.items() if d.loader]
-        raise unknown("data set", name, loadable, place="what kdlib can load so far")
+    if split not in DATASETS[name].parts:
+        raise unknown("split", split, DATASETS[name].parts, place=f"data set {name!r}")
     module, function = DATASETS[name].loader.split(":")
     loader = getattr(importlib.import_module(f"kdlib.data.{module}"), function)
     return loader(split, root=root, **checked_options(name, options))

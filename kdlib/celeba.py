@@ -1,0 +1,124 @@
+"""CelebA's official lists: 40 attributes and the split of every image, without any image. No torch.
+
+In the base because both wings need it: the loader takes labels, groups and the balanced training images from here,
+table 5 and figure 6 their counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import DataError, unknown
+
+FOLDER = "celeba"
+PARTS = ("train", "validation", "test")
+LABELS = {"smiling": "Smiling", "eyeglasses": "Eyeglasses"}
+CLASS_NAMES = {"smiling": ("not smiling", "smiling"), "eyeglasses": ("no eyeglasses", "eyeglasses")}
+GROUPS = {"young": "Young", "male": "Male"}
+GROUP_VALUES = {"young": ("not young", "young"), "male": ("female", "male")}
+HOME = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+LISTS_REMEDY = (
+    f"CelebA's terms leave fetching it to you: put list_attr_celeba.txt and list_eval_partition.txt (of the folders "
+    f"Anno and Eval of {HOME}) there."
+)
+
+
+def read_attributes(folder: Path) -> pd.DataFrame:
+    """Attributes and part of every image, sorted by the official number, which is the index: 1 .. 202,599.
+
+    Columns: 'part' ('train', 'validation' or 'test'), then the attributes by their official names, True where an image
+    has one. Reads list_attr_celeba and list_eval_partition in the official format (.txt), or as .csv files.
+    Raises DataError for a file that is missing, cut short, has an image twice or lacks an attribute that kdlib uses.
+    """
+    attributes_path, parts_path = list_files(folder)
+    attributes, parts = _read(attributes_path), _read(parts_path)
+    for name in (*LABELS.values(), *GROUPS.values()):
+        if name not in attributes:
+            raise unknown("attribute", name, attributes.columns, place=str(attributes_path), error=DataError)
+    values = attributes.to_numpy()
+    if values.dtype.kind != "i" or not (np.abs(values) == 1).all():
+        raise damaged(attributes_path, "an attribute is neither 1 nor -1", LISTS_REMEDY)
+    if parts.shape[1] != 1 or not parts.iloc[:, 0].isin((0, 1, 2)).all():
+        raise damaged(parts_path, "a part is not 0, 1 or 2", LISTS_REMEDY)
+    if not attributes.index.equals(parts.index):
+        raise damaged(
+            attributes_path,
+            f"its {len(attributes):,} images are not the {len(parts):,} of {parts_path.name}",
+            LISTS_REMEDY,
+        )
+    part = np.array(PARTS, object)[parts.iloc[:, 0]]
+    return pd.concat([pd.Series(part, parts.index, name="part"), attributes == 1], axis=1)
+
+
+def list_files(folder: Path) -> list[Path]:
+    """The files of attributes and of parts. Raises DataError for one that is missing."""
+    found = []
+    for name in ("list_attr_celeba", "list_eval_partition"):
+        there = [path for kind in ("txt", "csv") if (path := folder / f"{name}.{kind}").is_file()]
+        if not there:
+            raise DataError(f"no {name}.txt in {folder}. {LISTS_REMEDY}")
+        found.append(there[0])
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """One of the two lists: a row an image, sorted by its number."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            first = file.readline().strip()
+        announced = int(first) if first.isdigit() else None
+        table = _parsed(path, skip=announced is not None)
+        table.index = image_numbers(table.index)
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors, and so is a text that is not UTF-8
+        raise damaged(path, str(error).strip(), LISTS_REMEDY) from error
+    if announced not in (None, len(table)):
+        raise damaged(path, f"its first line says {announced:,} images, {len(table):,} follow", LISTS_REMEDY)
+    if table.index.has_duplicates:
+        raise damaged(path, f"image {table.index[table.index.duplicated()][0]:06d} is there twice", LISTS_REMEDY)
+    return table.sort_index()
+
+
+def _parsed(path: Path, *, skip: bool) -> pd.DataFrame:
+    if path.suffix == ".csv":
+        return pd.read_csv(path, index_col=0)
+    if path.stem == "list_eval_partition":
+        return pd.read_csv(path, sep=r"\s+", header=None, index_col=0)
+    return pd.read_csv(path, sep=r"\s+", skiprows=int(skip))
+
+
+def image_numbers(names: Iterable[str]) -> np.ndarray:
+    """(N,) int64 of official names: '000001.jpg' -> 1. Raises ValueError for any other name."""
+    stems = pd.Series(list(names), dtype=object).astype(str)
+    right = stems.str.fullmatch(r"\d{6}\.jpg")
+    if not right.all():
+        raise ValueError(f"{stems[~right].iloc[0][:40]!r} is no official name of an image, such as '000001.jpg'")
+    return stems.str[:6].astype(np.int64).to_numpy()
+
+
+def image_ids(numbers: np.ndarray) -> np.ndarray:
+    """(N,) str: 1 -> 'celeba/000001.jpg'."""
+    return np.array([f"celeba/{number:06d}.jpg" for number in numbers], str)
+
+
+def undersampled(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: all images of the rarer label, and as many of the other.
+
+    Those that stay have the smallest sha256 of their id, so the choice depends on no generator, and of a part of the
+    data set on that part alone.
+    """
+    common = np.flatnonzero(labels == (2 * np.sum(labels) > len(labels)))
+    hashes = [hashlib.sha256(id_.encode()).digest() for id_ in image_ids(numbers[common])]
+    order = np.array(sorted(range(len(common)), key=hashes.__getitem__), int)
+    kept = np.ones(len(labels), bool)
+    kept[common[order[len(labels) - len(common) :]]] = False
+    return kept
+
+
+def damaged(path: Path | str, what: str, remedy: str) -> DataError:
+    """The error for a file that cannot be used: which, why, what to do."""
+    return DataError(f"{path} is damaged: {what}. {remedy}")

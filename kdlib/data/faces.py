@@ -1,0 +1,303 @@
+"""Faces with sensitive features: CelebA from its aligned images or at 64 pixels, and UTKFace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kdlib import celeba, places
+from kdlib.data import Split, cache, check_whole
+from kdlib.data.stream import Images
+from kdlib.data.vision import content_ids, read_npz, reduce
+from kdlib.errors import DataError, InvalidInput, unknown
+
+ALIGNED_SIZE = (178, 218)  # the images "in the wild" have the same names and other sizes
+BOX = (0, 34, 178, 212)  # left, upper, right, lower: a square of the 178 x 218 pixels, less hair and neck
+ALIGNED, FACES64 = "img_align_celeba", "celeba64.npz"
+ALIGNED_REMEDY = (
+    f"CelebA's terms leave fetching it to you: put the aligned images (img_align_celeba.zip of the folder Img of "
+    f"{celeba.HOME}) into that folder, or use the data set 'celeba64', which takes any part of them at 64 pixels."
+)
+FACES64_REMEDY = (
+    f"`kdlib fetch celeba64` makes it of the aligned images in {ALIGNED}/ beside it (img_align_celeba.zip of the "
+    f"folder Img of {celeba.HOME})."
+)
+UTKFACE_REMEDY = (
+    "`kdlib fetch utkface` says where its images are from. It needs x (N, 64, 64, 3) uint8, age, gender (0 male, "
+    "1 female) and race (0 white, 1 black, 2 asian, 3 indian, 4 other), (N,) each."
+)
+RACES = ("white", "black", "asian", "indian", "other")
+AGES = ("under 18", "18 to 39", "40 and over")
+
+
+# --------------------------------------------------------------------------------------------------------------- CelebA
+
+
+def load_celeba(part: str, /, *, root: str | Path | None, label: str, image_size: int, balance: bool) -> Split:
+    """CelebA in the official split, 162,770 / 19,867 / 19,962 images: see `load_celeba64` for labels and groups.
+
+    x streams `celeba/img_align_celeba/*.jpg`, 178 x 218 pixels: rows 34 to 212, resized to image_size.
+    Raises DataError where images or lists are missing or damaged, InvalidInput for a bad part or option.
+    """
+    _check(part, label, balance, place="data set 'celeba'")
+    check_whole("image_size", image_size, least=1, place="data set 'celeba'")
+    folder = places.data_dir(root) / celeba.FOLDER
+    images = folder / ALIGNED
+    there = set(os.listdir(images)) if images.is_dir() else set()
+    if not there:
+        raise DataError(f"not run: no images in {images}. {ALIGNED_REMEDY}")
+    rows = _lists(folder)
+    rows = rows[rows["part"] == part]
+    rows = rows[_kept(rows, part, label=label, balance=balance)]
+    names = [f"{number:06d}.jpg" for number in rows.index]
+    if lacking := [name for name in names if name not in there]:
+        raise DataError(
+            f"{images} lacks {len(lacking):,} of the {len(names):,} {part} images, {lacking[0]} the first. "
+            f"{ALIGNED_REMEDY}"
+        )
+    return _split(rows, _aligned([f"{images}/{name}" for name in names], image_size), label=label)
+
+
+def load_celeba64(
+    part: str,
+    /,
+    *,
+    root: str | Path | None,
+    label: str,
+    image_size: int,
+    balance: bool,
+    train_images: int,
+    validation_images: int,
+    test_images: int,
+) -> Split:
+    """The images of CelebA that `celeba/celeba64.npz` has: x (N, 64, 64, 3) uint8, image_id (N,) the official number.
+
+    label         'smiling' or 'eyeglasses', class 1 where an image has it
+    image_size    64, or less: means of blocks (`vision.reduce`)
+    balance       in training, and there alone, the commoner label is cut to the count of the rarer: 78,080 each of
+                  Smiling in the whole data set (`celeba.undersampled`)
+    train_images, validation_images, test_images   how many of the official training, validation and test images there
+                  must be before that; a part that has none is a Split without rows
+    groups: young ('young', 'not young'), male ('male', 'female'). features: the other 39 attributes. ids are official
+    names, 'celeba/000001.jpg', the same as of `load_celeba`, and rows are sorted by them.
+    Raises DataError where a file is missing or damaged or has other counts, InvalidInput for a bad part or option.
+    """
+    place = "data set 'celeba64'"
+    _check(part, label, balance, place=place)
+    check_whole("image_size", image_size, least=1, most=64, place=place)
+    folder = places.data_dir(root) / celeba.FOLDER
+    path, lists = folder / FACES64, _lists(folder)
+    numbers = _numbers(path, lists.index)
+    parts = lists.loc[numbers, "part"].to_numpy()
+    wanted = dict(zip(celeba.PARTS, (train_images, validation_images, test_images), strict=True))
+    _check_counts(path, {name: int(np.sum(parts == name)) for name in celeba.PARTS}, wanted)
+    at = np.flatnonzero(parts == part)
+    at = at[np.argsort(numbers[at])]
+
+    def make() -> dict[str, np.ndarray]:
+        return {"x": _smaller(_pixels(path, len(numbers)), at, image_size)}
+
+    key = {"version": 1, "part": part, "size": image_size, "files": cache.stamps([path, *celeba.list_files(folder)])}
+    made = cache.prepared(folder, key, make) if len(at) else {"x": np.zeros((0, 3, image_size, image_size), np.uint8)}
+    rows = lists.loc[numbers[at]]
+    kept = _kept(rows, part, label=label, balance=balance)
+    return _split(rows[kept], made["x"] if kept.all() else made["x"][kept], label=label)
+
+
+def make_celeba64(
+    aligned: Path, target: Path, *, progress: Callable[[int, int], None] = lambda done, total: None, step: int = 256
+) -> int:
+    """Write `target`, the npz of `load_celeba64`, from the aligned images in a folder, whatever part of them is there.
+
+    progress is called with the number of images done and in all. Memory holds `step` images at a time. The file
+    appears when it is whole. Returns the number of images.
+    Raises DataError where the folder has none, or one that does not decode.
+    """
+    names = sorted(path.name for path in Path(aligned).glob("[0-9]" * 6 + ".jpg"))
+    if not names:
+        raise DataError(f"no images such as 000001.jpg in {aligned}. {ALIGNED_REMEDY}")
+    total, starts = len(names), range(0, len(names), step)
+    blocks = _aligned([f"{aligned}/{name}" for name in names], 64).prefetched(
+        (np.arange(i, min(i + step, total)), None) for i in starts
+    )
+    partial = Path(target).with_name(f".{Path(target).name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            with archive.open("x.npy", "w", force_zip64=True) as out:
+                shape = {"descr": "|u1", "fortran_order": False, "shape": (total, 64, 64, 3)}
+                np.lib.format.write_array_header_1_0(out, shape)
+                for start, block in zip(starts, blocks, strict=True):
+                    out.write(np.ascontiguousarray(block.transpose(0, 2, 3, 1)).tobytes())
+                    progress(start + len(block), total)
+            with archive.open("image_id.npy", "w") as out:
+                np.lib.format.write_array(out, celeba.image_numbers(names))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return total
+
+
+def _aligned(paths: list[str], size: int) -> Images:
+    """The images, streamed. Raises DataError where the first is not of the aligned images' size."""
+    from PIL import Image
+
+    try:
+        with Image.open(paths[0]) as image:
+            found = image.size
+    except OSError as error:
+        raise celeba.damaged(paths[0], str(error), ALIGNED_REMEDY) from error
+    if found != ALIGNED_SIZE:
+        raise DataError(f"{paths[0]} has {found} pixels, not {ALIGNED_SIZE}: not an aligned image. {ALIGNED_REMEDY}")
+    return Images(paths, size, box=BOX)
+
+
+def _check(part: str, label: str, balance: bool, *, place: str) -> None:
+    if part not in celeba.PARTS:
+        raise unknown("split", part, celeba.PARTS, place=place)
+    if label not in celeba.LABELS:
+        raise unknown("label", label, celeba.LABELS, place=place)
+    if not isinstance(balance, bool):
+        raise InvalidInput(f"balance = {balance!r} in {place}: give true or false.")
+
+
+def _lists(folder: Path) -> pd.DataFrame:
+    """`celeba.read_attributes`, from the cache."""
+
+    def make() -> dict[str, np.ndarray]:
+        read = celeba.read_attributes(folder)
+        values = read.drop(columns="part").to_numpy(bool)
+        names = np.array(read.columns[1:], str)
+        return {"number": read.index.to_numpy(), "part": read["part"].to_numpy(str), "values": values, "names": names}
+
+    made = cache.prepared(folder, {"version": 2, "files": cache.stamps(celeba.list_files(folder))}, make)
+    rows = pd.DataFrame(made["values"], index=made["number"], columns=made["names"])
+    return rows.assign(part=made["part"])
+
+
+def _kept(rows: pd.DataFrame, part: str, *, label: str, balance: bool) -> np.ndarray:
+    if part != "train" or not balance:
+        return np.ones(len(rows), bool)
+    return celeba.undersampled(rows.index.to_numpy(), rows[celeba.LABELS[label]].to_numpy())
+
+
+def _split(rows: pd.DataFrame, x: np.ndarray | Images, *, label: str) -> Split:
+    groups = {
+        name: np.array(celeba.GROUP_VALUES[name])[rows[column].to_numpy(int)] for name, column in celeba.GROUPS.items()
+    }
+    y = rows[celeba.LABELS[label]].to_numpy(np.int64)
+    features = rows.drop(columns=["part", celeba.LABELS[label]]).to_numpy(np.uint8)
+    return Split(celeba.image_ids(rows.index), x, y, groups, celeba.CLASS_NAMES[label], features=features)
+
+
+def _numbers(path: Path, official: pd.Index) -> np.ndarray:
+    """(N,) int64: the official numbers in the npz, each once and each in the lists."""
+    if not path.is_file():
+        raise DataError(f"no {path.name} in {path.parent}. {FACES64_REMEDY}")
+    numbers = read_npz(path, ["image_id"], remedy=FACES64_REMEDY)["image_id"]
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise celeba.damaged(path, f"image_id is {numbers.dtype} {numbers.shape}, not whole numbers", FACES64_REMEDY)
+    if not (known := np.isin(numbers, official)).all():
+        raise celeba.damaged(path, f"image {numbers[~known][0]} is not in the lists of CelebA", FACES64_REMEDY)
+    values, times = np.unique(numbers, return_counts=True)
+    if (times > 1).any():
+        raise celeba.damaged(path, f"image {values[times > 1][0]} is there twice", FACES64_REMEDY)
+    return numbers.astype(np.int64)
+
+
+def _check_counts(path: Path, found: dict[str, int], wanted: dict[str, int]) -> None:
+    if found == wanted:
+        return
+    options = ", ".join(f"{name}_images: {n}" for name, n in found.items())
+    has = ", ".join(f"{n:,} {name}" for name, n in found.items())
+    says = ", ".join(f"{n!r} {name}" for name, n in wanted.items())
+    raise DataError(
+        f"{path} has {has} images; the study's options say {says}. To work with these, write in the profile "
+        f"data: {{{options}}}; for the whole data set, {FACES64_REMEDY}"
+    )
+
+
+def _pixels(path: Path, n: int, *, remedy: str = FACES64_REMEDY) -> np.ndarray:
+    """(n, 64, 64, 3) uint8, as they are in the file."""
+    x = read_npz(path, ["x"], remedy=remedy)["x"]
+    if x.shape != (n, 64, 64, 3) or x.dtype != np.uint8:
+        raise celeba.damaged(path, f"x is {x.dtype} {x.shape}, not uint8 ({n}, 64, 64, 3)", remedy)
+    return x
+
+
+def _smaller(x: np.ndarray, at: np.ndarray, size: int, *, step: int = 4096) -> np.ndarray:
+    """Rows `at` of x (N, 64, 64, 3), in that order, as (len(at), 3, size, size); a few at a time, for memory."""
+    parts = [reduce(x[at[i : i + step]].transpose(0, 3, 1, 2), size) for i in range(0, len(at), step)]
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+# -------------------------------------------------------------------------------------------------------------- UTKFace
+
+
+def load_utkface(
+    part: str, /, *, root: str | Path | None, label: str, image_size: int, test_share: float, seed: int
+) -> Split:
+    """Faces with age, gender and race, from `utkface/utkface64.npz`: x (N, 64, 64, 3) uint8, age, gender, race (N,).
+
+    label        'gender', male (0) or female (1)
+    image_size   64, or less: means of blocks (`vision.reduce`)
+    test_share   an image tests where the hash of (seed, content) falls below this share, between 0 and 1: whoever has
+                 another part of the images tests on the same ones, and the count is the share's to within chance.
+                 Images that are there twice are in one part
+    groups: race (white, black, asian, indian, other) and age: minors, then adults cut at 40, which leaves every band
+    more than a quarter of the 9,778 images that kdlib was developed with; only 405 of those are of the race 'black'.
+    ids are hashes of the content (`vision.content_ids`); rows are sorted by them.
+    Raises DataError where the file is missing or damaged, InvalidInput for a bad part or option.
+    """
+    place = "data set 'utkface'"
+    if part not in ("train", "test"):
+        raise unknown("split", part, ("train", "test"), place=place)
+    if label != "gender":
+        raise unknown("label", label, ("gender",), place=place)
+    check_whole("image_size", image_size, least=1, most=64, place=place)
+    check_whole("seed", seed, least=0, place=place)
+    if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
+        raise InvalidInput(f"test_share = {test_share!r} in {place}: give a number between 0 and 1.")
+    folder = places.data_dir(root) / "utkface"
+    path = folder / "utkface64.npz"
+    if not path.is_file():
+        raise DataError(f"no {path.name} in {folder}. {UTKFACE_REMEDY}")
+    key = {"version": 1, "size": image_size, "files": cache.stamps([path])}
+    made = cache.prepared(folder, key, lambda: _read_utkface(path, image_size))
+    chosen = (_shares(made["ids"], seed) < test_share) == (part == "test")
+    race, band = np.array(RACES)[made["race"][chosen]], np.searchsorted([18, 40], made["age"][chosen], side="right")
+    y = made["gender"][chosen].astype(np.int64)
+    return Split(
+        made["ids"][chosen], made["x"][chosen], y, {"race": race, "age": np.array(AGES)[band]}, ("male", "female")
+    )
+
+
+def _read_utkface(path: Path, size: int) -> dict[str, np.ndarray]:
+    """ids, x (N, 3, size, size), age, gender, race, sorted by id."""
+    made = read_npz(path, ("age", "gender", "race"), remedy=UTKFACE_REMEDY)
+    n = len(np.atleast_1d(made["age"]))
+    for name, most in (("age", 130), ("gender", 1), ("race", len(RACES) - 1)):
+        values = made[name]
+        if (
+            n == 0
+            or values.shape != (n,)
+            or values.dtype.kind not in "iu"
+            or not ((values >= 0) & (values <= most)).all()
+        ):
+            raise celeba.damaged(path, f"{name} is not {n:,} whole numbers 0 .. {most}", UTKFACE_REMEDY)
+    x = _pixels(path, n, remedy=UTKFACE_REMEDY)
+    same_place = (made["age"] * 2 + made["gender"]) * len(RACES) + made["race"]  # orders equal images by all labels
+    ids = content_ids((image.transpose(2, 0, 1).tobytes() for image in x), same_place)
+    order = np.argsort(ids, kind="stable")
+    return {"ids": ids[order], "x": _smaller(x, order, size)} | {k: v[order] for k, v in made.items()}
+
+
+def _shares(ids: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) in [0, 1), from the hash of (seed, content): the same for equal images, whose ids differ in their ending."""
+    hashes = [hashlib.sha256(f"{seed}/{id_[:16]}".encode()).digest()[:4] for id_ in ids]
+    return np.array([int.from_bytes(h, "big") for h in hashes]) / 2**32

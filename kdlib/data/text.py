@@ -1,0 +1,211 @@
+"""HateXplain: posts with the votes of three annotators, from its two official JSON files.
+
+The posts hold hate speech. No message names a word of them: errors name post ids, and the vocabulary learnt from them
+stays in the cache below the data folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlib import places
+from kdlib.data import Split, cache, check_whole
+from kdlib.errors import DataError, unknown
+
+VERSION = 1  # of what is cached
+PARTS = {"train": "train", "validation": "val", "test": "test"}  # ours: theirs
+FILES = ("dataset.json", "post_id_divisions.json")
+PLACE = "data set 'hatexplain'"
+REMEDY = "Get it again: kdlib fetch hatexplain"
+TOXIC = {"normal": 0, "offensive": 1, "hatespeech": 1}
+COMMUNITIES = {"gender": ("Men", "Women"), "race": ("African", "Arab", "Asian", "Caucasian", "Hispanic")}
+RULES = {"": 1, "_majority": 2}  # ending of the group's name: annotators who have to name the same community
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+RARE = 10  # a character seen less often gets no token: its words are [UNK]
+PUBLISHED = "google-bert/bert-base-uncased"
+PUBLISHED_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
+
+
+def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, tokenizer: str, vocabulary: int) -> Split:
+    """15,383 / 1,922 / 1,924 posts of Mathew et al. 2021: 'normal' or 'toxic' (offensive or hateful; the positive one).
+
+    The label is the vote of at least two of three annotators; posts with three different votes are dropped before
+    offensive and hateful are merged, as in the data set's own code. ids are the official ones; sorted by id.
+    x           (N, tokens) int32: [CLS], the post's word pieces in lower case, [SEP], then 0; longer posts are cut
+    tokenizer   'bert-base-uncased': the published vocabulary, from `models/bert-base-uncased/vocab.txt` in the data
+                folder or from the hub. 'learnt': `vocabulary` word pieces learnt from the training posts alone
+    groups      'gender' and 'race', 'named' or 'not named': whether any annotator names any of their COMMUNITIES;
+                'gender_majority', 'race_majority': whether two annotators name the same one
+    Tokens are cached in `hatexplain/.kdlib/`, where no library for text is needed to read them.
+    Raises InvalidInput for a bad part or size, DataError for files that are missing or damaged, or no library for text.
+    """
+    if part not in PARTS:
+        raise unknown("split", part, PARTS, place=PLACE)
+    data_dir = places.data_dir(root)
+    paths = [_official(data_dir / "hatexplain", name) for name in FILES]
+    options: dict[str, Any] = {"tokens": check_whole("tokens", tokens, least=3, most=512, place=PLACE)}
+    if tokenizer == "learnt":
+        options["vocabulary"] = check_whole("vocabulary", vocabulary, least=1000, most=50_000, place=PLACE)
+    key = {"version": VERSION, "files": cache.stamps(paths), "tokenizer": tokenizer, **options}
+    kept = cache.prepared(data_dir / "hatexplain", key, lambda: _prepared(paths, data_dir, tokenizer, **options))
+    ids, x, y = (kept[f"{part}:{name}"] for name in ("ids", "x", "y"))
+    groups = {name: np.where(kept[f"{part}:{name}"], "named", "not named") for name in _group_names()}
+    return Split(ids, x, y, groups, ("normal", "toxic"), vocabulary=len(kept["vocabulary"]))
+
+
+def _group_names() -> list[str]:
+    return [feature + ending for ending in RULES for feature in COMMUNITIES]
+
+
+def _official(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise DataError(
+            f"{PLACE}: {folder / name} is missing. Get it with: kdlib fetch hatexplain, or put {' and '.join(FILES)} "
+            f"of the repository hate-alert/HateXplain into {folder}."
+        )
+    return folder / name
+
+
+def _prepared(
+    paths: list[Path], data_dir: Path, tokenizer: str, *, tokens: int, vocabulary: int = 0
+) -> dict[str, np.ndarray]:
+    """All that is cached: the vocabulary, and "part:name" for ids, x, y and groups (bool) of each part."""
+    texts, arrays = {}, {}
+    for part, posts in _read(*paths).items():
+        votes = [_labeled(post_id, post, paths[0]) for post_id, post in sorted(posts.items())]
+        decided = [row for row in votes if row["label"] is not None]
+        texts[part] = [row["text"] for row in decided]
+        arrays[f"{part}:ids"] = np.array([row["id"] for row in decided], dtype=np.str_)
+        arrays[f"{part}:y"] = np.array([row["label"] for row in decided], dtype=np.int64)
+        arrays |= {f"{part}:{g}": np.array([row[g] for row in decided], dtype=bool) for g in _group_names()}
+    words = learn_vocabulary(texts["train"], vocabulary) if tokenizer == "learnt" else published_vocabulary(data_dir)
+    arrays |= {f"{part}:x": encode(posts, words, tokens=tokens) for part, posts in texts.items()}
+    return arrays | {"vocabulary": np.array(words)}
+
+
+def _read(dataset: Path, divisions: Path) -> dict[str, dict[str, Any]]:
+    """{part: {post id: post}}. Raises DataError for files that are no JSON, or do not belong together."""
+    posts, parts = _json(dataset), _json(divisions)
+    for name in PARTS.values():
+        if not isinstance(parts.get(name), list) or not all(isinstance(post_id, str) for post_id in parts[name]):
+            raise DataError(f"{divisions} has no list of post ids {name!r}. {REMEDY}")
+        if absent := [post_id for post_id in parts[name] if post_id not in posts]:
+            raise DataError(
+                f"{dataset} lacks {len(absent)} posts that {divisions.name} names, first {absent[0]!r}. {REMEDY}"
+            )
+    return {ours: {post_id: posts[post_id] for post_id in parts[theirs]} for ours, theirs in PARTS.items()}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):  # the reader's own message would quote the file
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is not whole, or no JSON object ({path.stat().st_size:,} bytes). {REMEDY}")
+    return found
+
+
+def _labeled(post_id: str, post: dict[str, Any], dataset: Path) -> dict[str, Any]:
+    """id, text, label (None: no two annotators agree) and groups (bool) of a post."""
+    try:
+        votes = [annotator["label"] for annotator in post["annotators"]]
+        vote, count = Counter(votes).most_common(1)[0]
+        named = Counter(name for annotator in post["annotators"] for name in set(annotator["target"]))
+        label = TOXIC[vote] if count > 1 else None
+        text = " ".join(post["post_tokens"])
+    except (KeyError, TypeError, IndexError):
+        raise DataError(f"post {post_id!r} of {dataset} lacks words, votes or targets. {REMEDY}") from None
+    groups = {
+        feature + ending: max(named[name] for name in names) >= least
+        for ending, least in RULES.items()
+        for feature, names in COMMUNITIES.items()
+    }
+    return {"id": post_id, "text": text, "label": label, **groups}
+
+
+def published_vocabulary(data_dir: Path) -> list[str]:
+    """The 30,522 tokens of bert-base-uncased. Raises DataError where they are not to be had, or are others."""
+    path = published_file(data_dir, PUBLISHED, "vocab.txt")
+    raw = path.read_bytes()
+    if hashlib.sha256(raw).hexdigest() != PUBLISHED_SHA256:
+        raise DataError(f"{path} is not the published vocabulary of {PUBLISHED} (sha256 differs). Get it again.")
+    return raw.decode().splitlines()
+
+
+def published_file(data_dir: Path, repository: str, name: str) -> Path:
+    """A file of 'owner/model' on the hub: in `models/<model>/` of the data folder, in the hub's cache, or downloaded.
+
+    Raises DataError, which says what to put where, if there is none.
+    """
+    folder = data_dir / "models" / repository.split("/")[1]
+    if (folder / name).is_file():
+        return folder / name
+    try:
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        cached = try_to_load_from_cache(repository, name)
+        return Path(cached if isinstance(cached, str) else hf_hub_download(repository, name))
+    except Exception as error:  # its kinds differ between versions and transports
+        raise DataError(
+            f"{name} of {repository} is neither in {folder} nor in the hub's cache, and cannot be downloaded "
+            f"({type(error).__name__}). Put it into {folder}."
+        ) from error
+
+
+def learn_vocabulary(texts: list[str], size: int) -> list[str]:
+    """`size` word pieces (fewer from few texts), SPECIAL first; a function of the texts as a set.
+
+    The trainer numbers '##a', '##b', ... in the order of a hash table, other in every process, and breaks ties by these
+    numbers; so they are given to it as special tokens, in order (huggingface/tokenizers issue 1794).
+    """
+    tokenizers = _tokenizers()
+    untrained = _tokenizer(list(SPECIAL))
+    seen = Counter(c for text in texts for c in untrained.normalizer.normalize_str(text) if not c.isspace())
+    letters = sorted(c for c, count in seen.items() if count >= RARE)
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=[*SPECIAL, *(f"##{c}" for c in letters)],
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        show_progress=False,
+    )
+    untrained.train_from_iterator(texts, trainer)
+    number = untrained.get_vocab()
+    return sorted(number, key=number.__getitem__)
+
+
+def encode(texts: list[str], vocabulary: list[str], *, tokens: int) -> np.ndarray:
+    """(N, tokens) int32: [CLS], word pieces, [SEP], zeros. `vocabulary` has [PAD] first."""
+    tokenizers = _tokenizers()
+    tokenizer = _tokenizer(vocabulary)
+    first, last = ((name, vocabulary.index(name)) for name in ("[CLS]", "[SEP]"))
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(last, first)
+    tokenizer.enable_truncation(tokens)
+    tokenizer.enable_padding(length=tokens)
+    encoded = tokenizer.encode_batch_fast(texts)
+    return np.array([post.ids for post in encoded], dtype=np.int32).reshape(len(texts), tokens)
+
+
+def _tokenizer(vocabulary: list[str]):
+    """BERT's, in lower case. Nothing in a text can become a special token: the brackets are split off."""
+    tokenizers = _tokenizers()
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _tokenizers():
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise DataError(f"{PLACE} needs tokenizers, which is missing: pip install 'kdlib[text]'.") from error
+    return tokenizers

@@ -1,0 +1,254 @@
+"""Anyone's own data: the three formats, the fingerprint that keeps two contents apart, errors that say what to mend."""
+
+import hashlib
+import io
+import itertools
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from kdlib import data
+from kdlib.data import own, vision
+from kdlib.data.stream import Images
+from kdlib.errors import DataError, InvalidInput
+
+X = np.random.default_rng(0).integers(0, 256, (18, 8, 8, 3), np.uint8)
+LABELS = np.arange(18) % 3
+SECOND = itertools.count(0, 10**9)
+PARTS = {"train": slice(0, 12), "test": slice(12, 18)}
+
+
+def arrays(**changed):
+    """What a whole npz holds; a change to None leaves an array out."""
+    whole = {"class_names": np.array(["cat", "ant", "bee"])}
+    for part, rows in PARTS.items():
+        whole |= {f"{part}_x": X[rows], f"{part}_y": LABELS[rows]}
+        whole |= {f"{part}_id": [f"{part}{i:02d}" for i in range(18)[rows]][::-1]}
+        whole |= {f"{part}_group_size": np.where(LABELS[rows] > 1, "large", "small")}
+    return {key: value for key, value in (whole | changed).items() if value is not None}
+
+
+def npz(root, **changed):
+    (root / "pets").mkdir(exist_ok=True)
+    np.savez(root / "pets/pets.npz", **arrays(**changed))
+    os.utime(root / "pets/pets.npz", ns=(0, next(SECOND)))  # two written within the clock's resolution differ in time
+
+
+def encoded(image):
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "PNG")
+    return content.getvalue()
+
+
+def parquet(root, **changed):
+    (root / "pets").mkdir(exist_ok=True)
+    for part, rows in PARTS.items():
+        columns = {"image": [encoded(x) for x in X[rows]], "label": np.array(["cat", "ant", "bee"])[LABELS[rows]]}
+        columns |= {"id": [f"{part}{i}" for i in range(18)[rows]], "age": np.arange(18)[rows]} | changed
+        table = pd.DataFrame({key: value for key, value in columns.items() if value is not None})
+        table.to_parquet(root / f"pets/{part}.parquet")
+
+
+def folders(root):
+    for part, rows in PARTS.items():
+        for i in range(18)[rows]:
+            path = root / "pets" / part / ["cat", "ant", "bee"][LABELS[i]] / f"{i:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(X[i]).save(path)
+
+
+def load(root, part="train", **options):
+    """A part, with the fingerprint that the error without one says."""
+    options = {"name": "pets", "image_size": 8} | options
+    with pytest.raises(InvalidInput, match="fingerprint '' is not that of .*under `data:` in the profile") as error:
+        data.load("own", part, root=root, **options)
+    right = str(error.value).split('fingerprint: "')[1][:16]
+    return data.load("own", part, root=root, fingerprint=right, **options), right
+
+
+def chw(image):
+    return image.transpose(2, 0, 1)
+
+
+def test_an_npz_with_ids_groups_and_names(tmp_path):
+    npz(tmp_path)
+    train, print_ = load(tmp_path)
+    test, same = load(tmp_path, "test")
+    assert print_ == same and len(print_) == 16
+    assert train.ids.tolist() == [f"train{i:02d}" for i in range(12)] and len(test.ids) == 6
+    assert (train.x == X[:12][::-1].transpose(0, 3, 1, 2)).all() and train.x.flags.c_contiguous
+    assert (train.y == LABELS[:12][::-1]).all() and train.y.dtype == np.int64
+    assert train.class_names == ("cat", "ant", "bee")
+    assert train.groups["size"].tolist() == np.where(train.y > 1, "large", "small").tolist()
+
+
+def test_an_npz_without_them(tmp_path):
+    npz(tmp_path, **dict.fromkeys([k for k in arrays() if k.endswith(("id", "size", "names"))]))
+    split, _ = load(tmp_path, image_size=4)
+    ids = vision.content_ids(np.ascontiguousarray(X[:12].transpose(0, 3, 1, 2)), LABELS[:12])
+    assert split.ids.tolist() == sorted(ids) and split.class_names == ("0", "1", "2") and split.groups == {}
+    assert (split.x == vision.reduce(X[:12].transpose(0, 3, 1, 2), 4)[np.argsort(ids)]).all()
+
+
+def test_gray_images_get_three_equal_channels(tmp_path):
+    npz(tmp_path, train_x=X[:12, ..., 0], test_x=X[12:, ..., 0])
+    split, _ = load(tmp_path)
+    assert split.x.shape == (12, 3, 8, 8) and (split.x[::-1] == X[:12, None, :, :, 0]).all()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_parquet(tmp_path, wrapped):
+    parquet(tmp_path)
+    if wrapped:  # as Hugging Face's data sets keep images
+        for part in PARTS:
+            table = pd.read_parquet(tmp_path / f"pets/{part}.parquet")
+            table["image"] = [{"bytes": content, "path": None} for content in table.image]
+            table.to_parquet(tmp_path / f"pets/{part}.parquet")
+    test, _ = load(tmp_path, "test")
+    assert test.ids.tolist() == [f"test{i}" for i in range(12, 18)] and test.class_names == ("ant", "bee", "cat")
+    assert [test.class_names[c] for c in test.y] == ["cat", "ant", "bee"] * 2
+    assert (test.x == X[12:].transpose(0, 3, 1, 2)).all() and test.groups["age"].tolist() == list(
+        ["12", "13", "14", "15", "16", "17"]
+    )
+
+
+def test_parquet_without_ids_takes_the_hash_of_each_image(tmp_path):
+    parquet(tmp_path, id=None, age=None)
+    split, _ = load(tmp_path)
+    assert split.ids[0] == min(hashlib.sha256(encoded(x)).hexdigest()[:16] for x in X[:12]) and split.groups == {}
+
+
+def test_folders_of_images(tmp_path, monkeypatch):
+    folders(tmp_path)
+    (tmp_path / "pets/train/ant/notes.txt").write_text("not an image")
+    split, print_ = load(tmp_path)
+    assert split.ids.tolist()[:5] == ["ant/01.png", "ant/04.png", "ant/07.png", "ant/10.png", "bee/02.png"]
+    assert split.class_names == ("ant", "bee", "cat") and (split.x[0] == chw(X[1])).all()
+    assert load(tmp_path, image_size=4)[1] == print_
+    monkeypatch.setattr(own, "IN_MEMORY", 10)
+    streamed, same = load(tmp_path, image_size=2)
+    assert isinstance(streamed.x, Images) and streamed.x.shape == (12, 3, 2, 2) and same == print_
+    assert (streamed.x[:] == Images(sorted((tmp_path / "pets/train").glob("*/*.png")), 2)[:]).all()
+
+
+CHANGES = [
+    {"train_x": X[:12] ^ np.eye(1, 12, 3, dtype=np.uint8)[0][:, None, None, None]},
+    {"test_y": LABELS[12:][::-1].copy()},
+    {"train_group_size": np.array(["small"] * 12)},
+    {"test_id": np.array([f"x{i}" for i in range(6)])},
+    {"class_names": np.array(["cat", "bee", "ant"])},
+]
+
+
+def test_other_content_has_another_fingerprint_and_rows_in_another_order_the_same(tmp_path):
+    npz(tmp_path)
+    found = [load(tmp_path)[1]]
+    for change in CHANGES:
+        npz(tmp_path, **change)
+        found.append(load(tmp_path)[1])
+    assert len(set(found)) == len(CHANGES) + 1
+    npz(tmp_path, **{key: value[::-1] for key, value in arrays().items() if key.startswith("test")})
+    assert load(tmp_path)[1] == found[0]
+
+
+def test_a_fingerprint_of_other_data_is_refused(tmp_path):
+    npz(tmp_path)
+    _, before = load(tmp_path)
+    npz(tmp_path, **CHANGES[0])
+    with pytest.raises(
+        InvalidInput, match=f"fingerprint '{before}' is not that of the data in .*pets.*do not share runs"
+    ):
+        data.load("own", "test", root=tmp_path, name="pets", image_size=8, fingerprint=before)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp", 5])
+def test_a_name_is_that_of_a_folder(tmp_path, name):
+    with pytest.raises(InvalidInput, match="name = .* give the name of a folder in"):
+        data.load("own", "train", root=tmp_path, name=name)
+
+
+def refused(root, message):
+    with pytest.raises(DataError, match=message):
+        data.load("own", "train", root=root, name="pets", image_size=8)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    refused(tmp_path, r"there is no folder .*pets; put into it one of pets\.npz, train\.parquet with")
+    (tmp_path / "pets").mkdir()
+    refused(tmp_path, r"pets holds none of pets\.npz")
+    parquet(tmp_path)
+    (tmp_path / "pets/test.parquet").unlink()
+    refused(tmp_path, r"there is no .*test\.parquet beside the other part")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_y": None}, "has no array 'test_y'"),
+        ({"train_colour": np.zeros(12)}, "unknown array 'train_colour'"),
+        ({"train_x": X[:12].astype(float)}, r"train_x is float64 \(12, 8, 8, 3\), not uint8"),
+        ({"train_x": X[:12, :4]}, r"train_x is uint8 \(12, 4, 8, 3\), not uint8 \(N, S, S, 3\)"),
+        ({"test_x": X[12:, :4, :4]}, r"train are \(3, 8, 8\) and those of test \(3, 4, 4\)"),
+        ({"train_y": LABELS[:11]}, r"train: 12 images and label of shape \(11,\)"),
+        ({"train_group_size": np.zeros((12, 2))}, r"12 images and size of shape \(12, 2\)"),
+        ({"test_group_size": None}, r"groups of train are \['size'\] and those of test \[\]"),
+        ({"test_x": X[:0], "test_y": LABELS[:0]}, "test: 0 images"),
+        ({"train_y": LABELS[:12] / 2}, "labels are float64, neither whole numbers nor names"),
+        ({"test_y": np.array([0, 1, 0, 1, 0, 1])}, "the test part has no image with the label 2"),
+        ({"train_y": np.array([1, 2] * 6)}, "the train part has no image with the label 0"),
+        (
+            {"train_y": LABELS[:12] + 1, "test_y": LABELS[12:] + 1},
+            r"labels are \[1, 2, 3\]. They have to be all of 0 .. C",
+        ),
+        ({"class_names": np.array(["a", "b"])}, "all of 0 .. C - 1 and class_names as many"),
+        ({"train_id": np.array(["same"] * 12)}, "the id 'same' stands there 12 times"),
+        ({"train_y": np.array([{}] * 12)}, "is not a whole npz file"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(tmp_path, change, message):
+    npz(tmp_path, **change)
+    refused(tmp_path, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": None}, r"train\.parquet has no column 'label', but image, id, age"),
+        ({"image": "a.png"}, "row 0 of the column 'image' is not the bytes of an image file"),
+        ({"age": None, "sex": pd.NA}, "the column 'sex' has empty cells"),
+        ({"label": 0.5}, "labels are float64"),
+        ({"id": "same"}, "the id 'same' stands there 12 times"),
+        ({"image": b"\xff\xd8 half", "age": None}, "the image 'train0' does not decode"),
+    ],
+)
+def test_tables_that_do_not_fit_are_named(tmp_path, change, message):
+    parquet(tmp_path, **change)
+    refused(tmp_path, message)
+
+
+def test_a_folder_with_a_damaged_image_or_an_empty_part(tmp_path):
+    folders(tmp_path)
+    (tmp_path / "pets/train/bee/02.png").write_bytes(b"<html>")
+    refused(tmp_path, r"bee/02\.png does not decode")
+    for path in (tmp_path / "pets/test").glob("*/*"):
+        path.unlink()
+    refused(tmp_path, "test: 0 images")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.sampled_from([b"", b"PK\x03\x04", b"PAR1", b"\x93NUMPY", b"MATLAB 5.0 MAT-file"]))
+def test_any_bytes_raise_our_own_error(tmp_path, content, start):
+    path = tmp_path / "some.bin"
+    path.write_bytes(start + content)
+    for read in (
+        lambda: vision.read_npz(path, remedy=""),
+        lambda: own._read_parquet(path),
+        lambda: vision._read_svhn(path),
+    ):
+        with pytest.raises(DataError, match="some.bin is not a whole"):
+            read()

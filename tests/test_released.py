@@ -1,0 +1,146 @@
+"""A study released and read again tells the same as its runs; anything else in the file's place is refused."""
+
+import json
+import warnings
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from kdlib import cli, fidelity, released, store
+from kdlib.errors import KdlibWarning, NotTrained, StoreError
+from kdlib.predictions import collect, collect_all
+
+PROVENANCE = {
+    "device": "cpu",
+    "hardware": "a processor",
+    "torch": "2",
+    "seconds": 3.5,
+    "date": "2026-01-02",
+    "train_images": 60,
+    "history": [{"epoch": 0, "loss": 1.0}],
+}
+
+
+def fill(folder, study, *, classes, n=60):
+    """Runs of random logits, some certain beyond what fp16 probabilities could hold."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    for run in study.runs():
+        logits = rng.normal(size=(n, classes)) * rng.choice([1, 30], size=(n, 1))
+        arrays = {
+            "logits": logits.astype(np.float32),
+            "labels": labels,
+            "sample_ids": np.array([f"image {i}" for i in range(n)]),
+            "class_names": np.array([f"class {c}" for c in range(classes)]),
+            "group:sex": np.array(["f", "m"])[np.arange(n) // 7 % 2],
+            "features": (np.arange(n)[:, None] >> np.arange(3) & 1).astype(np.uint8),
+            "twin:sex": logits[::-1].astype(np.float32),
+        }
+        store.save(folder, run, arrays=arrays, weights=b"", provenance=PROVENANCE)
+
+
+@pytest.fixture
+def study(tiny):
+    return tiny.study("tiny")
+
+
+def write(study, runs_dir, folder):
+    scalars = fidelity.scalars(collect(study, runs_dir=runs_dir))
+    return released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
+    fill(tmp_path / "runs", study, classes=classes)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    ours = collect(study, runs_dir=tmp_path / "runs")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+    assert np.array_equal(back.predicted, ours.predicted) and np.array_equal(back.labels, ours.labels)
+    assert back.sample_ids.tolist() == ours.sample_ids.tolist() and back.class_names == ours.class_names
+    assert back.groups["sex"].tolist() == ours.groups["sex"].tolist()
+    assert np.array_equal(back.features, ours.features) and back.features.shape == (60, 3)
+    assert back.runs[ours.runs.columns].equals(ours.runs) and back.absent == ()
+    np.testing.assert_allclose(back.probabilities, ours.probabilities, rtol=0.02, atol=1e-20)
+    np.testing.assert_allclose(back.twins["sex"], ours.twins["sex"], rtol=0.02, atol=1e-20)
+    kl = [fidelity.fidelity(p)["kl"] for p in (ours, back)]
+    np.testing.assert_allclose(*kl, rtol=2e-3)
+
+
+def test_with_many_classes_what_needs_all_probabilities_comes_from_the_scalars(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=12)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    ours = collect(study, runs_dir=tmp_path / "runs")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+    assert np.array_equal(back.predicted, ours.predicted)
+    assert back.probabilities is None and not back.twins
+    np.testing.assert_allclose(back.confidence, ours.probabilities.max(axis=2), rtol=2e-3)
+    np.testing.assert_allclose(fidelity.fidelity(back)["kl"], fidelity.fidelity(ours)["kl"])
+    ece = [fidelity.calibration(p, sensitive="sex")["ece"] for p in (ours, back)]
+    np.testing.assert_allclose(*ece, atol=2e-3)
+    assert back.arm(model="ds", temperature=4.0).confidence.shape == (2, 60)
+
+
+def test_trained_runs_come_before_released_ones(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    assert collect(study, runs_dir=tmp_path / "runs", released=tmp_path / "out").runs.get("ece") is None
+    gone = study.runs()[-1]
+    (tmp_path / "other").mkdir()
+    for run in study.runs()[:-1]:
+        store.folder(tmp_path / "runs", run).rename(tmp_path / "other" / store.folder(tmp_path / "runs", run).name)
+    found = collect_all([study], runs_dir=tmp_path / "other", released=tmp_path / "out")["tiny"]
+    assert len(found.runs) == len(study.runs()) and gone.id[:16] in set(found.runs["run_id"])
+
+
+def test_a_study_that_is_not_whole_is_not_released(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    last = store.folder(tmp_path / "runs", study.runs()[-1])
+    last.rename(last.with_name("elsewhere"))
+    with pytest.raises(NotTrained, match="lacks 1 of .* runs, such as .*kdlib train tiny"):
+        released.write(study, runs_dir=tmp_path / "runs", folder=tmp_path / "out", scalars={})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "ruin",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: b"<html>not found</html>",
+        lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        lambda data: data[:5000] + bytes([data[5000] ^ 4]) + data[5001:],
+    ],
+    ids=["empty", "half", "html", "pointer", "one bit"],
+)
+def test_damaged_files_are_refused(study, tmp_path, ruin):
+    fill(tmp_path / "runs", study, classes=10)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    path.write_bytes(ruin(path.read_bytes()))
+    with pytest.raises(StoreError, match="is no file of released predictions, or damaged"):
+        collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+
+
+def test_a_recipe_that_does_not_fit_its_id_is_refused(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"kdlib"])
+    about["runs"][0]["run"]["lr"] = 7.0
+    pq.write_table(table.replace_schema_metadata({"kdlib": json.dumps(about)}), path)
+    with pytest.raises(StoreError, match="run 0 is not what its id"):
+        released.read(tmp_path / "out", study)
+
+
+def test_the_command_releases_what_is_whole(tiny_yaml, tiny, tmp_path, capsys, monkeypatch):
+    (tmp_path / "params").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "runs", tiny.study("tiny"), classes=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KdlibWarning)
+        assert cli.main(["release", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]) == 0
+    path = tmp_path / "figures" / tiny.name / "predictions" / "tiny.parquet"
+    assert path.is_file() and "tiny.parquet" in capsys.readouterr().out
+    about = json.loads(path.with_suffix(".json").read_text())
+    assert about["seconds"] == 3.5 * len(tiny.study("tiny").runs()) and about["runs"][0]["hardware"] == "a processor"
+    assert "history" not in about["runs"][0]
