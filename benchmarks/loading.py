@@ -1,9 +1,9 @@
 """Reading images: kdlib's `Images` beside the plain torchvision + PIL loader, on the same cores; CIFAR from its cache.
 
-    python benchmarks/loading.py [--rounds 7] [--images 3000] [--out benchmarks/results]
+    python benchmarks/loading.py [--rounds 15] [--images 3000] [--out benchmarks/results]
 
-Synthetic JPEGs of 178 x 218 pixels (CelebA's size, quality 90) come out as float batches of 64 x 64. The two take turns
-in every round; the plain loader's worker processes are as many as there are cores and stay from round to round.
+Synthetic JPEGs of 178 x 218 pixels (CelebA's size, quality 90) become float32 batches of 64 x 64. The two take turns in
+every round; the plain loader's worker processes are as many as there are cores and stay from round to round.
 CIFAR is timed where KDLIB_DATA has it. Writes loading.csv (one row a measurement) and loading.json (the hardware).
 """
 
@@ -130,16 +130,14 @@ def table(rows: pd.DataFrame) -> str:
             f"{n / part.seconds.median():,.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    ratios = []
-    for column in ("seconds", "cpu_seconds"):
-        both = rows[rows.what == JPEGS].pivot(index="round", columns="loader", values=column)
-        ratios.append(span(both[PLAIN] / both["kdlib"], "x"))
-    return "\n".join(lines) + f"\n\nkdlib is {ratios[0]} as fast, and {ratios[1]} by CPU time.\n"
+    both = rows[rows.what == JPEGS].pivot(index="round", columns="loader", values=["seconds", "cpu_seconds"])
+    wall, cpu = (span(both[column, PLAIN] / both[column, "kdlib"], "x") for column in ("seconds", "cpu_seconds"))
+    return "\n".join(lines) + f"\n\nkdlib is {wall} as fast as {PLAIN}, {cpu} by CPU time.\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results are written")
     args = parser.parse_args()

@@ -156,10 +156,10 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Artefact:
-    """A table or figure of the paper. notebook: its file in notebooks/, empty while it is to come."""
+    """A table or figure of the paper. notebook: its file in notebooks/."""
 
     title: str
-    notebook: str = ""
+    notebook: str
 
 
 ARTEFACTS = {

@@ -38,7 +38,7 @@ def artefact_table(summary: list[dict[str, Any]]) -> str:
     made = {entry["artefact"]: entry for entry in summary}
     rows = ["| artefact | what | notebook | quick studies | output | seconds |", "|---|---|---|---|---|---|"]
     for name, artefact in ARTEFACTS.items():
-        link = f"[{artefact.notebook}](notebooks/{artefact.notebook})" if artefact.notebook else "to come"
+        link = f"[{artefact.notebook}](notebooks/{artefact.notebook})"
         output, seconds = ("", "")
         if name in made and made[name]["outputs"]:
             output, seconds = f"`{first_output(made[name]['outputs'])}`", f"{made[name]['seconds']:.0f}"

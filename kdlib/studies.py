@@ -127,8 +127,9 @@ class Study:
     def data_title(self) -> str:
         """'CIFAR-100 at 16 px': the data set, and the size of its images where it is not the usual one."""
         known = DATASETS[self.dataset]
-        size = self.data.get("image_size")
-        reduced = f" at {size} px" if size != known.options.get("image_size") else ""
+        usual = known.options.get("image_size")
+        size = self.data.get("image_size", usual)
+        reduced = f" at {size} px" if size != usual else ""
         return known.title.format(**self.data) + reduced
 
     def _run(self, role: str, seed: int, **changes: Any) -> Run:

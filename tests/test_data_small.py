@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdlib import data
-from kdlib.catalogue import DATASETS, Dataset
+from kdlib.catalogue import DATASETS
 from kdlib.data import small
 from kdlib.errors import DataError, InvalidInput
 
@@ -88,12 +88,6 @@ def test_bad_names_list_the_valid_ones():
         small.load_digits("val", root=None, train_images=300, seed=0)
     with pytest.raises(InvalidInput, match="balance.*Did you mean 'balanced'.*combination"):
         data.load("trifeature", "train", split="balance")
-
-
-def test_a_data_set_without_a_loader_is_refused(monkeypatch):
-    monkeypatch.setitem(DATASETS, "later", Dataset("Later", ""))
-    with pytest.raises(InvalidInput, match="'later'.*Valid: .*digits"):
-        data.load("later", "train")
 
 
 def test_without_scikit_learn_the_remedy_is_named(monkeypatch):

@@ -62,8 +62,7 @@ def test_a_box_is_cut_out_before_anything_else(tmp_path):
     assert (images[0] == chw(picture)[:, 34:212]).all()
     half = Images(images.paths, 89, box=(0, 34, 178, 212))[0].astype(int)
     expected = picture.crop((0, 34, 178, 212)).resize((89, 89), Image.Resampling.BILINEAR)
-    inside = np.s_[:, 1:-1, 1:-1]  # the outermost pixels also see what lies beside the box
-    assert (half[inside] == chw(expected)[inside]).all()
+    assert np.abs(half - chw(expected)).max() <= 1
 
 
 def test_the_shorter_side_can_be_longer_than_what_is_cut_out(tmp_path):
@@ -81,25 +80,19 @@ def test_every_mode_becomes_three_channels(tmp_path, mode, suffix):
     assert (Images([path], 8)[0] == chw(Image.open(path))).all()
 
 
-@pytest.mark.parametrize(
-    ("side", "size", "decoded"), [(200, 100, 100), (200, 101, 200), (800, 100, 100), (799, 100, 200), (90, 100, 90)]
-)
-def test_a_jpeg_is_decoded_smaller_but_never_below_the_size(tmp_path, side, size, decoded):
-    (path,) = saved(tmp_path, [smooth(side, side)], "jpg", quality=95)
-    with Image.open(path) as image:
-        scale = stream._drafted(image, side // size)
-        assert image.size == (decoded, decoded) and image.width == np.ceil(side / scale)
-    expected = chw(Image.open(path).resize((size, size), Image.Resampling.BILINEAR)).astype(int)
-    difference = np.abs(Images([path], size)[0] - expected)
-    assert difference.mean() < 0.7 and difference.max() <= 8
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_both_decoders_of_jpegs_give_the_same_pixels(tmp_path, monkeypatch, mode):
+    paths = saved(tmp_path, [smooth(178, 218, seed).convert(mode) for seed in range(3)], "jpg", quality=90)
+    assert stream.jpeg_decoder() is not None
+    fast = Images(paths, 64)[:]
+    monkeypatch.setattr(stream, "jpeg_decoder", lambda: None)
+    assert (Images(paths, 64)[:] == fast).all()
 
 
-def test_a_box_keeps_its_place_in_a_jpeg_decoded_smaller(tmp_path):
-    picture = smooth(178, 218)
-    (path,) = saved(tmp_path, [picture], "jpg", quality=95)
-    expected = chw(picture.crop((0, 34, 178, 212)).resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
-    assert np.abs(Images([path], 64, box=(0, 34, 178, 212))[0] - expected).mean() < 1
-    assert np.abs(Images([path], 64, box=(0, 30, 178, 208))[0] - expected).mean() > 2  # four rows away: seen
+def test_a_jpeg_is_resized_as_pil_does(tmp_path):
+    (path,) = saved(tmp_path, [smooth(218, 178)], "jpg", quality=90)
+    expected = Image.open(path).crop((20, 0, 198, 178)).resize((64, 64), Image.Resampling.BILINEAR)
+    assert np.abs(Images([path], 64)[0] - chw(expected).astype(int)).max() <= 1
 
 
 # -------------------------------------------------------------------------------------------------------------- crops
@@ -120,9 +113,10 @@ def test_a_crop_is_cut_out_and_resized(tmp_path):
     picture = smooth(60, 50)
     (path,) = saved(tmp_path, [picture])
     x, y, w, h = random_crop(60, 50, Random(5))
-    expected = picture.resize((16, 16), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    expected = picture.crop((x, y, x + w, y + h)).resize((16, 16), Image.Resampling.BILINEAR)
     assert (w, h) != (60, 50)
-    assert (Images([path], 16).crops(np.array([0]), np.array([5]))[0] == chw(expected)).all()
+    crop = Images([path], 16).crops(np.array([0]), np.array([5]))[0].astype(int)
+    assert np.abs(crop - chw(expected)).max() <= 1
 
 
 def test_half_of_the_crops_are_mirrored_where_asked(small):
@@ -236,7 +230,7 @@ def test_garbage_is_named(tmp_path, content):
 def test_a_missing_file_and_a_box_that_does_not_fit_are_named(small, tmp_path):
     with pytest.raises(DataError, match="gone.png is missing"):
         Images([tmp_path / "gone.png"], 8)[0]
-    with pytest.raises(DataError, match="000.png does not decode: box can't exceed"):
+    with pytest.raises(DataError, match="000.png does not decode: 8 x 8 pixels do not hold the box"):
         Images(small[0].paths, 8, box=(0, 0, 9, 9))[0]
 
 

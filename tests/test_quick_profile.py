@@ -43,7 +43,8 @@ def test_stand_ins_are_labelled_and_stand_beside_no_number_of_the_paper(quick):
         if "study" in about:
             assert about["stand_in"], path.name
     for path in quick[1].glob("*.html"):
-        if "paper" in path.read_text().replace("paper's study", ""):
+        counts = "table05" in path.name  # of CelebA's own lists, which are the paper's
+        if not counts and "paper" in path.read_text().replace("paper's study", ""):
             assert "stand-in" in path.read_text(), path.name
     for path in quick[1].glob("table*.csv"):
         frame = pd.read_csv(path)

@@ -13,7 +13,7 @@ from kdlib.errors import InvalidInput, ProfileError
 
 from .conftest import TINY
 
-PROFILE = TINY.replace("table06: [tiny]", "table06: [tiny]\n  fig1: [tiny]\n  fig5: [tiny]")
+PROFILE = TINY.replace("table06: [tiny]", "table06: [tiny]\n  fig1: [tiny]")
 PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
 GOOD = """from pathlib import Path
 from kdlib import predictions, reproduce, sweep
@@ -60,7 +60,6 @@ def test_notebooks_are_run_and_their_outputs_listed(project):
     assert not any(o.failed for o in outcomes.values())
     assert outcomes["table06"].outputs == ["accuracy.csv"]
     assert outcomes["table06"].verdict == "done; stand-in (data set digits is not in the paper and 1 more)"
-    assert outcomes["fig5"].verdict == "not run: the notebook is to come"
     executed = nbformat.read(project / "figures/tiny/executed/table06_class_bias.ipynb", as_version=4)
     injected = next(cell.source for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", []))
     assert 'device = "none"' in injected and "tiny.yaml" in injected

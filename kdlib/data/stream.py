@@ -1,16 +1,13 @@
-"""Image files that are decoded when they are indexed, by threads: PIL decodes and resizes without Python's lock.
-
-A JPEG that is much larger than what is wanted of it is decoded at 1/2, 1/4 or 1/8 of its size, never below the wanted
-one: its cosine coefficients allow that for less work.
-"""
+"""Image files that are decoded when they are indexed, by threads: decoding and resizing hold no lock of Python's."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -20,10 +17,11 @@ import numpy as np
 
 from kdlib.errors import DataError
 
-Box = tuple[float, float, float, float]  # in pixels of the file
+Box = tuple[int, int, int, int]  # in pixels of the file
 
 AHEAD = 4  # batches
 CHUNK = 16  # images that a thread decodes before it asks for more: few enough to stop soon
+JPEG, RGB = b"\xff\xd8", 3  # what a JPEG starts with; torchvision's number of the mode
 CROP_SCALE, CROP_RATIO, CROP_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 
 
@@ -32,8 +30,7 @@ class Images:
 
     paths    (N,) of image files, or their bytes; gray ones get three equal channels
     size     side of the images that come out, in pixels
-    box      left, upper, right, lower: the part of every file that counts, in its pixels; by default all of it.
-             Cut before it is resized, but for the outermost pixels, which also see what lies beside it
+    box      left, upper, right, lower: the part of every file that counts, in its pixels; by default all of it
     shorter  the shorter side is resized to this many pixels and the central size x size are cut out; `size` by default,
              so that nothing is lost of the shorter side
     names    (N,) what errors call them; their paths by default
@@ -108,43 +105,65 @@ class Images:
         for image, i, draw in zip(out[rows], index[rows], draws, strict=True):
             pixels = self._decoded(i, draw)
             mirrored = flip and draw is not None and draw.random() < 0.5
-            image[:] = (pixels[:, ::-1] if mirrored else pixels).transpose(2, 0, 1)
+            image[:] = pixels[:, :, ::-1] if mirrored else pixels
 
     def _decoded(self, i: int, draw: Random | None) -> np.ndarray:
-        """(size, size, 3) uint8: the center of the box, or the random crop of it that `draw` gives."""
-        from PIL import Image
+        """(3, size, size) uint8: the center of the box, or the random crop of it that `draw` gives."""
+        import torch
+        from torch.nn.functional import interpolate
 
-        source = self.paths[i]
         try:
-            with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-                left, upper, right, lower = self.box or (0, 0, *image.size)
-                size = right - left, lower - upper
-                x, y, w, h = random_crop(*size, draw) if draw else center(*size, self.share)
-                scale = _drafted(image, int(min(w, h)) // self.size)
-                part = tuple(v / scale for v in (left + x, upper + y, left + x + w, upper + y + h))
-                color = image if image.mode == "RGB" else image.convert("RGB")
-                return np.asarray(color.resize((self.size, self.size), Image.Resampling.BILINEAR, box=part))
+            image = _read(self.paths[i])
+            height, width, _ = image.shape
+            left, upper, right, lower = self.box or (0, 0, width, height)
+            if right > width or lower > height:
+                raise ValueError(f"{width} x {height} pixels do not hold the box {self.box}")
+            size = right - left, lower - upper
+            x, y, w, h = random_crop(*size, draw) if draw else center(*size, self.share)
+            # contiguous, or torch would copy it with threads of its own beside these
+            part = np.ascontiguousarray(image[upper + y : upper + y + h, left + x : left + x + w])
+            planes = torch.from_numpy(part).permute(2, 0, 1)[None]
+            return interpolate(planes, size=(self.size, self.size), mode="bilinear", antialias=True)[0].numpy()
         except FileNotFoundError as error:
             raise DataError(f"{self.names[i]} is missing. Put the data set there again, whole.") from error
-        except Exception as error:  # a damaged file makes PIL's readers raise nearly everything
+        except Exception as error:  # a damaged file makes the decoders raise nearly everything
             raise DataError(f"{self.names[i]} does not decode: {error}. Replace it by a whole image.") from error
 
 
-def _drafted(image: Any, factor: int) -> int:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, not below 1 / factor of it. Returns by what it is divided."""
-    scale = max(s for s in (1, 2, 4, 8) if s <= max(factor, 1))
-    if scale == 1 or image.draft(None, tuple(side // scale for side in image.size)) is None:
-        return 1
-    return scale
+def _read(source: str | Path | bytes) -> np.ndarray:
+    """(H, W, 3) uint8. A JPEG comes from torchvision's decoder where it has one, else it is PIL's: equal pixels.
+
+    torchvision's takes two thirds of the time and leaves Python's lock alone; since 0.29 it is moving to torchcodec.
+    """
+    import torch
+    from PIL import Image
+
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if content.startswith(JPEG) and (decode := jpeg_decoder()):
+        return decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), RGB).permute(1, 2, 0).numpy()
+    with Image.open(BytesIO(content)) as image:
+        return np.array(image.convert("RGB"))
 
 
-def center(width: float, height: float, share: float) -> Box:
+@cache
+def jpeg_decoder() -> Callable[..., Any] | None:
+    """torchvision's operator below its `decode_jpeg`, which warns at every call; None where there is none."""
+    try:
+        import torch
+        import torchvision.io  # noqa: F401  # registers the operator
+
+        return torch.ops.image.decode_jpeg
+    except (ImportError, AttributeError):
+        return None
+
+
+def center(width: int, height: int, share: float) -> Box:
     """x, y, width, height of the square in the center whose side is `share` of the shorter side."""
-    side = min(width, height) * share
-    return (width - side) / 2, (height - side) / 2, side, side
+    side = max(1, round(min(width, height) * share))
+    return (width - side) // 2, (height - side) // 2, side, side
 
 
-def random_crop(width: int, height: int, draw: Random) -> tuple[int, int, int, int]:
+def random_crop(width: int, height: int, draw: Random) -> Box:
     """x, y, width, height of a random crop of an image: area and log of the ratio are uniform.
 
     Where ten tries give none that fits: the largest one in the center with a ratio in range.
