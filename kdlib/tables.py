@@ -198,6 +198,7 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
 
     sensitive: the sensitive feature of the numbers; None takes the first that the artefact shows.
     """
+    groups = f", groups by {sensitive}" if sensitive else ""
     sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
     rows = reported_for(study, artefact, sensitive=sensitive)
     arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
@@ -208,7 +209,7 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
     for metric, part in rows.groupby("metric", sort=False):
         found = {arm_name(row["model"], row["temperature"]): _paper_cell(row) for _, row in part.iterrows()}
         cells[f"{headings.get(metric, metric)}, paper"] = [found.get(arm, "") for arm in arms]
-    return styled(pd.DataFrame(cells, index=arms), f"{study.title}\nnot run: {command}")
+    return styled(pd.DataFrame(cells, index=arms), f"{study.title}{groups}\nnot run: {command}")
 
 
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
