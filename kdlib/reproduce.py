@@ -190,16 +190,10 @@ def _execute(name: str, space: Workspace) -> None:
     running = target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    values = {
-        "profile": str(space.profile.path),
-        "runs_dir": str(space.runs_dir),
-        "out_dir": str(space.out_dir),
-        "device": "none",
-    }
     papermill.execute_notebook(
         source,
         running,
-        values,
+        _values(space),
         kernel_name="python3",
         progress_bar=False,
         cwd=source.parent,
@@ -207,7 +201,30 @@ def _execute(name: str, space: Workspace) -> None:
         request_save_on_cell_execute=False,
         extra_arguments=["--log-level=CRITICAL"],
     )
+    _strip(running)
     running.replace(target)
+
+
+def _values(space: Workspace) -> dict[str, str]:
+    """A notebook's parameters; folders of the project are left out, so that what was executed opens anywhere."""
+    return {
+        "profile": space.profile.handle,
+        "runs_dir": "" if space.runs_dir == places.runs_dir() else str(space.runs_dir),
+        "out_dir": "" if space.out_dir == places.figures_dir(space.profile.name) else str(space.out_dir),
+        "device": "none",
+    }
+
+
+def _strip(executed: Path) -> None:
+    """Take papermill's paths and clock times out of a notebook: the same results are the same file."""
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    nbformat.write(notebook, executed)
 
 
 def _check_parameters(notebook: Path) -> None:

@@ -20,7 +20,7 @@ from kdlib import predictions, reproduce, sweep
 here = reproduce.workspace("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
 sweep.train(here.studies, runs_dir=here.runs_dir, device=here.device)
 p = predictions.collect(here.studies[0], runs_dir=here.runs_dir)
-Path(out_dir, "accuracy.csv").write_text(str(p.accuracy.mean()))"""
+Path(here.out_dir, "accuracy.csv").write_text(str(p.accuracy.mean()))"""
 
 
 def write_notebook(path: Path, *, parameters: str = PARAMETERS, code: str = GOOD) -> None:
@@ -62,7 +62,8 @@ def test_notebooks_are_run_and_their_outputs_listed(project):
     assert outcomes["table06"].verdict == "done; stand-in (data set digits is not in the paper and 1 more)"
     executed = nbformat.read(project / "figures/tiny/executed/table06_class_bias.ipynb", as_version=4)
     injected = next(cell.source for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", []))
-    assert 'device = "none"' in injected and "tiny.yaml" in injected
+    assert 'device = "none"' in injected and 'profile = "tiny"' in injected and str(project) not in injected
+    assert "papermill" not in executed.metadata and not any("execution" in cell.metadata for cell in executed.cells)
     text = reproduce.summary(list(outcomes.values()))
     assert text.splitlines()[0].split() == ["artefact", "notebook", "output", "seconds", "verdict"]
     assert "table06   table06_class_bias.ipynb" in text
@@ -132,7 +133,7 @@ def test_without_training_what_is_missing_names_its_command(project):
 def test_an_artefact_of_the_papers_own_numbers_needs_no_study(project):
     profile = project / "params/tiny.yaml"
     profile.write_text(PROFILE + "  beyond_null_bands: []\n", encoding="utf-8")
-    code = 'from pathlib import Path\nPath(out_dir, "counts.csv").write_text("1")'
+    code = 'from kdlib import places\n(places.figures_dir("tiny", out_dir) / "counts.csv").write_text("1")'
     write_notebook(project / "notebooks" / ARTEFACTS["beyond_null_bands"].notebook, code=code)
     found = run(artefacts=["beyond_null_bands"], train=False)["beyond_null_bands"]
     assert (found.verdict, found.outputs) == ("done; the paper's own numbers", ["counts.csv"])
