@@ -72,6 +72,23 @@ def _found(row: dict[str, object], prefix: str) -> str:
     return f"{name}{row[f'{prefix}sentence']}" + (f"\n{numbers}" if numbers else "")
 
 
+SEEN = {"reproduced": "seen", "not reproduced": "not seen", "inconclusive": "not told from chance"}
+
+
+def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
+    """What the rules find on every study of a profile (`verdicts.by_study`), one row a claim and study, for readers."""
+    cells = {
+        "claim": rows["claim"].astype(str) + ". " + rows["says"],
+        "study": rows["studies"],
+        "trend": rows["verdict"].replace(SEEN),
+        "what was found": [_found(row, "") for row in rows.to_dict("records")],
+    }
+    frame = pd.DataFrame(cells).set_index("claim").rename_axis(None)
+    frame.index = frame.index.where(~frame.index.duplicated(), "")
+    note = "Holm's correction is over all rows. None of it judges the paper."
+    return tables.styled(frame.reset_index(names=""), f"{title}\n{note}", wrap=True).hide(axis="index")
+
+
 def numbers_of(row: dict[str, object], prefix: str = "") -> str:
     """'Kendall's tau of #SC and T: 0.83; p = 0.001, with Holm 0.008; 5 blocks, 9 temperatures'; '' where not run."""
     value, low, high, p, holm = (row[f"{prefix}{name}"] for name in ("value", "low", "high", "p", "p_holm"))

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from kdlib import places
-from kdlib.boards import numbers_of
+from kdlib.boards import SEEN, numbers_of
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import InvalidInput
 from kdlib.reproduce import first_output
@@ -60,6 +60,22 @@ def claims_board(board: pd.DataFrame) -> str:
     return "\n".join(rows)
 
 
+def real_data_board(rows: pd.DataFrame) -> str:
+    """One row a claim: for each study of real data whether the trend is seen, with its number, interval and p.
+
+    rows: what `verdicts.by_study` returned; those without a study are left out.
+    """
+    lines = ["| what the paper says | on real data at this size |", "|---|---|"]
+    tried = rows[rows["verdict"] != "not run"]
+    for _, found in tried.groupby("claim", sort=True):
+        each = [
+            f"{row['studies']}: **{SEEN.get(row['verdict'], row['verdict'])}**, {numbers_of(row)}"
+            for row in found.to_dict("records")
+        ]
+        lines.append(f"| {found['claim'].iloc[0]}. {found['says'].iloc[0]} | {'<br>'.join(each)} |")
+    return "\n".join(lines)
+
+
 def first_table(text: str) -> str:
     """The first Markdown table of a text, and the paragraph before it."""
     lines = [line for line in text.splitlines() if not line.startswith("<!--")]
@@ -83,6 +99,9 @@ def generated(text: str, gallery: Path) -> str:
     speed = (places.project_root() / "benchmarks/results/table.md").read_text(encoding="utf-8")
     text = with_section(text, "artefacts", artefact_table(summary))
     text = with_section(text, "claims", claims_board(pd.read_csv(gallery / "claims.csv")))
+    real = places.figures_dir("real-small") / "claims_by_study.csv"
+    if real.is_file():
+        text = with_section(text, "real data", real_data_board(pd.read_csv(real)))
     return with_section(text, "speed", first_table(speed))
 
 

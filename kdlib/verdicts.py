@@ -6,7 +6,7 @@ same rules run on a stand-in too, in columns of their own: they show that the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -36,6 +36,7 @@ class Claim:
     rule         predictions of these studies -> Finding
     needs        'one' study, several that differ in 'alpha', or several 'data sets'
     with_samples whether the rule needs probabilities and groups, not predicted classes alone
+    least_classes the fewest classes of which a trend in their counts can be asked
     """
 
     number: int
@@ -45,6 +46,7 @@ class Claim:
     rule: Callable[..., Finding]
     needs: str = "one"
     with_samples: bool = False
+    least_classes: int = 2
 
 
 TRENDS = "temperatures permuted within each teacher's students; again on the arcsine scale"
@@ -64,6 +66,7 @@ CLAIMS = (
         ("cifar100-resnet",),
         f"Kendall's tau of #SC and T, {TRENDS}",
         partial(classes.count_trends, against="nds", sign=1),
+        least_classes=10,
     ),
     Claim(
         3,
@@ -71,6 +74,7 @@ CLAIMS = (
         ("cifar100-resnet",),
         f"Kendall's tau of #TC and T, {TRENDS}, and against teachers that taught none of the students",
         partial(classes.count_trends, against="teacher", sign=-1),
+        least_classes=10,
     ),
     Claim(
         4,
@@ -94,6 +98,7 @@ CLAIMS = (
         ("cifar100-resnet",),
         "#SC and #TC at T = 40 less those at T = 10, jackknife over blocks",
         classes.reversal,
+        least_classes=10,
     ),
     Claim(
         7,
@@ -175,6 +180,28 @@ def verdicts(
     )
     stand_in = judged({number: finding for number, (finding, _) in others.items()}).add_prefix("stand_in_")
     return frame.join(judged(own)).assign(stand_in=[names for _, names in others.values()]).join(stand_in)
+
+
+def by_study(
+    profile: Profile | str | Path, *, runs_dir: Path | str, released: Path | str | None = None
+) -> pd.DataFrame:
+    """What the same rules find on every stand-in of a profile that they can work with: one row a claim and study.
+
+    claim, says, studies (names), title (data sets and models), then the columns of `verdicts` from statistic on. p_holm
+    is over all these rows, so a profile of many studies asks more of each. A claim that no study can answer is a row
+    with verdict 'not run'. None of it judges the paper.
+    """
+    read = profile if isinstance(profile, Profile) else load_profile(profile)
+    load = _Loader(runs_dir, released)
+    about, found = [], []
+    for claim in CLAIMS:
+        tried = [(studies, _attempt(claim, studies, load)) for studies in _candidates(claim, read)]
+        able = [(studies, finding) for studies, finding in tried if isinstance(finding, Finding)]
+        for studies, finding in able or [((), _first_reason(reason for _, reason in tried))]:
+            names, titles = ", ".join(study.name for study in studies), "; ".join(study.title for study in studies)
+            about.append({"claim": claim.number, "says": claim.says, "studies": names, "title": titles})
+            found.append(finding)
+    return pd.DataFrame(about).join(judged(dict(enumerate(found))))
 
 
 def judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
@@ -287,11 +314,26 @@ def _on_a_stand_in(claim: Claim, profile: Profile, load: _Loader) -> tuple[Findi
     """(finding or reason, names) of the first studies that are not the paper's own and that the rule can work with."""
     reasons = []
     for studies in _candidates(claim, profile):
-        try:
-            return _found(claim, studies, load), ", ".join(study.name for study in studies)
-        except KdlibError as error:
-            reasons.append(str(error))
-    return [*reasons, "no stand-in in this profile has what the rule needs."][0], ""
+        found = _attempt(claim, studies, load)
+        if isinstance(found, Finding):
+            return found, ", ".join(study.name for study in studies)
+        reasons.append(found)
+    return _first_reason(reasons), ""
+
+
+def _attempt(claim: Claim, studies: Sequence[Study], load: _Loader) -> Finding | str:
+    """What the rule finds on these studies, or why it cannot work with them."""
+    try:
+        fewest = min(load(study).n_classes for study in studies)
+        if fewest < claim.least_classes:
+            return f"the rule counts classes, and {fewest} are too few for a trend."
+        return _found(claim, studies, load)
+    except KdlibError as error:
+        return str(error)
+
+
+def _first_reason(reasons: Iterable[str]) -> str:
+    return next(iter(reasons), "no stand-in in this profile has what the rule needs.")
 
 
 def _candidates(claim: Claim, profile: Profile) -> Iterator[tuple[Study, ...]]:

@@ -3,6 +3,7 @@
 import re
 import shlex
 
+import pandas as pd
 import pytest
 
 from kdlib import cli, places, readme
@@ -63,6 +64,16 @@ def test_one_row_by_hand():
     assert "[fig3_temperature.ipynb](notebooks/fig3_temperature.ipynb)" in row and row.endswith(
         "| `fig3_digits.png` | 4 |"
     )
+
+
+def test_real_data_have_a_row_a_claim_and_a_line_a_study():
+    row = {"claim": 9, "says": "Lower.", "studies": "faces", "verdict": "inconclusive", "statistic": "DPD"}
+    row |= {"value": 0.012, "low": -0.01, "high": 0.034, "p": 0.2, "p_holm": 0.4, "n_blocks": 5, "n_temperatures": 1}
+    other = row | {"studies": "posts", "verdict": "reproduced"}
+    lines = readme.real_data_board(pd.DataFrame([row, other, row | {"claim": 12, "verdict": "not run"}])).splitlines()
+    assert len(lines) == 3 and lines[2].count("<br>") == 1
+    assert "faces: **not told from chance**, DPD: 0.012 [-0.01, 0.034]; p = 0.2, with Holm 0.4; 5 blocks" in lines[2]
+    assert "posts: **seen**" in lines[2]
 
 
 def test_the_first_table_comes_with_the_paragraph_before_it():

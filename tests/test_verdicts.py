@@ -164,6 +164,26 @@ def test_the_same_rules_run_on_the_stand_ins(collected):
     assert "no counterfactual twins" in board["stand_in_sentence"][11]
 
 
+def test_every_study_that_a_rule_can_work_with_has_its_row(collected):
+    rows = verdicts.by_study("quick", runs_dir="somewhere")
+    studies = rows.groupby("claim")["studies"].agg(list)
+    assert set(studies[7]) == set(QUICK.artefacts["claims"])
+    assert set(studies[8]) == {"trifeature-shape"}, "no other has groups here"
+    assert studies[5] == [""] and "four data sets" in rows.set_index("claim")["sentence"][5]
+    assert studies[12] == ["digits, digits-alpha06"]
+    tested = rows["p"].notna()
+    assert tested.sum() > 10 and rows["p_holm"].min() >= min(1, rows["p"].min() * tested.sum()) - 1e-12
+    assert {read[1] for read in collected.read} == {"somewhere"}
+
+
+def test_the_count_of_two_classes_is_asked_for_no_trend(collected):
+    names = ["trifeature-shape"]
+    two = replace(QUICK, studies={name: QUICK.studies[name] for name in names}, artefacts={"claims": names})
+    rows = verdicts.by_study(two, runs_dir="").set_index("claim")
+    assert [rows["verdict"][number] for number in (2, 3, 6)] == ["not run"] * 3
+    assert "2 are too few for a trend" in rows["sentence"][2] and rows["verdict"][1] != "not run"
+
+
 def test_the_papers_own_studies_judge(collected):
     board = paper.verdicts(PAPER, runs_dir="").set_index("claim")
     assert board["verdict"][2] == "reproduced"
