@@ -43,17 +43,13 @@ PLOTTED = {
 }
 # The students that an artefact shows; all those that a profile has where it is not named.
 TO_TEN = ("table01", "table02", "table03", "table04", "table08", "fig3")
+# The sensitive features that an artefact shows of a data set, the one with the paper's numbers first; else all it has.
 FEATURES = {
-    "table02": {"trifeature": ("color",), "celeba": ("young",)},
+    "table02": {"trifeature": ("color",), "celeba": ("young",), "celeba64": ("young",)},
     "table03": {"hatexplain": ("gender", "race", "gender_majority", "race_majority")},
-    "table09": {"celeba": ("young",)},
+    "table09": {"celeba": ("young", "male")},
     "table10": {"trifeature": ("color",)},
-    "fig4": {
-        "celeba": ("young", "male"),
-        "celeba64": ("young", "male"),
-        "utkface": ("race", "age"),
-        "trifeature": ("color", "texture"),
-    },
+    "fig4": {"celeba": ("young", "male"), "trifeature": ("color", "texture")},
     "fig5": {"hatexplain": ("gender", "race", "gender_majority", "race_majority")},
 }
 
@@ -85,28 +81,32 @@ def at_its_temperatures(p: Predictions, artefact: str) -> Predictions:
 
 
 def sensitive_features(p: Predictions, study: Study, artefact: str) -> list[str]:
-    """The sensitive features by which an artefact shows a study: the paper's, for other data sets the first."""
-    wanted = FEATURES[artefact].get(study.dataset, tuple(p.groups)[:1])
+    """The sensitive features by which an artefact shows a study; of data sets that are not the paper's, all."""
+    wanted = FEATURES[artefact].get(study.dataset, tuple(p.groups))
     return [name for name in wanted if name in p.groups]
 
 
-def beside(ours: pd.DataFrame, study: Study, artefact: str, *, sensitive: str | None = None) -> pd.DataFrame:
+def beside(
+    ours: pd.DataFrame, study: Study, artefact: str, *, sensitive: str | None = None, part: str = "test"
+) -> pd.DataFrame:
     """`ours` with the paper's numbers for the same study, where the study is the paper's own.
 
     ours       one value a row: model, temperature (NaN for teacher and nds), metric (as in reported.csv), mean, and
                low and high, its interval; shares in fractions, counts as they are
     sensitive  the sensitive feature that the values are about; None takes rows of the paper without one
+    part       of which part of the data set the values are; the paper reports "Test Acc.", and names no other part
     Adds paper_mean and paper_sd (in our unit: the paper's percent become fractions), paper_source (which text they are
     from), difference (ours - paper) and paper_inside (whether the paper's value lies in our interval; <NA> where the
     paper or our interval has no number).
-    A stand-in comes back as it is, without these columns: its numbers cannot be set beside the paper's.
+    A stand-in, or another part than "test", comes back as it is, without these columns: its numbers cannot be set
+    beside the paper's.
     Raises InvalidInput for missing columns or an artefact without numbers.
     """
     missing = [column for column in (*KEYS, "mean", "low", "high") if column not in ours]
     if missing:
         raise InvalidInput(f"the table lacks {', '.join(missing)}; it has {', '.join(ours.columns)}.")
     paper = reported_for(study, artefact, sensitive=sensitive)
-    if stand_in_reasons(study):
+    if stand_in_reasons(study) or part != "test":
         return ours.copy()
     joined = ours.merge(paper.drop(columns="unit"), on=KEYS, how="left", validate="many_to_one")
     joined["difference"] = joined["mean"] - joined["paper_mean"]

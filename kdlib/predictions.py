@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kdlib import released as published
 from kdlib import store
-from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, unknown
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
 from kdlib.studies import Run, Study
 
 RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
@@ -176,64 +177,68 @@ def _first_repeated(values: np.ndarray) -> object:
     return next(iter(unique[counts > 1].tolist()), None)
 
 
+# A run, its arrays, and what released predictions know of it beside them.
+Found = list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]
+
+
 def collect(
     study: Study, *, runs_dir: Path | str, part: str = "test", released: Path | str | None = None
 ) -> Predictions:
     """The predictions of a study's trained runs on the "test" or "validation" part, aligned by sample id.
 
-    released: a folder of released predictions (`released.write`). They are read, test part only, where they hold more
-    of the study's runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
+    released: a folder of released predictions (`released.write`). They are read where they hold more of the study's
+    runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
     Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage.
     """
+    return _of_part(study, part, *_read(study, Path(runs_dir), released))
+
+
+def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Found, tuple[str, ...]]:
+    """What is there of a study, from runs_dir or released, and which runs are not."""
     runs = study.runs()
     done = [run for run in runs if store.state(runs_dir, run) == "done"]
-    if released is not None and part == "test" and len(done) < len(runs):
+    if released is not None and len(done) < len(runs):
         found = published.read(released, study)
         if len(found) > len(done):
-            return _of_released(study, found)
+            there = [run for run, _, _ in found]
+            return found, tuple(f"{run}: not released" for run in runs if run not in there)
     if not done:
         raise NotTrained(
             f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}"
         )
-    absent = [f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done]
-    read = [of_part(store.read(Path(runs_dir), run)[0], part, run) for run in done]
-    return assemble(pd.DataFrame([describe(run, study) for run in done]), read, absent=tuple(absent))
+    absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
+    return [(run, store.read(runs_dir, run)[0], {}) for run in done], absent
 
 
-def _of_released(study: Study, found: list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]) -> Predictions:
+def _of_part(study: Study, part: str, found: Found, absent: tuple[str, ...]) -> Predictions:
+    read = [published.of_part(arrays, part, run) for run, arrays, _ in found]
+    table = pd.DataFrame([describe(run, study) for run, _, _ in found])
+    if "logits" in read[0]:
+        return assemble(table, read, absent=absent)
+    if part == "test":  # scalars are of the test part
+        for name in sorted({name for _, _, scalars in found for name in scalars}):
+            table[name] = [scalars.get(name, np.nan) for _, _, scalars in found]
+    return _of_released(table, read, absent)
+
+
+def _of_released(table: pd.DataFrame, read: list[dict[str, np.ndarray]], absent: tuple[str, ...]) -> Predictions:
     """Logits of released runs are their log-probabilities; their predicted classes are exact."""
-    runs = [run for run, _, _ in found]
-    table = pd.DataFrame([describe(run, study) for run in runs])
-    for name in sorted({name for _, _, scalars in found for name in scalars}):
-        table[name] = [scalars.get(name, np.nan) for _, _, scalars in found]
-    absent = tuple(f"{run}: not released" for run in study.runs() if run not in runs)
-    first, arrays = found[0][1], [arrays for _, arrays, _ in found]
+    first = read[0]
     whole = "log_probabilities" in first
     twins = [name for name in first if name.startswith("twin:")]
     return Predictions(
         runs=table,
-        predicted=np.stack([a["predicted"] for a in arrays]),
+        predicted=np.stack([a["predicted"] for a in read]),
         labels=first["labels"],
         sample_ids=first["sample_ids"],
         class_names=tuple(first["class_names"].tolist()),
-        probabilities=softmax(np.stack([a["log_probabilities"] for a in arrays])) if whole else None,
-        confidence=None if whole else np.stack([a["confidence"] for a in arrays]),
+        probabilities=softmax(np.stack([a["log_probabilities"] for a in read])) if whole else None,
+        confidence=None if whole else np.stack([a["confidence"] for a in read]),
         groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
-        twins={name.removeprefix("twin:"): softmax(np.stack([a[name] for a in arrays])) for name in twins},
+        twins={name.removeprefix("twin:"): softmax(np.stack([a[name] for a in read])) for name in twins},
         features=first.get("features"),
         absent=absent,
     )
-
-
-def of_part(arrays: dict[str, np.ndarray], part: str, run: Run) -> dict[str, np.ndarray]:
-    """The arrays of one part under their plain names; those of other parts than "test" are stored as 'part:name'."""
-    if part == "test":
-        return arrays
-    found = {name.removeprefix(f"{part}:"): values for name, values in arrays.items() if name.startswith(f"{part}:")}
-    if not found:
-        parts = ["test", *sorted({name.split(":")[0] for name in arrays if name.endswith(":logits")})]
-        raise unknown("part", part, parts, place=f"what {run} predicted")
-    return found
 
 
 def describe(run: Run, study: Study) -> dict[str, object]:
@@ -311,10 +316,30 @@ def collect_all(
     studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
 ) -> dict[str, Predictions]:
     """{study's name: its predictions}, without the studies that have no run. Raises NotTrained if none has."""
+    return _each(studies, lambda study: collect(study, runs_dir=runs_dir, released=released))
+
+
+def collect_parts(
+    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
+) -> dict[str, dict[str, Predictions]]:
+    """{study's name: {"test": its predictions, "validation": the same runs' where they saw that part}}.
+
+    Without the studies that have no run. Raises NotTrained if none has.
+    """
+
+    def parts(study: Study) -> dict[str, Predictions]:
+        found, absent = _read(study, Path(runs_dir), released)
+        return {part: _of_part(study, part, found, absent) for part in published.parts_of(found[0][1])}
+
+    return _each(studies, parts)
+
+
+def _each(studies: Iterable[Study], read: Callable[[Study], Any]) -> dict[str, Any]:
+    """{study's name: what is read of it}, without the studies that have no run. Raises NotTrained if none has."""
     found, reasons = {}, []
     for study in studies:
         try:
-            found[study.name] = collect(study, runs_dir=runs_dir, released=released)
+            found[study.name] = read(study)
         except NotTrained as error:
             reasons.append(str(error))
     if not found:

@@ -1,9 +1,10 @@
 """Released predictions: a study's runs in one small committed file, `figures/<profile>/predictions/<study>.parquet`.
 
-One row a test sample: sample_id, label, group:<name>, and of each run its predicted class and log-probabilities in
-fp16: of every class where there are at most FULL of them, of the predicted class and the label otherwise. Logarithms,
-because fp16 holds them to 0.1 % near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The runs'
-recipes, provenance and scalars stand in the file's metadata, and for people in <study>.json beside it.
+One row a sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
+group:<name>, and of each run its predicted class and log-probabilities in fp16: of every class where there are at most
+FULL of them, of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 % near 0 and
+near 1 alike, where probabilities below 6e-8 would vanish. The runs' recipes, provenance and scalars stand in the file's
+metadata, and for people in <study>.json beside it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdlib import store
-from kdlib.errors import NotTrained, StoreError
+from kdlib.errors import NotTrained, StoreError, unknown
 from kdlib.studies import Run, Study
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FULL = 10  # classes up to which every probability is released
-SCHEMA = 1
+SCHEMA = 2
 KEPT = ("device", "hardware", "torch", "seconds", "date", "train_images")  # of a run's provenance
+
+
+def parts_of(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """'test', and the other parts that a run predicted; their arrays are stored as 'part:name'."""
+    return ["test", *sorted(name.removesuffix(":class_names") for name in arrays if name.endswith(":class_names"))]
+
+
+def of_part(arrays: Mapping[str, np.ndarray], part: str, run: object) -> dict[str, np.ndarray]:
+    """The arrays of one part under their plain names. Raises InvalidInput, naming the run, where it is not there."""
+    if part not in parts_of(arrays):
+        raise unknown("part", part, parts_of(arrays), place=f"what {run} predicted")
+    if part == "test":
+        return dict(arrays)
+    return {name.removeprefix(f"{part}:"): values for name, values in arrays.items() if name.startswith(f"{part}:")}
 
 
 def path_of(folder: Path | str, study: Study) -> Path:
@@ -67,13 +85,31 @@ def _parquet(read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    parts = [pa.table(_of_runs(part, read, about)) for part in parts_of(read[0])]
+    metadata = {"schema": SCHEMA, "class_names": read[0]["class_names"].tolist(), "runs": about}
+    table = pa.concat_tables(parts, promote_options="permissive")  # null where a part has no such column: twins
+    table = table.replace_schema_metadata({"kdlib": json.dumps(metadata, sort_keys=True)})
+    sink = pa.BufferOutputStream()
+    numbers = [name for name in table.column_names if ":log" in name]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[name for name in table.column_names if name not in numbers],
+        column_encoding={name: "BYTE_STREAM_SPLIT" for name in numbers},
+        write_page_checksum=True,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def _of_runs(part: str, read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """{column: (N,) values} of one part."""
+    read = [of_part(arrays, part, f"run {a['id'][:16]}") for arrays, a in zip(read, about, strict=True)]
     first = read[0]
-    columns: dict[str, Any] = {"sample_id": first["sample_ids"].astype(object), "label": _smallest(first["labels"])}
-    columns |= {
-        name: pa.array(values.astype(object)).dictionary_encode()
-        for name, values in first.items()
-        if name.startswith("group:")
-    }
+    columns = {"part": np.full(len(first["labels"]), part, object), "sample_id": first["sample_ids"].astype(object)}
+    columns |= {"label": _smallest(first["labels"])}
+    columns |= {name: values.astype(object) for name, values in first.items() if name.startswith("group:")}
     columns |= {f"feature:{j}": values for j, values in enumerate(first.get("features", np.empty((0, 0))).T)}
     for i, arrays in enumerate(read):
         if not all(np.array_equal(arrays[name], first[name]) for name in ("sample_ids", "labels", "class_names")):
@@ -81,20 +117,7 @@ def _parquet(read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> 
                 f"run {about[i]['id'][:16]} has other samples, labels or classes than {about[0]['id'][:16]}."
             )
         columns |= {f"{i}:{name}": values for name, values in _of_run(arrays).items()}
-    metadata = {"schema": SCHEMA, "class_names": first["class_names"].tolist(), "runs": about}
-    table = pa.table(columns).replace_schema_metadata({"kdlib": json.dumps(metadata, sort_keys=True)})
-    sink = pa.BufferOutputStream()
-    numbers = [name for name in columns if ":log" in name]
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=[name for name in columns if name not in numbers],
-        column_encoding={name: "BYTE_STREAM_SPLIT" for name in numbers},
-        write_page_checksum=True,
-    )
-    return sink.getvalue().to_pybytes()
+    return columns
 
 
 def _of_run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -136,25 +159,33 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
     """The released runs of a study that its recipe still describes: (run, arrays, scalars).
 
     arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>', features; log_probabilities (N, C) float32
-    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,). Empty where no file is there.
+    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,); of a validation part
+    'validation:<name>', as in a run's own file. Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
     """
     path = path_of(folder, study)
     if not path.is_file():
         return []
-    table, about = _load(path)
+    parts, about = _load(path)
     wanted = {run.id: run for run in study.runs()}
     found = []
     for i, entry in enumerate(about["runs"]):
         if Run.from_dict(entry["run"]).id != entry["id"]:
             raise _damaged(path, f"run {i} is not what its id {entry['id'][:16]} says")
         if entry["id"] in wanted:
-            found.append((wanted[entry["id"]], _arrays(table, i, about["class_names"]), entry["scalars"]))
+            arrays = {
+                name if part == "test" else f"{part}:{name}": values
+                for part, table in parts.items()
+                for name, values in _arrays(table, i, about["class_names"]).items()
+            }
+            found.append((wanted[entry["id"]], arrays, entry["scalars"]))
     return found
 
 
-def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _load(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """({part: {column: values}}, metadata)."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -164,8 +195,13 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise _damaged(path, str(error).splitlines()[0]) from error
     if about["schema"] != SCHEMA:
         raise _damaged(path, f"schema {about['schema']} is not {SCHEMA}")
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    return columns, about
+    parts = {part: table.filter(pc.equal(table["part"], part)) for part in table["part"].unique().to_pylist()}
+    return {part: _columns(rows) for part, rows in parts.items()}, about
+
+
+def _columns(rows: pa.Table) -> dict[str, np.ndarray]:
+    """{column: (N,) values} of one part, without the columns that it does not have."""
+    return {name: rows[name].to_numpy() for name in rows.column_names if rows[name].null_count < len(rows)}
 
 
 def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -> dict[str, np.ndarray]:

@@ -1,15 +1,20 @@
 """Notebooks are thin, take the same four parameters, are committed without outputs, and there is one an artefact."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
+from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.places import project_root
 from kdlib.remarks import remarks
+from kdlib.studies import load_profile
 
 FOLDER = project_root(Path(__file__)) / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -162,3 +167,115 @@ def test_no_paths_and_no_bars(name):
     assert "/work" not in text
     assert "/home" not in text
     assert "tqdm" not in text
+
+
+# ---------------------------------------------------------------------------- table 9 on runs with a validation part
+
+SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.001, "batch_size": 256}
+STUDY = {
+    "augment": {"crop": 4, "flip": True},
+    "recipe": "sgd",
+    "teacher": {"model": "resnet50", "epochs": 100},
+    "student": {"model": "resnet18", "epochs": 100},
+    "temperatures": [1, 10],
+    "seeds": 5,
+}
+PART = {"label": "smiling", "train_images": 10, "validation_images": 0, "test_images": 160}
+FACES = {
+    "profile": "faces",
+    "recipes": {"sgd": {**SGD, "milestones": [0.3, 0.6, 0.9], "gamma": 0.1}},
+    "studies": {
+        "smiling": {"dataset": "celeba", "data": {"label": "smiling"}, **STUDY},
+        "sixty-four": {"dataset": "celeba64", "data": PART, **STUDY},
+    },
+    "artefacts": {"table09": ["smiling", "sixty-four"]},
+}
+# Wrong of the 40 images of each label and age, every other one of which shows a man.
+WRONG = {
+    "test": {(1, "young"): 4, (1, "not young"): 12, (0, "young"): 4, (0, "not young"): 8},
+    "validation": {(1, "young"): 0, (1, "not young"): 17, (0, "young"): 0, (0, "not young"): 0},
+}
+
+
+def faces(wrong, shift, *, prefix):
+    """A run's arrays for one part: in each cell the images 2 * shift, ... are wrong, half of them men's."""
+    labels, ages = (np.repeat([key[i] for key in wrong], 40) for i in (0, 1))
+    right = np.concatenate([np.roll(np.arange(40) >= n, 2 * shift) for n in wrong.values()])
+    predicted = np.where(right, labels, 1 - labels)
+    arrays = {
+        "logits": (predicted[:, None] == [0, 1]).astype(np.float32),
+        "labels": labels,
+        "sample_ids": np.array([f"{prefix}{i}" for i in range(160)]),
+        "class_names": np.array(["not smiling", "smiling"]),
+        "group:young": ages,
+        "group:male": np.tile(["male", "female"], 80),
+    }
+    return {prefix + name: values for name, values in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def table09(tmp_path_factory):
+    """Table 9 in a kernel: a study with a validation part, which is the paper's, and a stand-in without one."""
+    folder = tmp_path_factory.mktemp("faces")
+    (folder / "faces.yaml").write_text(json.dumps(FACES), encoding="utf-8")
+    profile = load_profile(folder / "faces.yaml")
+    for study in profile.studies.values():
+        for shift, run in enumerate(study.runs()):
+            arrays = faces(WRONG["test"], shift, prefix="")
+            if study.name == "smiling":
+                arrays |= faces(WRONG["validation"], shift, prefix="validation:")
+            store.save(folder / "runs", run, arrays=arrays, weights=b"", provenance={})
+    options = {"profile": profile.path, "runs_dir": folder / "runs", "out_dir": folder / "out"}
+    (outcome,) = reproduce.reproduce(["table09"], **options, train=False)
+    assert outcome.verdict.startswith("done"), outcome.verdict
+    return folder / "out"
+
+
+def values(folder, name):
+    frame = pd.read_csv(folder / f"table09_{name}.csv")
+    return frame[frame["model"] == "nds"].set_index("metric")
+
+
+def test_table_9_has_every_feature_and_part(table09):
+    assert sorted(path.stem for path in table09.glob("table09_*.html")) == [
+        "table09_sixty-four_male",
+        "table09_sixty-four_young",
+        "table09_smiling_male",
+        "table09_smiling_male_validation",
+        "table09_smiling_young",
+        "table09_smiling_young_validation",
+    ]
+    executed = nbformat.read(table09 / "executed" / ARTEFACTS["table09"].notebook, as_version=4)
+    said = "".join(out.text for cell in executed.cells for out in cell.get("outputs", []) if "text" in out)
+    assert "smiling: 20 runs on 160 validation images, 0 runs absent\n" in said
+    assert "without a validation part: sixty-four\n" in said
+    for part, file in (("test", "smiling_male"), ("validation", "smiling_male_validation")):
+        assert f"groups by male, {part} part (160 images)" in (table09 / f"table09_{file}.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy", "eod", "dpd"),
+    [
+        # TPR 36 / 40 and 28 / 40, FPR 4 / 40 and 8 / 40; positive 40 / 80 and 36 / 80
+        ("smiling_young", 132 / 160, 8 / 40, 4 / 80),
+        # TPR 40 / 40 and 23 / 40, no false positives; positive 40 / 80 and 23 / 80
+        ("smiling_young_validation", 143 / 160, 17 / 40, 17 / 80),
+        # the wrong images of each cell: as many men as women
+        ("smiling_male", 132 / 160, 0, 0),
+        # of the 17 wrong 9 men: TPR 31 / 40 and 32 / 40; positive 31 / 80 and 32 / 80
+        ("smiling_male_validation", 143 / 160, 1 / 40, 1 / 80),
+    ],
+)
+def test_table_9_by_hand(table09, name, accuracy, eod, dpd):
+    found = values(table09, name)["mean"]
+    assert found[["accuracy", "eod", "dpd"]].tolist() == pytest.approx([accuracy, eod, dpd], abs=1e-12)
+
+
+def test_the_papers_numbers_stand_beside_its_feature_and_part_alone(table09):
+    by_young = values(table09, "smiling_young")["paper_mean"]
+    assert by_young[["accuracy", "eod", "dpd"]].tolist() == pytest.approx([0.9203, 0.0611, 0.1060])
+    by_male = values(table09, "smiling_male")["paper_mean"]
+    assert by_male.isna().all()
+    for name in ("smiling_young_validation", "smiling_male_validation", "sixty-four_young"):
+        assert "paper_mean" not in values(table09, name)
+        assert ", paper" not in (table09 / f"table09_{name}.html").read_text()

@@ -246,6 +246,10 @@ def test_another_pair_or_artefact_lends_no_numbers():
     assert joined["paper_mean"].tolist()[:4] == pytest.approx([0.7087, 0.6839, 0.6863, 5])
 
 
+def test_the_validation_part_gets_no_columns_of_the_paper():
+    pd.testing.assert_frame_equal(paper.beside(ours(), cifar10(), "table06", part="validation"), ours())
+
+
 def test_groups_are_matched_by_the_sensitive_feature():
     values = pd.DataFrame(
         {"model": ["nds"], "temperature": [np.nan], "metric": ["eod"], "mean": [0.1], "low": [0.0], "high": [1.0]}
@@ -322,12 +326,29 @@ def test_a_profile_without_those_temperatures_shows_what_it_has():
     assert paper.at_its_temperatures(p, "table01").temperatures == [20, 40]
 
 
-def test_sensitive_features_are_the_papers_or_the_first():
+def test_sensitive_features_are_the_papers_or_all():
     p = simulated.study(n_classes=2, temperatures=(2,))
     p = simulated.with_groups(p, **{name: np.resize(["a", "b"], len(p.labels)) for name in ("texture", "color")})
     assert paper.sensitive_features(p, trifeature(), "table10") == ["color"]
     assert paper.sensitive_features(p, trifeature(), "fig4") == ["color", "texture"]
-    assert paper.sensitive_features(p, cifar10(), "table10") == ["texture"]
+    assert paper.sensitive_features(p, cifar10(), "table10") == ["texture", "color"]
+
+
+@pytest.mark.parametrize(
+    ("artefact", "study", "expected"),
+    [
+        ("table02", "celeba-smiling", ["young"]),
+        ("table02", "celeba64-smiling", ["young"]),
+        ("table09", "celeba-eyeglasses", ["young", "male"]),
+        ("table09", "celeba64-eyeglasses", ["male", "young"]),
+        ("fig4", "celeba-smiling", ["young", "male"]),
+        ("fig4", "utkface", ["male", "young"]),
+    ],
+)
+def test_sensitive_features_of_faces(artefact, study, expected):
+    p = simulated.study(n_classes=2, temperatures=(2,))
+    p = simulated.with_groups(p, **{name: np.resize(["a", "b"], len(p.labels)) for name in ("male", "young")})
+    assert paper.sensitive_features(p, load_profile("paper").study(study), artefact) == expected
 
 
 def test_what_cannot_be_set_beside_is_named():

@@ -8,7 +8,7 @@ import pytest
 
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
-from kdlib.predictions import Predictions, assemble, collect, collect_all, softmax
+from kdlib.predictions import Predictions, assemble, collect, collect_all, collect_parts, softmax
 
 
 def arrays(logits, ids=("a", "b", "c"), labels=(0, 1, 1), names=("no", "yes"), sex=("f", "m", "f")):
@@ -187,16 +187,50 @@ def test_collect_refuses_damage_and_nothing_at_all(stored, tiny, tmp_path_factor
         collect(study, runs_dir=stored)
 
 
+def save_with_validation(runs_dir, runs):
+    """Three test and two validation images; every run is right on 2 of the 3, and on 1 of the 2."""
+    for i, run in enumerate(runs):
+        scale = i + 1
+        validation = arrays(np.array(TWO[:2]) * scale, ids=("v0", "v1"), labels=(0, 1), sex=("m", "f"))
+        both = arrays(np.array(ONE) * scale) | {f"validation:{name}": values for name, values in validation.items()}
+        store.save(runs_dir, run, arrays=both, weights=b"", provenance={})
+
+
 def test_the_validation_part_is_read_under_its_own_name(tiny, tmp_path):
     study = tiny.study("tiny")
-    for i, run in enumerate(study.runs()):
-        test, validation = arrays(np.array(ONE) * (i + 1)), arrays(np.array(TWO) * (i + 1), ids=("v0", "v1", "v2"))
-        both = test | {f"validation:{name}": values for name, values in validation.items()}
-        provenance = {"seconds": 1.0}
-        store.save(tmp_path, run, arrays=both, weights=b"", provenance=provenance)
+    save_with_validation(tmp_path, study.runs())
     with pytest.warns(KdlibWarning, match="predict the same class"):
         assert collect(study, runs_dir=tmp_path).sample_ids.tolist() == ["a", "b", "c"]
         found = collect(study, runs_dir=tmp_path, part="validation")
-    assert found.sample_ids.tolist() == ["v0", "v1", "v2"] and found.groups["sex"].tolist() == ["f", "m", "f"]
+    assert found.sample_ids.tolist() == ["v0", "v1"] and found.groups["sex"].tolist() == ["m", "f"]
     with pytest.raises(InvalidInput, match="unknown part 'train'.*Valid: test, validation"):
         collect(study, runs_dir=tmp_path, part="train")
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_every_part_that_the_runs_predicted_is_collected(tiny, tmp_path):
+    study = tiny.study("tiny")
+    other = replace(study, name="other", alpha=0.5)  # its students are not trained
+    never = replace(study, name="never", data={**study.data, "train_images": 90})
+    save_with_validation(tmp_path, study.runs())
+    found = collect_parts([never, study, other], runs_dir=tmp_path)
+    assert list(found) == ["tiny", "other"] and list(found["tiny"]) == ["test", "validation"]
+    assert [p.accuracy.tolist() for p in found["tiny"].values()] == [pytest.approx([2 / 3] * 8), [0.5] * 8]
+    assert [p.runs.model.tolist() for p in found["other"].values()] == [["teacher"] * 2 + ["nds"] * 2] * 2
+    assert found["other"]["validation"].absent == found["other"]["test"].absent != ()
+    with pytest.raises(NotTrained, match="no run of study 'never'"):
+        collect_parts([never], runs_dir=tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_runs_without_a_validation_part_have_the_test_part_alone(stored, tiny):
+    assert list(collect_parts([tiny.study("tiny")], runs_dir=stored)["tiny"]) == ["test"]
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_a_validation_part_that_one_run_lacks_is_refused(tiny, tmp_path):
+    *most, last = tiny.study("tiny").runs()
+    save_with_validation(tmp_path, most)
+    store.save(tmp_path, last, arrays=arrays(TWO), weights=b"", provenance={})
+    with pytest.raises(InvalidInput, match=f"unknown part 'validation' in what {last} predicted.*Valid: test"):
+        collect_parts([tiny.study("tiny")], runs_dir=tmp_path)

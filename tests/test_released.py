@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdlib import cli, fidelity, released, store
-from kdlib.errors import KdlibWarning, NotTrained, StoreError
-from kdlib.predictions import collect, collect_all
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
+from kdlib.predictions import collect, collect_all, collect_parts
 
 PROVENANCE = {
     "device": "cpu",
@@ -22,21 +22,27 @@ PROVENANCE = {
 }
 
 
-def fill(folder, study, *, classes, n=60):
-    """Runs of random logits, some certain beyond what fp16 probabilities could hold."""
+def part(rng, *, classes, n):
+    """A run's random logits, some certain beyond what fp16 probabilities could hold."""
+    logits = rng.normal(size=(n, classes)) * rng.choice([1, 30], size=(n, 1))
+    return {
+        "logits": logits.astype(np.float32),
+        "labels": np.arange(n) % classes,
+        "sample_ids": np.array([f"image {i} of {n}" for i in range(n)]),
+        "class_names": np.array([f"class {c}" for c in range(classes)]),
+        "group:sex": np.array(["f", "m"])[np.arange(n) // 7 % 2],
+        "features": (np.arange(n)[:, None] >> np.arange(3) & 1).astype(np.uint8),
+        "twin:sex": logits[::-1].astype(np.float32),
+    }
+
+
+def fill(folder, study, *, classes, n=60, validation=0):
+    """Runs of random logits, on `validation` images of that part too, which have no twins."""
     rng = np.random.default_rng(0)
-    labels = np.arange(n) % classes
     for run in study.runs():
-        logits = rng.normal(size=(n, classes)) * rng.choice([1, 30], size=(n, 1))
-        arrays = {
-            "logits": logits.astype(np.float32),
-            "labels": labels,
-            "sample_ids": np.array([f"image {i}" for i in range(n)]),
-            "class_names": np.array([f"class {c}" for c in range(classes)]),
-            "group:sex": np.array(["f", "m"])[np.arange(n) // 7 % 2],
-            "features": (np.arange(n)[:, None] >> np.arange(3) & 1).astype(np.uint8),
-            "twin:sex": logits[::-1].astype(np.float32),
-        }
+        arrays = part(rng, classes=classes, n=n)
+        seen = part(rng, classes=classes, n=validation) if validation else {}
+        arrays |= {f"validation:{name}": values for name, values in seen.items() if "twin:" not in name}
         store.save(folder, run, arrays=arrays, weights=b"", provenance=PROVENANCE)
 
 
@@ -79,6 +85,32 @@ def test_with_many_classes_what_needs_all_probabilities_comes_from_the_scalars(s
     ece = [fidelity.calibration(p, sensitive="sex")["ece"] for p in (ours, back)]
     np.testing.assert_allclose(*ece, atol=2e-3)
     assert back.arm(model="ds", temperature=4.0).confidence.shape == (2, 60)
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_the_validation_part_comes_back_beside_the_test_part(study, tmp_path, classes):
+    fill(tmp_path / "runs", study, classes=classes, validation=36)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    assert pq.read_table(path)["part"].to_pylist() == ["test"] * 60 + ["validation"] * 36
+    ours = collect_parts([study], runs_dir=tmp_path / "runs")["tiny"]
+    back = collect_parts([study], runs_dir=tmp_path / "nothing", released=tmp_path / "out")["tiny"]
+    assert list(back) == list(ours) == ["test", "validation"]
+    for name, n in (("test", 60), ("validation", 36)):
+        assert back[name].predicted.shape == (8, n) and np.array_equal(back[name].predicted, ours[name].predicted)
+        assert np.array_equal(back[name].labels, ours[name].labels)
+        assert back[name].sample_ids.tolist() == ours[name].sample_ids.tolist()
+        assert back[name].groups["sex"].tolist() == ours[name].groups["sex"].tolist()
+        assert np.array_equal(back[name].features, ours[name].features)
+    assert list(back["test"].twins) == (["sex"] if classes == 2 else []) and not back["validation"].twins
+    assert "ece" in back["test"].runs and "ece" not in back["validation"].runs, "scalars are of the test part"
+
+
+def test_without_a_validation_part_only_the_test_part_is_released(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    assert list(collect_parts([study], runs_dir=tmp_path, released=tmp_path / "out")["tiny"]) == ["test"]
+    with pytest.raises(InvalidInput, match="unknown part 'validation'.*Valid: test"):
+        collect(study, runs_dir=tmp_path, released=tmp_path / "out", part="validation")
 
 
 def test_trained_runs_come_before_released_ones(study, tmp_path):
