@@ -26,7 +26,7 @@ from kdlib.claim_blocks import (
 from kdlib.errors import InvalidInput
 from kdlib.fairness import group_fairness, permuted_groups
 from kdlib.group_counts import differences, prepare, rates
-from kdlib.individual import individual_runs
+from kdlib.individual import individual_runs, with_twin
 from kdlib.predictions import Predictions
 
 ONE_TO_TEN = (1.0, 10.0)  # the temperatures of the paper's tables of group fairness
@@ -128,7 +128,7 @@ def rises_again(p: Predictions, *, sensitive: str, low: float = 10.0, high: floa
 
 
 def reacts_less(p: Predictions, *, changed: str) -> Finding:
-    """Claim 11: outputs for an image and its counterfactual twin move together with log T, 1 to 10; t over blocks.
+    """Claim 11: outputs for a sample and its counterfactual twin move together with log T, 1 to 10; t over blocks.
 
     The mean total variation between the two outputs. Softer outputs lie nearer whatever the model does, so the fall
     must survive temperature scaling of every model; otherwise it is not told apart from falling confidence.
@@ -137,7 +137,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
     if not p.twins:
         raise InvalidInput("no counterfactual twins are stored with these runs.")
     p, feature = between(p, *ONE_TO_TEN), changed if changed in p.twins else next(iter(p.twins))
-    runs = individual_runs(p, twins=p.twins[feature])
+    runs = individual_runs(p, twins=p.twins[feature], among=with_twin(p, feature))
     raw, calibrated, relative = (
         t_test(slopes(by_block(p, runs[f"counterfactual{control}"].to_numpy())))
         for control in ("", "_calibrated", "_relative")
@@ -150,8 +150,8 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
         temperatures=tuple(p.temperatures),
         text=f"How far the output moves (total variation) when {feature} alone changes: each doubling of T changes it "
         f"by {interval(raw)} points, {p_text(raw.p)}.",
-        control=f"After temperature scaling of every model it is {interval(calibrated)}, relative to random pairs of "
-        f"images {interval(relative)}{_only_softer(raw, calibrated)}.",
+        control=f"After temperature scaling of every model it is {interval(calibrated)}, relative to random pairs "
+        f"{interval(relative)}{_only_softer(raw, calibrated)}.",
         instead="" if _falls(calibrated) else "inconclusive",
     )
 

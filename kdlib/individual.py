@@ -260,6 +260,7 @@ def individual_runs(
     *,
     embedding: np.ndarray | Neighbors | None = None,
     twins: np.ndarray | None = None,
+    among: np.ndarray | None = None,
     k: int = 10,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -268,6 +269,7 @@ def individual_runs(
     embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: lipschitz and inconsistency
     twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
                `predictions`: counterfactual
+    among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None: all
     One row a run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability), fitted_temperature
     (geometric mean of both halves), random_pairs (mean D of random pairs); `m`, `m_calibrated` (after temperature
     scaling by NLL, cross-fitted in two halves) and `m_relative` (m / random_pairs) for m of counterfactual, lipschitz;
@@ -281,19 +283,23 @@ def individual_runs(
         raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
     if twins is not None and np.shape(twins)[:2] != predictions.predicted.shape:
         raise InvalidInput(f"twins have shape {np.shape(twins)}; (R, N, ..) = {predictions.predicted.shape} is wanted.")
+    n = len(predictions.labels)
+    among = np.ones(n, bool) if among is None else _check_length(among, n, "among")
+    if twins is not None and not among.any():
+        raise UndefinedMetric("no sample has a twin that differs from it: no counterfactual measure.")
     near = embedding
     if embedding is not None and not isinstance(embedding, Neighbors):
         near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
     frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
-    rows = [
-        _run_row(predictions.probabilities[run], predictions.labels, near, None if twins is None else twins[run], seed)
-        for run in range(len(frame))
+    found = [
+        _run_row(p, predictions.labels, near, None if twins is None else twins[run], among, seed)
+        for run, p in enumerate(predictions.probabilities)
     ]
-    return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(rows))
+    return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(found))
 
 
 def _run_row(
-    p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None, seed: int
+    p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None, among: np.ndarray, seed: int
 ) -> dict[str, float]:
     a, b = random_pairs(len(p), np.random.default_rng(seed))
     apart, t = float(total_variation(p[a], p[b]).mean()), cross_fitted_temperature(p, labels, seed=seed)
@@ -307,9 +313,8 @@ def _run_row(
     soft = rescale(p, t[:, None])
     if twin is not None:
         by_sample = t.reshape(-1, *[1] * (twin.ndim - 1))  # a twin is scaled as its original
-        row |= _with_controls(
-            "counterfactual", counterfactual(p, twin), counterfactual(soft, rescale(twin, by_sample)), apart
-        )
+        calibrated = counterfactual(soft[among], rescale(twin, by_sample)[among])
+        row |= _with_controls("counterfactual", counterfactual(p[among], twin[among]), calibrated, apart)
     if near is not None:
         row |= _with_controls("lipschitz", individual_fairness(p, near), individual_fairness(soft, near), apart)
         row["inconsistency"] = individual_fairness(p, near, measure="inconsistency")
@@ -343,6 +348,12 @@ def all_twins(predictions: Predictions) -> dict[str, np.ndarray]:
         name: p[:, nearest_of_another_group(embedding, values, labels=predictions.labels)]
         for name, values in predictions.groups.items()
     }
+
+
+def with_twin(predictions: Predictions, changed: str) -> np.ndarray:
+    """(N,) bool: the samples whose twin differs from them: all, but of posts those with a word of the feature."""
+    words = predictions.groups.get(f"{changed}_words")
+    return np.ones(len(predictions.labels), bool) if words is None else words == "some"
 
 
 def individual_table(predictions: Predictions, **options) -> pd.DataFrame:

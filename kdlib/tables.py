@@ -198,8 +198,8 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
 
     sensitive: the sensitive feature of the numbers; None takes the first that the artefact shows.
     """
-    groups = f", groups by {sensitive}" if sensitive else ""
     sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
+    groups = f", groups by {sensitive}" if sensitive else ""
     rows = reported_for(study, artefact, sensitive=sensitive)
     arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
     headings = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kdlib import data
-from kdlib.data import text
+from kdlib.data import swaps, text
 from kdlib.errors import DataError, InvalidInput
 from kdlib.remarks import LABEL_COUNTS
 from tests.real_data import ROOT, requires
@@ -99,7 +99,9 @@ def test_two_of_three_votes_make_the_label_and_three_different_ones_drop_the_pos
 def test_groups_by_any_annotator_and_by_two_who_name_the_same_community(write, load):
     write(small_posts())
     test = load()
-    assert tuple(test.groups) == ("gender", "race", "gender_majority", "race_majority")
+    of_each_part = ("gender", "race", "gender_majority", "race_majority")
+    assert tuple(test.groups) == (*of_each_part, "gender_words", "race_words")
+    assert tuple(load("train").groups) == of_each_part
     assert named(test, "gender") == ["1_b", "9_c"]
     assert named(test, "gender_majority") == ["1_b"]  # 9_c: one names women, another men
     assert named(test, "race") == ["1_b", "2_b", "3_b"]
@@ -157,6 +159,38 @@ def test_a_rare_letter_gets_no_token():
     texts = ["river"] * 20 + ["ж"] * (text.RARE - 1)
     assert "ж" not in text.learn_vocabulary(texts, 100)
     assert "ж" in text.learn_vocabulary([*texts, "ж"], 100)
+
+
+def test_twins_of_the_test_part_have_the_words_of_one_feature_replaced(write, load):
+    parts = small_posts()
+    pairs = {  # post: its gender twin, its race twin
+        "He and his Brother": ("she and her sister", "he and his brother"),
+        "black men past white": ("black women past white", "white men past black"),
+        "the river she saw in her boat": ("the river he saw in his boat", "the river she saw in her boat"),
+        "old whites [SEP] human boyish": ("old whites [SEP] human boyish", "old blacks [SEP] human boyish"),
+    }
+    texts = [words for original, twins in pairs.items() for words in (original, *twins)]
+    parts["test"] = [post(f"{i:02}_t", "nnn", words=words.split()) for i, words in enumerate(texts)]
+    parts["train"] = [post(f"{i}_a", "nnn", words=" ".join(texts).split()) for i in range(text.RARE)]
+    write(parts)
+    test = load(tokens=128)
+    assert list(test.twins) == ["gender", "race"]
+    gender, race = (test.twins[feature] for feature in test.twins)
+    assert gender.shape == test.x.shape and gender.dtype == np.int32
+    assert np.array_equal(gender[::3], test.x[1::3]) and np.array_equal(race[::3], test.x[2::3])
+    assert test.groups["gender_words"][::3].tolist() == ["some", "some", "some", "none"]
+    assert test.groups["race_words"][::3].tolist() == ["none", "some", "none", "some"]
+    assert all(not load(part).twins for part in ("train", "validation"))
+
+
+def test_every_word_becomes_one_of_another_kind():
+    """Replaced twice, a word is back or at a third community; it is never itself, nor a word that stays."""
+    for feature, table in swaps.SWAPS.items():
+        assert all(new != word and new in table for word, new in table.items()), feature
+    race, gender = swaps.SWAPS["race"], swaps.SWAPS["gender"]
+    assert swaps.swapped("arabs asians hispanics", "race") == "asians hispanics arabs"
+    assert race["caucasian"] == race["european"] == "african" and race["african"] == "european"
+    assert sorted(word for word, new in gender.items() if gender[new] != word) == ["hers", "him", "mum", "mums"]
 
 
 def test_tokens_are_cached_and_a_changed_file_is_read_anew(write, load, monkeypatch):
@@ -330,3 +364,13 @@ def test_real_test_posts_by_label_and_group_under_both_rules(real, counts):
     for i, value in enumerate(("named", "not named")):
         toxic = test.y[group == value]
         assert ((toxic == 1).sum(), (toxic == 0).sum()) == (counts.positives[i], counts.negatives[i])
+
+
+@requires("hatexplain")
+def test_real_posts_that_hold_a_word_have_another_twin(real):
+    test = real["test"]
+    words = {feature: test.groups[f"{feature}_words"] == "some" for feature in test.twins}
+    assert {feature: rows.sum() for feature, rows in words.items()} == {"gender": 523, "race": 448}
+    for feature, rows in words.items():
+        assert np.array_equal(rows, (test.twins[feature] != test.x).any(axis=1))
+        assert (test.groups[feature][rows] == "named").mean() > 1.5 * (test.groups[feature][~rows] == "named").mean()

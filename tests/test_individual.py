@@ -166,6 +166,23 @@ def test_runs_table_matches_the_single_functions():
     pd.testing.assert_frame_equal(runs, individual.individual_runs(p, embedding=x, twins=twins, k=7, seed=2))
 
 
+def test_a_sample_that_is_its_own_twin_does_not_dilute_the_measure():
+    _, p = simulated(5, runs=2)
+    words = np.arange(400) < 100
+    given = replace(p, groups={"sex_words": np.where(words, "some", "none")})
+    assert np.array_equal(individual.with_twin(given, "sex"), words)
+    assert individual.with_twin(given, "age").all()
+    twins = np.where(words[:, None], p.probabilities[:, :, ::-1], p.probabilities)
+    among, all_ = (individual.individual_runs(given, twins=twins, among=rows) for rows in (words, None))
+    for name in ("counterfactual", "counterfactual_calibrated", "counterfactual_relative"):
+        assert (among[name] > 0.1).all() and among[name].tolist() == pytest.approx(4 * all_[name])
+    assert among.random_pairs.tolist() == all_.random_pairs.tolist()
+    with pytest.raises(UndefinedMetric, match="no sample has a twin that differs"):
+        individual.individual_runs(given, twins=twins, among=np.zeros(400, bool))
+    with pytest.raises(InvalidInput, match=r"among has shape \(3,\)"):
+        individual.individual_runs(given, twins=twins, among=words[:3])
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,25 @@ def write(study, runs_dir, folder):
     return released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
 
 
+def test_what_the_test_part_alone_has_comes_back_and_the_other_part_lacks_it(study, tmp_path):
+    """Posts have a validation part too, and twins and their words of the test part alone."""
+    rng = np.random.default_rng(0)
+    for run in study.runs():
+        test, seen = part(rng, classes=2, n=60), part(rng, classes=2, n=20)
+        test["group:sex_words"] = np.array(["some", "none"])[np.arange(60) % 2]
+        del seen["twin:sex"]
+        arrays = test | {f"validation:{name}": values for name, values in seen.items()}
+        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance=PROVENANCE)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    for name in ("test", "validation"):
+        ours = collect(study, runs_dir=tmp_path / "runs", part=name)
+        back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out", part=name)
+        assert {k: v.tolist() for k, v in back.groups.items()} == {k: v.tolist() for k, v in ours.groups.items()}
+        assert list(back.twins) == list(ours.twins) == (["sex"] if name == "test" else [])
+        for feature, twin in ours.twins.items():
+            np.testing.assert_allclose(back.twins[feature], twin, rtol=0.02, atol=1e-20)
+
+
 @pytest.mark.parametrize("classes", [2, 10])
 def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
     fill(tmp_path / "runs", study, classes=classes)

@@ -26,8 +26,9 @@ class Split:
     y            (N,) int64, 0 .. len(class_names) - 1
     groups       {sensitive feature: (N,) str}
     class_names  names of the classes, in the order of y
-    twins        {feature: (N, C, H, W) uint8}, of the test part: every sample again with that sensitive feature alone
-                 changed, in the order of ids ("counterfactual twins"); empty where a data set has none
+    twins        {feature: another x}, of the test part: every sample again with that sensitive feature alone changed
+                 ("counterfactual twins"), in the order of ids; empty where a data set has none. Where some are the same
+                 again (posts without a word to replace), groups["<feature>_words"] says 'some' or 'none'
     vocabulary   of text: how many tokens there are
     features     (N, d) uint8 description of the samples by others than the models, such as annotated attributes without
                  the label: a frozen embedding in which samples are near or far; None where a data set has none

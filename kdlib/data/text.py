@@ -16,9 +16,10 @@ import numpy as np
 
 from kdlib import places
 from kdlib.data import Split, cache, check_whole
+from kdlib.data.swaps import SWAPS, swapped
 from kdlib.errors import DataError, unknown
 
-VERSION = 1  # of what is cached
+VERSION = 2  # of what is cached
 PARTS = {"train": "train", "validation": "val", "test": "test"}  # ours: theirs
 FILES = ("dataset.json", "post_id_divisions.json")
 PLACE = "data set 'hatexplain'"
@@ -42,6 +43,9 @@ def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, token
                 folder or from the hub. 'learnt': `vocabulary` word pieces learnt from the training posts alone
     groups      'gender' and 'race', 'named' or 'not named': whether any annotator names any of their COMMUNITIES;
                 'gender_majority', 'race_majority': whether two annotators name the same one
+    twins       'gender' and 'race', of the test part: the posts with that feature's neutral words replaced before word
+                pieces are cut (`swaps`); a post without any is its own twin. Groups 'gender_words' and 'race_words',
+                'some' or 'none', of the test part too: whether the twin is another
     Tokens are cached in `hatexplain/.kdlib/`, where no library for text is needed to read them.
     Raises InvalidInput for a bad part or size, DataError for files that are missing or damaged, or no library for text.
     """
@@ -56,7 +60,9 @@ def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, token
     kept = cache.prepared(data_dir / "hatexplain", key, lambda: _prepared(paths, data_dir, tokenizer, **options))
     ids, x, y = (kept[f"{part}:{name}"] for name in ("ids", "x", "y"))
     groups = {name: np.where(kept[f"{part}:{name}"], "named", "not named") for name in _group_names()}
-    return Split(ids, x, y, groups, ("normal", "toxic"), vocabulary=len(kept["vocabulary"]))
+    twins = {feature: kept[f"test:twin:{feature}"] for feature in SWAPS if part == "test"}
+    groups |= {f"{feature}_words": np.where((twin != x).any(axis=1), "some", "none") for feature, twin in twins.items()}
+    return Split(ids, x, y, groups, ("normal", "toxic"), twins, vocabulary=len(kept["vocabulary"]))
 
 
 def _group_names() -> list[str]:
@@ -75,7 +81,7 @@ def _official(folder: Path, name: str) -> Path:
 def _prepared(
     paths: list[Path], data_dir: Path, tokenizer: str, *, tokens: int, vocabulary: int = 0
 ) -> dict[str, np.ndarray]:
-    """All that is cached: the vocabulary, and "part:name" for ids, x, y and groups (bool) of each part."""
+    """All that is cached: the vocabulary, "part:name" for ids, x, y and groups (bool) of each part, and twins."""
     texts, arrays = {}, {}
     for part, posts in _read(*paths).items():
         votes = [_labeled(post_id, post, paths[0]) for post_id, post in sorted(posts.items())]
@@ -86,6 +92,9 @@ def _prepared(
         arrays |= {f"{part}:{g}": np.array([row[g] for row in decided], dtype=bool) for g in _group_names()}
     words = learn_vocabulary(texts["train"], vocabulary) if tokenizer == "learnt" else published_vocabulary(data_dir)
     arrays |= {f"{part}:x": encode(posts, words, tokens=tokens) for part, posts in texts.items()}
+    for feature in SWAPS:
+        posts = [swapped(text, feature) for text in texts["test"]]
+        arrays[f"test:twin:{feature}"] = encode(posts, words, tokens=tokens)
     return arrays | {"vocabulary": np.array(words)}
 
 
