@@ -1,6 +1,7 @@
 # Needs Python 3.11 to 3.13, make and a network to a package index; everything else goes into .venv.
 PYTHON ?= python3
 PROFILE ?= quick
+BUDGET ?= 9m
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -9,12 +10,17 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: PROFILE=quick|paper|real-small|FILE (reproduce), PYTHON=python3.12 (setup)"
+	@echo "  variables: PROFILE=quick|paper|real-small|FILE (reproduce), BUDGET=9m RUNS_DIR=FOLDER (paper-gpu), PYTHON=python3.12 (setup)"
 
 setup: $(INSTALLED)  ## make the environment in .venv (about 6 GB with the CUDA libraries of Linux)
 
 reproduce: $(INSTALLED)  ## train what is missing, then run every notebook
 	$(BIN)/python -m kdlib reproduce --profile $(PROFILE)
+
+# Status 3 says that the budget is used up, as planned.
+paper-gpu: $(INSTALLED)  ## train the next missing runs of the paper's studies on a GPU until BUDGET is used up; again and again
+	$(BIN)/python -m kdlib train --profile paper --device cuda --budget $(BUDGET) \
+	  $(if $(RUNS_DIR),--runs-dir $(RUNS_DIR)) || [ $$? -eq 3 ]
 
 test: lint  ## lint, then every test that is not marked slow
 	$(BIN)/python -m pytest
@@ -22,9 +28,10 @@ test: lint  ## lint, then every test that is not marked slow
 test-slow: $(INSTALLED)  ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
 
-bench: $(INSTALLED)  ## race the training loop against torchdistill's, about ten minutes; writes benchmarks/results/
+bench: $(INSTALLED)  ## race training against torchdistill's and loading against PIL's, about ten minutes; writes benchmarks/results/
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c requirements.lock -e '.[bench]'
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/loading.py
 
 lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks
 	$(BIN)/ruff check .
@@ -44,4 +51,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help setup reproduce test test-slow bench lint lab lock
+.PHONY: help setup reproduce paper-gpu test test-slow bench lint lab lock

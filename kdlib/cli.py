@@ -6,15 +6,21 @@ import argparse
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 
 from kdlib import __version__, places, store, sweep
-from kdlib.errors import InvalidInput, KdlibError, StoreError
+from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError
 from kdlib.studies import Study, load_profile
+
+MORE_TO_DO = 3  # exit status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. 0: all went well; 1: something failed or is damaged; 2: wrong input."""
+    """Run the command. 0: all went well; 1: something failed, is damaged or not there; 2: wrong input; 3: out of time.
+
+    Only `train --budget` runs out of time: the same command goes on.
+    """
     arguments = parser().parse_args(argv)
     try:
         return arguments.function(arguments)
@@ -56,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(function=_reproduce)
 
     one = commands.add_parser("train", parents=[common, working], help="train studies; start again to go on")
-    one.add_argument("studies", nargs="+", metavar="STUDY")
-    one.add_argument("--budget", metavar="TIME", help="stop cleanly after this time: 90s, 9m, 1.5h")
+    one.add_argument("studies", nargs="*", metavar="STUDY", help="default: all of the profile, in its order")
+    one.add_argument("--budget", metavar="TIME", help="stop cleanly after this time, with exit status 3: 90s, 9m, 1.5h")
     one.set_defaults(function=_train)
 
     one = commands.add_parser("status", parents=[common], help="what is trained, missing, failed or damaged")
@@ -70,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(function=_fetch)
 
     one = commands.add_parser("release", parents=[common], help="for maintainers: write figures/<profile>/predictions/")
-    one.add_argument("studies", nargs="*", metavar="STUDY", help="default: every study that is trained")
+    one.add_argument("studies", nargs="*", metavar="STUDY", help="default: every study of an artefact that is trained")
     one.set_defaults(function=_release)
 
     one = commands.add_parser("readme", help="for maintainers: write the README's tables and gallery from figures/")
@@ -97,7 +103,8 @@ def _release(arguments: argparse.Namespace) -> int:
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
     folder = places.figures_dir(profile.name) / "predictions"
-    for name in arguments.studies or profile.studies:
+    shown = {name for names in profile.artefacts.values() for name in names}  # pilots are in no artefact
+    for name in arguments.studies or [name for name in profile.studies if name in shown]:
         study = profile.study(name)
         if not arguments.studies and any(store.state(runs_dir, run) != "done" for run in study.runs()):
             continue
@@ -131,18 +138,33 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    profile = load_profile(arguments.profile)
-    progress = sweep.train(
-        [profile.study(name) for name in arguments.studies],
-        runs_dir=arguments.runs_dir,
-        device=arguments.device,
-        engine=arguments.engine,
-        workers=arguments.workers,
-        budget_minutes=minutes(arguments.budget),
-        retry_failed=arguments.retry_failed,
-    )
-    print(f"{', '.join(arguments.studies)}: {progress} ({progress.trained} trained now in {progress.seconds:.0f} s)")
-    return int(bool(progress.failed))
+    """One study after the other, so that those first in the profile are complete first."""
+    profile, budget = load_profile(arguments.profile), minutes(arguments.budget)
+    started, complete = time.monotonic(), True
+    for study in [profile.study(name) for name in arguments.studies or profile.studies]:
+        left = None if budget is None else budget - (time.monotonic() - started) / 60
+        if left is not None and left <= 0:
+            print(f"{study.name}: no time left, start again to go on")
+            return MORE_TO_DO
+        try:
+            progress = sweep.train(
+                study,
+                runs_dir=arguments.runs_dir,
+                device=arguments.device,
+                engine=arguments.engine,
+                workers=arguments.workers,
+                budget_minutes=left,
+                retry_failed=arguments.retry_failed,
+            )
+        except DataError as error:
+            print(f"{study.name}: not run: {error}", flush=True)
+            complete = False
+            continue
+        print(f"{study.name}: {progress} ({progress.trained} trained now in {progress.seconds:.0f} s)", flush=True)
+        if progress.stopped:
+            return MORE_TO_DO
+        complete &= progress.complete
+    return int(not complete)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -177,10 +199,10 @@ def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, boo
 
 
 def minutes(text: str | None) -> float | None:
-    """'90s', '9m', '1.5h' or '9' (minutes) in minutes. Raises InvalidInput for anything else."""
+    """'90s', '9m', '1.5h' or '9' (minutes) in minutes, above 0. Raises InvalidInput for anything else."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match:
+    if not match or not float(match[1]):
         raise InvalidInput(f"--budget {text!r} is no time; write 90s, 9m or 1.5h.")
     return float(match[1]) * {"s": 1 / 60, "m": 1, "": 1, "h": 60}[match[2]]

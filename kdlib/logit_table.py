@@ -21,6 +21,7 @@ import numpy as np
 
 from kdlib import store
 from kdlib.errors import StoreError
+from kdlib.store import Stopped
 
 SAFE_SECONDS = 60  # between two notes of what is safe
 FP32_BYTES, MAX_BYTES = 2**30, 2**35
@@ -28,10 +29,6 @@ FP32_BYTES, MAX_BYTES = 2**30, 2**35
 Shape = tuple[int, int, int]  # views, N, C
 Answer = Callable[[int, int, int], np.ndarray]
 Stop = Callable[[], bool]
-
-
-class Stopped(Exception):
-    """Work was asked to stop; where it was is on disk."""
 
 
 def dtype(shape: Shape) -> np.dtype:

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ from kdlib.studies import Run
 
 FILES = ("run.json", "predictions.npz", "weights.safetensors")
 LFS_POINTER = b"version https://git-lfs"
+
+
+class Stopped(Exception):
+    """Work was asked to stop; where it was is on disk."""
 
 
 def folder(runs_dir: Path, run: Run) -> Path:
@@ -56,13 +60,21 @@ def failure_path(runs_dir: Path, run: Run) -> Path:
 
 
 @contextmanager
-def locked(runs_dir: Path, run: Run) -> Iterator[None]:
-    """Hold the run for one process. The system frees the lock of a process that dies, so none goes stale."""
+def locked(runs_dir: Path, run: Run, *, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold the run for one process. The system frees the lock of a process that dies, so none goes stale.
+
+    While another process has it, stop is asked every second. Raises Stopped when it says so.
+    """
     path = Path(runs_dir) / "locks" / run.id[:16]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)
-        lock.acquire()
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=1)
+            except filelock.Timeout:
+                if stop():
+                    raise Stopped from None
     except OSError as error:
         raise StoreError(f"cannot write to {runs_dir}: {error}. Choose another runs_dir.") from error
     try:

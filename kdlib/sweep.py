@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ def train(
     workers         processes; default one a core on CPU, one on a GPU
     retry_failed    also train runs again that failed before
     A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
-    checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError.
+    checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
+    TrainingFailed where a training process cannot start or is killed.
     """
     _check_arguments(device, engine, budget_minutes, workers)
     folder = places.runs_dir(runs_dir)
@@ -122,30 +123,48 @@ def _train_missing(
     workers: int | None,
 ) -> bool:
     """Train these runs; True if stopped before all were tried."""
+    deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
     if device != "cpu":
         from kdlib.training import choose_device  # only torch knows what there is
 
         device = choose_device(device)
     workers = min(workers or (1 if device == "cuda" else cores()), len(missing))
     context = get_context("spawn")
-    event = context.Event()
-    deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(event, deadline))
+    stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))
+    others, started = set(active_children()), set()
     try:
         with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
 
             def submit(run: Run) -> Future:
-                return pool.submit(_work, run.to_dict(), folder, data_root, device)
+                future = pool.submit(_work, run.to_dict(), folder, data_root, device)
+                started.update(set(active_children()) - others)
+                return future
 
             return _drain(missing, folder, bar, submit, workers)
     except BrokenProcessPool as error:
+        pool.shutdown(wait=True)  # only then is it known how each process ended
         raise TrainingFailed(
-            "a training process ended without a word, most often because memory ran out. Finished runs are "
-            f"kept; start again with fewer than {workers} workers."
+            f"a training process ended by itself: {_ending(process.exitcode for process in started)}. Finished runs "
+            "are kept; start the same command again to go on."
+        ) from error
+    except (ImportError, SyntaxError) as error:
+        raise TrainingFailed(
+            f"a training process cannot import what it needs: {type(error).__name__}: {error}. Install or mend it, "
+            "then start the same command again to go on."
         ) from error
     finally:
-        event.set()  # on an interrupt too: the workers write checkpoints and return
+        stop.value = 1  # on an interrupt too: the workers write checkpoints and return
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ending(exit_codes: Iterable[int | None]) -> str:
+    """How the process that broke the pool ended, in words; the pool ends the others by SIGTERM."""
+    code = min({*exit_codes} - {None, -signal.SIGTERM}, default=-signal.SIGTERM)
+    if code >= 0:
+        return f"exit status {code}; its last words stand above"
+    name = signal.Signals(-code).name
+    return f"{name}, most often because memory ran out (fewer workers need less)" if name == "SIGKILL" else name
 
 
 def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any, workers: int) -> bool:
@@ -200,12 +219,10 @@ def cores() -> int:
 _stop: dict[str, Any] = {}
 
 
-def _start_worker(event: Any, deadline: float) -> None:
-    from kdlib import training
-
-    training.prepare_process()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and asks for a clean stop through the event
-    _stop.update(event=event, deadline=deadline)
+def _start_worker(stop: Any, deadline: float) -> None:
+    """Imports nothing that could fail: the pool would not say why. `_work` does, and hands the error on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and asks for a clean stop
+    _stop.update(flag=stop, deadline=deadline)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -216,14 +233,15 @@ def _die_with_parent() -> None:
 
 
 def _stopping() -> bool:
-    return _stop["event"].is_set() or time.time() > _stop["deadline"]
+    return bool(_stop["flag"].value) or time.time() > _stop["deadline"]
 
 
 def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, device: str) -> str:
-    from kdlib import training
-
     if _stopping():
         return "stopped"
+    from kdlib import training
+
+    training.prepare_process()
     try:
         training.train_run(Run.from_dict(run), runs_dir=folder, data_root=data_root, device=device, stop=_stopping)
     except training.Stopped:

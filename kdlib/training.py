@@ -247,7 +247,7 @@ def train_run(
     not finite; StoreError where the disk refuses; DataError where the data set is not there.
     """
     runs_dir = Path(runs_dir)
-    with store.locked(runs_dir, run):
+    with store.locked(runs_dir, run, stop=stop):
         if store.state(runs_dir, run) == "done":
             return
         parts = {part: _part(run, part, data_root) for part in DATASETS[run.dataset].parts}

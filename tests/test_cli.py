@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from kdlib import cli, store, sweep
-from kdlib.errors import InvalidInput
+from kdlib.errors import DataError, InvalidInput
+from kdlib.studies import load_profile
 from kdlib.sweep import Progress
 
 
@@ -30,14 +32,67 @@ def fill(folder, runs):
 def test_train_hands_on_its_arguments_and_sums_up(command, monkeypatch):
     seen = {}
 
-    def train(studies, **arguments):
-        seen.update(arguments, studies=[study.name for study in studies])
+    def train(study, **arguments):
+        seen.update(arguments, study=study.name)
         return Progress(8, 5, trained=2, stopped=True, seconds=61.0)
 
     monkeypatch.setattr(sweep, "train", train)
     status, out, _ = command("train", "tiny", "--budget", "9m", "--workers", "2", "--device", "cpu", "--retry-failed")
-    assert status == 0 and "tiny: 5 of 8 runs are there; stopped, start again to go on (2 trained now in 61 s)" in out
-    assert seen["budget_minutes"] == 9 and seen["workers"] == 2 and seen["device"] == "cpu" and seen["retry_failed"]
+    assert status == 3 and "tiny: 5 of 8 runs are there; stopped, start again to go on (2 trained now in 61 s)" in out
+    assert seen["study"] == "tiny" and 8 < seen["budget_minutes"] <= 9
+    assert seen["workers"] == 2 and seen["device"] == "cpu" and seen["retry_failed"]
+
+
+@pytest.fixture
+def two_studies(tiny_yaml):
+    """The tiny profile with a second study, 'later', before its artefacts."""
+    text = tiny_yaml.read_text()
+    study = text[text.index("  tiny:") : text.index("artefacts:")]
+    tiny_yaml.write_text(text.replace("artefacts:", study.replace("tiny:", "later:") + "artefacts:"))
+
+
+@pytest.mark.usefixtures("two_studies")
+def test_without_names_all_studies_are_trained_in_the_order_of_the_profile(command, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sweep, "train", lambda study, **arguments: seen.append(study.name) or Progress(8, 8, trained=8))
+    status, out, _ = command("train")
+    assert status == 0 and seen == ["tiny", "later"] and "tiny: 8 of 8" in out and "later: 8 of 8" in out
+    assert command("train", "later")[0] == 0 and seen == ["tiny", "later", "later"]
+
+
+@pytest.mark.usefixtures("two_studies")
+def test_a_study_without_its_data_is_named_and_the_next_one_trained(command, monkeypatch):
+    def train(study, **arguments):
+        if study.name == "tiny":
+            raise DataError("no images in data/. Put them there.")
+        return Progress(8, 8)
+
+    monkeypatch.setattr(sweep, "train", train)
+    status, out, _ = command("train")
+    assert status == 1 and "tiny: not run: no images in data/. Put them there.\nlater: 8 of 8" in out
+
+
+@pytest.mark.usefixtures("two_studies")
+def test_a_budget_is_for_the_whole_call(command, monkeypatch):
+    clock, left = [0.0], []
+    monkeypatch.setattr(cli, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def train(study, *, budget_minutes, **arguments):
+        left.append(budget_minutes)
+        clock[0] += 60
+        return Progress(8, 8)
+
+    monkeypatch.setattr(sweep, "train", train)
+    assert command("train", "--budget", "1.5m")[0] == 0 and left == [1.5, 0.5]
+    status, out, _ = command("train", "--budget", "1m")
+    assert status == 3 and out.endswith("later: no time left, start again to go on\n")
+
+
+@pytest.mark.usefixtures("two_studies")
+def test_a_study_that_no_artefact_shows_is_released_by_name_alone(command, tiny_yaml, tmp_path):
+    tiny_yaml.write_text(tiny_yaml.read_text().replace("[tiny]", "[later]").replace("seeds: 2", "seeds: 1", 1))
+    fill(tmp_path / "runs", load_profile(tiny_yaml).study("tiny").runs())  # runs that could not be released
+    assert command("release") == (0, "", "")
 
 
 def test_train_with_failed_runs_ends_with_status_1(command, monkeypatch):
@@ -96,7 +151,7 @@ def test_times(text, expected):
     assert cli.minutes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "m", "-9m", "9 minutes", "nan", "1e3"])
+@pytest.mark.parametrize("text", ["", "m", "-9m", "9 minutes", "nan", "1e3", "0s"])
 def test_bad_times(text):
     with pytest.raises(InvalidInput):
         cli.minutes(text)

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import kdlib
+from kdlib import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -95,6 +96,16 @@ def test_makefile_targets():
     assert targets[0] == "help", "the first target is the default one"
     assert {"setup", "reproduce", "test", "test-slow", "lint", "lab"} <= set(targets)
     assert sorted(re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)[1].split()) == sorted(targets)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_paper_gpu_is_one_command_that_kdlib_knows():
+    asked = ["make", "--dry-run", "paper-gpu", "BUDGET=90s", "RUNS_DIR=elsewhere"]
+    said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", "")
+    words = re.search(r"-m kdlib (.+) \|\|", said)[1].split()
+    known = cli.parser().parse_args(words)
+    assert (known.profile, known.device, known.budget, known.runs_dir) == ("paper", "cuda", "90s", "elsewhere")
+    assert known.studies == [] and said.rstrip().endswith(f"[ $? -eq {cli.MORE_TO_DO} ]")
 
 
 def test_ci_script_can_be_run():

@@ -45,6 +45,21 @@ def test_write_then_read_is_the_identity(tmp_path, run, saved):
     assert store.state(tmp_path / "runs", run) == "done"
 
 
+def test_whoever_waits_for_a_run_of_another_stops_when_asked(tmp_path, run):
+    holder = """import sys, time
+from types import SimpleNamespace
+from kdlib import store
+with store.locked(sys.argv[1], SimpleNamespace(id=sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)"""
+    command = [sys.executable, "-c", holder, str(tmp_path), run.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(store.Stopped), store.locked(tmp_path, run, stop=lambda: True):
+            pytest.fail("it is held by another")
+        other.kill()
+
+
 def test_nothing_is_left_beside_the_run(tmp_path, saved):
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [saved.name]
     assert sorted(p.name for p in saved.iterdir()) == sorted([*store.FILES, "manifest.json"])

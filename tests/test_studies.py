@@ -120,6 +120,42 @@ def test_the_paper_profile_holds_the_whole_design():
     assert used == set(MODELS) - {"resnet8", "resnet32", "bert_1x64"}
 
 
+def test_the_paper_profile_is_trained_in_the_order_that_spends_a_gpu_best():
+    """Pilots, in no artefact, with one seed; then the studies whose data are at hand; then the rest."""
+    paper = load_profile("paper")
+    pilots = [name for name in paper.studies if name.startswith("pilot-")]
+    assert list(paper.studies)[: len(pilots) + 10] == [
+        *pilots,
+        "cifar100-resnet",
+        "trifeature-shape",
+        "celeba64-smiling",
+        "cifar10-resnet",
+        "trifeature-texture",
+        "celeba64-eyeglasses",
+        "hatexplain-scratch",
+        "utkface",
+        "cifar100-resnet-alpha06",
+        "cifar100-resnet-without-t2",
+    ]
+    assert pilots and all(paper.study(name).seeds == 1 for name in pilots)
+    shown = {name for names in paper.artefacts.values() for name in names}
+    assert set(paper.studies) - shown == set(pilots)
+
+
+@pytest.mark.parametrize(
+    ("pilot", "sweep"),
+    [
+        ("pilot-cifar100", "cifar100-resnet"),
+        ("pilot-cifar100-without-t2", "cifar100-resnet-without-t2"),
+        ("pilot-trifeature-10k", "trifeature-shape"),
+        ("pilot-celeba64", "celeba64-smiling"),
+    ],
+)
+def test_a_pilot_with_the_recipe_of_a_sweep_is_part_of_it(pilot, sweep):
+    paper = load_profile("paper")
+    assert {run.id for run in paper.study(pilot).runs()} < {run.id for run in paper.study(sweep).runs()}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -1,18 +1,22 @@
 """A sweep trains what is missing once, in any number of processes, and survives stops, failures and kills."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from multiprocessing import active_children
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from kdlib import store, sweep
-from kdlib.errors import InvalidInput, KdlibError
+from kdlib import cli, predictions, store, sweep
+from kdlib.errors import InvalidInput, KdlibError, TrainingFailed
 from kdlib.studies import load_profile
 from kdlib.training import train_run
 
@@ -173,3 +177,101 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(tmp_path, tiny_yaml, study
         assert process.communicate()[0].startswith("tiny: 8 of 8 runs are there") and process.returncode == 0
     train_here(study, tmp_path / "whole")
     assert weights(tmp_path / "runs", study) == weights(tmp_path / "whole", study)
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "message"),
+    [  # kdlib.sweep needs the first, so a worker is dead before it could say anything; it imports the second for a run
+        ("filelock", "def (", "exit status 1; its last words stand above"),
+        ("torch", "raise ImportError('half written')", "cannot import what it needs: ImportError: half written"),
+    ],
+)
+def test_workers_that_cannot_start_end_the_sweep_and_say_why(
+    tmp_path, study, monkeypatch, capfd, module, text, message
+):
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)  # a worker's sys.path is its parent's, which has imported both already
+    with pytest.raises(TrainingFailed, match=message):
+        sweep.train(study, runs_dir=tmp_path / "runs", workers=2, device="cpu")
+    assert module == "torch" or "SyntaxError" in capfd.readouterr().err
+    assert not active_children()
+
+
+def test_a_worker_that_is_killed_ends_the_sweep(tmp_path, study):
+    def kill():
+        while not (started := active_children()):
+            time.sleep(0.01)
+        os.kill(started[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(TrainingFailed, match="ended by itself: SIGKILL, most often because memory ran out"):
+        sweep.train(study, runs_dir=tmp_path / "runs", workers=1, device="cpu")
+    killer.join()
+    assert not active_children()
+
+
+# --------------------------------------------------------------------------------- slices, on machines that come and go
+
+
+@pytest.fixture
+def two_studies(tiny_yaml):
+    """A profile of two studies that share teachers; a first slice ends before it does, and students read a table."""
+    text = tiny_yaml.read_text().replace("resnet8, epochs: 3", "resnet8, epochs: 100")
+    text = text.replace("lenet5, epochs: 3", "lenet5, epochs: 5")
+    study = text[text.index("  tiny:") : text.index("artefacts:")]
+    other = study.replace("tiny:", "other:") + "    t_squared: false\n"
+    tiny_yaml.write_text(text.replace("artefacts:", other + "artefacts:").replace("[tiny]", "[tiny, other]"))
+    return list(load_profile(tiny_yaml).studies.values())
+
+
+def bring_back(folder: Path, home: Path) -> None:
+    """What the README says: runs, checkpoints and failures, without the tables and the locks."""
+    shutil.copytree(folder, home, ignore=shutil.ignore_patterns("tables", "locks"), dirs_exist_ok=True)
+
+
+def in_slices(tmp_path, command) -> tuple[Path, int]:
+    """Train on one machine after another until all is there: (the last one's runs folder, number of machines)."""
+    folder, machines = tmp_path / "machine 1", 1
+    while (status := cli.main([*command, "--runs-dir", str(folder), "--budget", f"{2**machines}s"])) == cli.MORE_TO_DO:
+        machines += 1
+        bring_back(folder, tmp_path / f"machine {machines}")
+        shutil.rmtree(folder)
+        folder = tmp_path / f"machine {machines}"
+    assert status == 0
+    return folder, machines
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")  # networks this small may agree on every class
+def test_slices_on_machines_that_come_and_go_and_runs_of_two_machines_merged(
+    tmp_path, tiny_yaml, two_studies, monkeypatch
+):
+    """The path to the paper's size: slices, moved, merged, released and read back end with the bits of one sweep."""
+    train = ["train", "--profile", str(tiny_yaml), "--device", "cpu", "--workers", "1"]
+    sliced, machines = in_slices(tmp_path, train)
+    assert machines > 1 and list(sliced.glob("tables/*.npy"))
+
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder, study in zip((ours, theirs), two_studies, strict=True):
+        train_here(study, folder)
+        assert weights(folder, study) == weights(sliced, study)
+
+    done = two_studies[0].runs()[-1]  # of ours alone; theirs began it, and failed
+    store.record_failure(theirs, done, "power cut")
+    store.partial(theirs, done).mkdir()
+    (store.partial(theirs, done) / "checkpoint").write_bytes(b"half of one")
+    (theirs / f".{done.id[:16]}-killed").mkdir()
+    bring_back(theirs, ours)
+    kept = {path: path.stat().st_mtime_ns for path in ours.rglob("*.*") if path.is_file()}
+    assert cli.main([*train, "--runs-dir", str(ours)]) == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in ours.rglob("*.*") if path.is_file()}
+    assert all(sweep.progress(study, runs_dir=ours).complete for study in two_studies)
+
+    (tmp_path / "params").mkdir()  # makes it a project's folder
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["release", "--profile", str(tiny_yaml), "--runs-dir", str(ours)]) == 0
+    for study in two_studies:
+        found = predictions.collect(study, runs_dir=sliced)
+        back = predictions.collect(study, runs_dir="nowhere", released=tmp_path / "figures/tiny/predictions")
+        assert np.array_equal(back.predicted, found.predicted) and back.absent == ()
