@@ -139,3 +139,10 @@ def test_citation():
     paper = cff["preferred-citation"]
     assert [author["family-names"] for author in paper["authors"]] == ["Mohammadshahi", "Ioannou"]
     assert (paper["year"], paper["issn"], paper["url"][-10:]) == (2025, "2835-8856", "xBbj46Y2fN")
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an archive tracks nothing")
+def test_what_is_tracked_stays_small():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if (ROOT / name).is_file()}
+    assert sum(sizes.values()) < 30 * 2**20, sorted(sizes, key=sizes.get)[-5:]
