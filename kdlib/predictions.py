@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -190,7 +191,7 @@ def collect(
     runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
     Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage.
     """
-    return _of_part(study, part, *_read(study, Path(runs_dir), released))
+    return _of_part(study, *_read(study, Path(runs_dir), released), part)
 
 
 def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Found, tuple[str, ...]]:
@@ -210,7 +211,7 @@ def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Fo
     return [(run, store.read(runs_dir, run)[0], {}) for run in done], absent
 
 
-def _of_part(study: Study, part: str, found: Found, absent: tuple[str, ...]) -> Predictions:
+def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:
     read = [published.of_part(arrays, part, run) for run, arrays, _ in found]
     table = pd.DataFrame([describe(run, study) for run, _, _ in found])
     if "logits" in read[0]:
@@ -315,8 +316,8 @@ def softmax(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
 def collect_all(
     studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
 ) -> dict[str, Predictions]:
-    """{study's name: its predictions}, without the studies that have no run. Raises NotTrained if none has."""
-    return _each(studies, lambda study: collect(study, runs_dir=runs_dir, released=released))
+    """{study's name: predictions}, without the studies that have not `enough` runs. Raises NotTrained if none has."""
+    return _each(studies, lambda study: _read(study, Path(runs_dir), released), _of_part)
 
 
 def collect_parts(
@@ -324,24 +325,34 @@ def collect_parts(
 ) -> dict[str, dict[str, Predictions]]:
     """{study's name: {"test": its predictions, "validation": the same runs' where they saw that part}}.
 
-    Without the studies that have no run. Raises NotTrained if none has.
+    Without the studies that have not `enough` runs. Raises NotTrained if none has.
     """
 
-    def parts(study: Study) -> dict[str, Predictions]:
-        found, absent = _read(study, Path(runs_dir), released)
-        return {part: _of_part(study, part, found, absent) for part in published.parts_of(found[0][1])}
+    def parts(study: Study, found: Found, absent: tuple[str, ...]) -> dict[str, Predictions]:
+        return {part: _of_part(study, found, absent, part) for part in published.parts_of(found[0][1])}
 
-    return _each(studies, parts)
+    return _each(studies, lambda study: _read(study, Path(runs_dir), released), parts)
 
 
-def _each(studies: Iterable[Study], read: Callable[[Study], Any]) -> dict[str, Any]:
-    """{study's name: what is read of it}, without the studies that have no run. Raises NotTrained if none has."""
+def _each(studies: Iterable[Study], read: Callable[[Study], Any], of: Callable[..., Any]) -> dict[str, Any]:
+    """{study's name: of(study, *read(study))}, without the studies that have not enough runs."""
     found, reasons = {}, []
     for study in studies:
         try:
-            found[study.name] = read(study)
+            runs, absent = read(study)
         except NotTrained as error:
             reasons.append(str(error))
+            continue
+        if enough(study, [run for run, *_ in runs]):
+            found[study.name] = of(study, runs, absent)
+        else:
+            reasons.append(f"an arm of study {study.name!r} has one seed so far: python -m kdlib train {study.name}")
     if not found:
         raise NotTrained(" ".join(reasons))
     return found
+
+
+def enough(study: Study, trained: Iterable[Run]) -> bool:
+    """Whether there is something to show of a study: no arm that is there has one seed alone, unless that is all."""
+    arms = Counter((run.role, run.temperature, run.loss_scale) for run in trained)
+    return bool(arms) and min(arms.values()) >= min(2, study.seeds)

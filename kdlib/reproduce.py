@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlib import paper, places, released, store, sweep
+from kdlib import paper, places, predictions, released, store, sweep
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError, unknown
 from kdlib.studies import Profile, Study, load_profile
@@ -176,8 +176,9 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
 
 
 def _shown(study: Study, space: Workspace) -> bool:
-    """Whether there is anything of a study to show."""
-    return study not in space.to_train or any(store.state(space.runs_dir, run) == "done" for run in study.runs())
+    """Whether there is enough of a study to show."""
+    done = (run for run in study.runs() if store.state(space.runs_dir, run) == "done")
+    return study not in space.to_train or predictions.enough(study, done)
 
 
 def _execute(name: str, space: Workspace) -> None:

@@ -180,7 +180,9 @@ def test_collect_refuses_damage_and_nothing_at_all(stored, tiny, tmp_path_factor
     study = tiny.study("tiny")
     with pytest.raises(NotTrained, match="no run of study 'tiny'.*python -m kdlib train tiny"):
         collect_all([study], runs_dir=tmp_path_factory.mktemp("empty"))
-    assert list(collect_all([study], runs_dir=stored)) == ["tiny"]
+    with pytest.raises(NotTrained, match="an arm of study 'tiny' has one seed so far"):
+        collect_all([study], runs_dir=stored)
+    assert list(collect_all([replace(study, temperatures=())], runs_dir=stored)) == ["tiny"]
     path = store.folder(stored, study.runs()[0]) / "predictions.npz"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StoreError, match="is damaged"):
@@ -224,7 +226,7 @@ def test_every_part_that_the_runs_predicted_is_collected(tiny, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
 def test_runs_without_a_validation_part_have_the_test_part_alone(stored, tiny):
-    assert list(collect_parts([tiny.study("tiny")], runs_dir=stored)["tiny"]) == ["test"]
+    assert list(collect_parts([replace(tiny.study("tiny"), temperatures=())], runs_dir=stored)["tiny"]) == ["test"]
 
 
 @pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
