@@ -195,7 +195,7 @@ def by_study(
     load = _Loader(runs_dir, released)
     about, found = [], []
     for claim in CLAIMS:
-        tried = [(studies, _attempt(claim, studies, load)) for studies in _candidates(claim, read)]
+        tried = [(studies, _attempt(claim, studies, read, load)) for studies in _candidates(claim, read)]
         able = [(studies, finding) for studies, finding in tried if isinstance(finding, Finding)]
         for studies, finding in able or [((), _first_reason(reason for _, reason in tried))]:
             names, titles = ", ".join(study.name for study in studies), "; ".join(study.title for study in studies)
@@ -314,20 +314,22 @@ def _on_a_stand_in(claim: Claim, profile: Profile, load: _Loader) -> tuple[Findi
     """(finding or reason, names) of the first studies that are not the paper's own and that the rule can work with."""
     reasons = []
     for studies in _candidates(claim, profile):
-        found = _attempt(claim, studies, load)
+        found = _attempt(claim, studies, profile, load)
         if isinstance(found, Finding):
             return found, ", ".join(study.name for study in studies)
         reasons.append(found)
     return _first_reason(reasons), ""
 
 
-def _attempt(claim: Claim, studies: Sequence[Study], load: _Loader) -> Finding | str:
+def _attempt(claim: Claim, studies: Sequence[Study], profile: Profile, load: _Loader) -> Finding | str:
     """What the rule finds on these studies, or why it cannot work with them."""
     try:
         fewest = min(load(study).n_classes for study in studies)
         if fewest < claim.least_classes:
             return f"the rule counts classes, and {fewest} are too few for a trend."
         return _found(claim, studies, load)
+    except NotTrained:  # its own message names a folder of this machine
+        return f"no run is there. Train it: {_trains([study.name for study in studies], profile.handle)}"
     except KdlibError as error:
         return str(error)
 
