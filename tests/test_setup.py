@@ -100,7 +100,7 @@ def test_makefile_targets():
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_paper_gpu_is_one_command_that_kdlib_knows():
-    asked = ["make", "--dry-run", "paper-gpu", "BUDGET=90s", "RUNS_DIR=elsewhere"]
+    asked = ["make", "--dry-run", "--no-print-directory", "paper-gpu", "BUDGET=90s", "RUNS_DIR=elsewhere"]
     said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", "")
     words = re.search(r"-m kdlib (.+) \|\|", said)[1].split()
     known = cli.parser().parse_args(words)

@@ -136,6 +136,11 @@ def children(pid: int) -> set[int]:
     return {int(word) for word in out.split()}
 
 
+def as_in_a_terminal() -> None:
+    """A shell's background job, these tests among them, ignores Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def gone(pids: set[int]) -> bool:
     for _ in range(100):
         if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
@@ -150,7 +155,9 @@ def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, 
     """kill -9 of the parent: its workers end by themselves, no half run counts, the next call finishes."""
     tiny_yaml.write_text(tiny_yaml.read_text().replace("resnet8, epochs: 3", "resnet8, epochs: 60"))
     command = [*COMMAND, "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    )
     while process.poll() is None and not list((tmp_path / "runs").glob("locks/*")):
         time.sleep(0.05)
     time.sleep(0.5)
