@@ -77,16 +77,15 @@ SEEN = {"reproduced": "seen", "not reproduced": "not seen", "inconclusive": "not
 
 def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """What the rules find on every study of a profile (`verdicts.by_study`), one row a claim and study, for readers."""
+    claim = rows["claim"].astype(str) + ". " + rows["says"]
     cells = {
-        "claim": rows["claim"].astype(str) + ". " + rows["says"],
+        "claim": claim.where(~claim.duplicated(), ""),
         "study": rows["studies"],
         "trend": rows["verdict"].replace(SEEN),
         "what was found": [_found(row, "") for row in rows.to_dict("records")],
     }
-    frame = pd.DataFrame(cells).set_index("claim").rename_axis(None)
-    frame.index = frame.index.where(~frame.index.duplicated(), "")
     note = "Holm's correction is over all rows. None of it judges the paper."
-    return tables.styled(frame.reset_index(names=""), f"{title}\n{note}", wrap=True).hide(axis="index")
+    return tables.styled(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
 
 
 def numbers_of(row: dict[str, object], prefix: str = "") -> str:

@@ -99,7 +99,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from kdlib import fidelity, predictions, released
+    from kdlib import fidelity, individual, predictions, released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
     folder = places.figures_dir(profile.name) / "predictions"
@@ -109,7 +109,9 @@ def _release(arguments: argparse.Namespace) -> int:
         if not arguments.studies and any(store.state(runs_dir, run) != "done" for run in study.runs()):
             continue
         found = predictions.collect(study, runs_dir=runs_dir)
-        path = released.write(study, runs_dir=runs_dir, folder=folder, scalars=fidelity.scalars(found))
+        others = individual.scalars(found)
+        scalars = {run: values | others.get(run, {}) for run, values in fidelity.scalars(found).items()}
+        path = released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
         print(f"{path}: {len(found.runs)} runs, {path.stat().st_size / 2**20:.2f} MiB")
     return 0
 

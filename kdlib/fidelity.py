@@ -90,12 +90,14 @@ def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, f
     if teacher < 0:
         return {"teacher_accuracy": np.nan, "agreement": np.nan, "kl": np.nan}
     p, predicted = predictions.probabilities, predictions.predicted
+    if p is not None:
+        kl = kl_divergence(p[teacher], p[run])
+    else:  # released with the run, where that is
+        kl = predictions.runs["kl"].iloc[run] if "kl" in predictions.runs else np.nan
     return {
         "teacher_accuracy": predictions.accuracy[teacher],
         "agreement": agreement(predicted[teacher], predicted[run]),
-        "kl": predictions.runs.get("kl", pd.Series(np.nan, range(len(predicted))))[run]
-        if p is None
-        else kl_divergence(p[teacher], p[run]),
+        "kl": kl,
     }
 
 

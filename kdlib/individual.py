@@ -20,6 +20,7 @@ from kdlib.predictions import Predictions
 
 MEASURES = ("lipschitz", "inconsistency")
 RANDOM_PAIRS = 20_000
+ABOUT = ("run_id", "model", "seed", "temperature")
 CHUNK = 1024  # rows of the distance matrix held at once
 
 
@@ -290,7 +291,7 @@ def individual_runs(
     near = embedding
     if embedding is not None and not isinstance(embedding, Neighbors):
         near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
-    frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
+    frame = predictions.runs[[*ABOUT]].reset_index(drop=True)
     found = [
         _run_row(p, predictions.labels, near, None if twins is None else twins[run], among, seed)
         for run, p in enumerate(predictions.probabilities)
@@ -356,10 +357,55 @@ def with_twin(predictions: Predictions, changed: str) -> np.ndarray:
     return np.ones(len(predictions.labels), bool) if words is None else words == "some"
 
 
-def individual_table(predictions: Predictions, **options) -> pd.DataFrame:
-    """One row an arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each column of `individual_runs`.
+def twins_in_words(predictions: Predictions, changed: str) -> str:
+    """What the twins by a sensitive feature are, for a title."""
+    if changed not in predictions.twins:
+        return f"the nearest sample with another {changed}"
+    among = with_twin(predictions, changed)
+    return f"{changed} changed in {among.sum():,} of {len(among):,} test samples"
 
-    options are those of `individual_runs`.
+
+def by_feature(predictions: Predictions, *, embedding: np.ndarray | Neighbors | None = None) -> dict[str, pd.DataFrame]:
+    """{sensitive feature: `individual_runs` against the twins by it}: every feature that has twins (`all_twins`).
+
+    Released predictions whose twins need features that are not released give what `scalars` released for them, whatever
+    the embedding. Empty where there is none of it.
     """
-    runs = individual_runs(predictions, **options)
-    return arm_columns(predictions, runs, list(runs.columns[4:]))
+    found = {
+        changed: individual_runs(predictions, twins=twins, among=with_twin(predictions, changed), embedding=embedding)
+        for changed, twins in all_twins(predictions).items()
+    }
+    return found or _released(predictions)
+
+
+def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """{run_id: {'<sensitive feature>:<measure>': value}}: `by_feature` of predictions with features, for a release.
+
+    The features themselves (each face's annotated attributes) belong to the data set and are not released. Empty for
+    predictions without features: what they have is measured again from their released outputs.
+    """
+    if predictions.features is None:
+        return {}
+    near = neighbors(frozen_embedding(predictions), labels=predictions.labels)
+    found = {run_id: {} for run_id in predictions.runs["run_id"]}
+    for changed, runs in by_feature(predictions, embedding=near).items():
+        for row in runs.to_dict("records"):
+            found[row["run_id"]] |= {f"{changed}:{m}": value for m, value in row.items() if m not in ABOUT}
+    return found
+
+
+def _released(predictions: Predictions) -> dict[str, pd.DataFrame]:
+    runs, found = predictions.runs.reset_index(drop=True), {}
+    for changed in predictions.groups:
+        names = {name: name.removeprefix(f"{changed}:") for name in runs if name.startswith(f"{changed}:")}
+        if names:
+            found[changed] = runs[[*ABOUT, *names]].rename(columns=names)
+    return found
+
+
+def individual_table(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each measure m of runs.
+
+    runs: one row a run, in the order of `predictions`, from `individual_runs` or `by_feature`.
+    """
+    return arm_columns(predictions, runs, [name for name in runs if name not in ABOUT])

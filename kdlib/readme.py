@@ -100,8 +100,7 @@ def generated(text: str, gallery: Path) -> str:
     text = with_section(text, "artefacts", artefact_table(summary))
     text = with_section(text, "claims", claims_board(pd.read_csv(gallery / "claims.csv")))
     real = places.figures_dir("real-small") / "claims_by_study.csv"
-    if real.is_file():
-        text = with_section(text, "real data", real_data_board(pd.read_csv(real)))
+    text = with_section(text, "real data", real_data_board(pd.read_csv(real)))
     return with_section(text, "speed", first_table(speed))
 
 

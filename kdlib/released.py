@@ -3,8 +3,9 @@
 One row a sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
 group:<name>, and of each run its predicted class and log-probabilities in fp16: of every class where there are at most
 FULL of them, of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 % near 0 and
-near 1 alike, where probabilities below 6e-8 would vanish. The runs' recipes, provenance and scalars stand in the file's
-metadata, and for people in <study>.json beside it.
+near 1 alike, where probabilities below 6e-8 would vanish. Annotated features stay where the data set is; what needs
+them is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's metadata, and for people in
+<study>.json beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from kdlib import store
 from kdlib.errors import NotTrained, StoreError, unknown
@@ -52,7 +54,8 @@ def write(
 ) -> Path:
     """Release a study whose runs are all trained; returns the file, with <study>.json beside it.
 
-    scalars: {first 16 digits of a run's id: {name: value}}, what the file cannot tell again (`fidelity.scalars`).
+    scalars: {first 16 digits of a run's id: {name: value}}, what the file cannot tell again (`fidelity.scalars`,
+    `individual.scalars`).
     Raises NotTrained if a run is missing, StoreError for a damaged one or a folder that cannot be written.
     """
     runs = study.runs()
@@ -110,7 +113,6 @@ def _of_runs(part: str, read: list[dict[str, np.ndarray]], about: list[dict[str,
     columns = {"part": np.full(len(first["labels"]), part, object), "sample_id": first["sample_ids"].astype(object)}
     columns |= {"label": _smallest(first["labels"])}
     columns |= {name: values.astype(object) for name, values in first.items() if name.startswith("group:")}
-    columns |= {f"feature:{j}": values for j, values in enumerate(first.get("features", np.empty((0, 0))).T)}
     for i, arrays in enumerate(read):
         if not all(np.array_equal(arrays[name], first[name]) for name in ("sample_ids", "labels", "class_names")):
             raise StoreError(
@@ -123,7 +125,7 @@ def _of_runs(part: str, read: list[dict[str, np.ndarray]], about: list[dict[str,
 def _of_run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{column without the run's number: (N,) values}."""
     logits, labels = arrays["logits"], arrays["labels"]
-    predicted, log_p = logits.argmax(axis=1), log_softmax(logits)
+    predicted, log_p = logits.argmax(axis=1), log_softmax(logits.astype(np.float64), axis=1)
     columns = {"predicted": _smallest(predicted)}
     if logits.shape[1] > FULL:
         at = np.arange(len(labels))
@@ -131,14 +133,9 @@ def _of_run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     columns |= {f"log {c}": _half(log_p[:, c]) for c in range(logits.shape[1])}
     for name, twin in arrays.items():
         if name.startswith("twin:"):
-            columns |= {f"log {name} {c}": _half(log_softmax(twin)[:, c]) for c in range(logits.shape[1])}
+            log_q = log_softmax(twin.astype(np.float64), axis=1)
+            columns |= {f"log {name} {c}": _half(log_q[:, c]) for c in range(logits.shape[1])}
     return columns
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """(N, C) log-probabilities at T = 1."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _half(values: np.ndarray) -> np.ndarray:
@@ -158,7 +155,7 @@ def _summary(study: Study, about: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]:
     """The released runs of a study that its recipe still describes: (run, arrays, scalars).
 
-    arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>', features; log_probabilities (N, C) float32
+    arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; log_probabilities (N, C) float32
     and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,); of a validation part
     'validation:<name>', as in a run's own file. Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
@@ -209,8 +206,6 @@ def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -
         return np.stack([table[f"{run}:log {what}{c}"] for c in range(len(class_names))], axis=1).astype(np.float32)
 
     arrays = {name: values.astype(str) for name, values in table.items() if name.startswith("group:")}
-    if features := [values for name, values in table.items() if name.startswith("feature:")]:
-        arrays["features"] = np.stack(features, axis=1)
     arrays |= {"sample_ids": table["sample_id"].astype(str), "labels": table["label"].astype(np.int64)}
     arrays |= {"class_names": np.array(class_names), "predicted": table[f"{run}:predicted"].astype(np.int64)}
     if f"{run}:log 0" not in table:

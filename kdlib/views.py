@@ -44,7 +44,7 @@ class Views:
 
     @property
     def count(self) -> int:
-        return (2 * self.crop + 1) ** 2 * (1 + self.flip)
+        return crops_and_flips(self.crop, self.flip)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,9 +58,7 @@ class Views:
 
     @property
     def forward_batch(self) -> int:
-        """Images in one forward pass without gradients; bounded, so that large images need no more memory."""
-        height, width = self.size
-        return max(8, min(500, FORWARD_PIXELS[self.labels.device.type] // (height * width)))
+        return images_at_once(self.size, self.labels.device)
 
     @property
     def plain(self) -> int:
@@ -103,7 +101,7 @@ class Streamed:
 
     @property
     def count(self) -> int:
-        return SEEDS if self.resized else (2 * self.crop + 1) ** 2 * (1 + self.flip)
+        return SEEDS if self.resized else crops_and_flips(self.crop, self.flip)
 
     @property
     def input(self) -> dict[str, int]:
@@ -111,8 +109,7 @@ class Streamed:
 
     @property
     def forward_batch(self) -> int:
-        side = self.images.shape[3]
-        return max(8, min(500, FORWARD_PIXELS[self.labels.device.type] // side**2))
+        return images_at_once(self.images.shape[2:], self.labels.device)
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         return next(self.feed([(index.cpu().numpy(), view.cpu().numpy())]))
@@ -156,6 +153,16 @@ class Texts:
 
     def feed(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         return (self.batch(*on(self.labels.device, *pair)) for pair in batches)
+
+
+def crops_and_flips(crop: int, flip: bool) -> int:
+    """How many views there are of an image that is padded by `crop` and perhaps mirrored."""
+    return (2 * crop + 1) ** 2 * (1 + flip)
+
+
+def images_at_once(size: tuple[int, int], device: torch.device) -> int:
+    """Images in one forward pass without gradients; bounded, so that large images need no more memory."""
+    return max(8, min(500, FORWARD_PIXELS[device.type] // (size[0] * size[1])))
 
 
 def on(device: torch.device | str, *arrays: np.ndarray) -> list[Tensor]:

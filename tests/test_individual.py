@@ -124,7 +124,8 @@ def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
     with pytest.warns(KdlibWarning, match="predict the same class"):
         x, p = simulated(2, sharpness=(1.0, 0.25), n=600)
     twins = p.probabilities[:, np.random.default_rng(0).permutation(600)]
-    arms = individual.individual_table(p, embedding=x, twins=twins, k=5).set_index("temperature")
+    runs = individual.individual_runs(p, embedding=x, twins=twins, k=5)
+    arms = individual.individual_table(p, runs).set_index("temperature")
     for name in ("lipschitz", "counterfactual"):
         assert arms[name][2] < 0.6 * arms[name][1]
         assert arms[f"{name}_calibrated"][2] == pytest.approx(arms[f"{name}_calibrated"][1], rel=1e-3)
@@ -263,3 +264,27 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     assert list(individual.all_twins(stored)) == ["age"]
     assert individual.all_twins(replace(given, features=None)) == {}
     assert individual.frozen_embedding(replace(given, features=None)).shape == (8, 2)
+    assert individual.twins_in_words(given, "sex") == "the nearest sample with another sex"
+    known = replace(given, twins={"sex": twins})
+    assert individual.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
+
+
+def test_without_the_features_what_was_released_of_them_stands_in():
+    x, p = simulated(3)
+    features = (x - x.min()).astype(np.uint8)
+    p = replace(p, groups={"sex": np.array(["f", "m"])[np.arange(400) // 2 % 2]}, features=features)
+    near = individual.neighbors(features.astype(np.float32), labels=p.labels)
+    ours, scalars = individual.by_feature(p, embedding=near), individual.scalars(p)
+    assert list(ours) == ["sex"] and list(scalars) == p.runs["run_id"].tolist()
+    columns = pd.DataFrame([scalars[run] for run in p.runs["run_id"]], index=p.runs.index)
+    back = replace(p, runs=p.runs.join(columns), features=None)
+    pd.testing.assert_frame_equal(individual.by_feature(back)["sex"], ours["sex"], check_like=True)
+    pd.testing.assert_frame_equal(
+        individual.individual_table(back, individual.by_feature(back)["sex"]),
+        individual.individual_table(p, ours["sex"]),
+        check_like=True,
+    )
+    stored = replace(p, features=None, twins={"sex": p.probabilities[:, ::-1]})
+    assert individual.scalars(stored) == {}, "stored twins are released themselves"
+    assert "lipschitz" not in individual.by_feature(stored)["sex"]
+    assert individual.by_feature(replace(p, features=None)) == {}

@@ -84,7 +84,7 @@ def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
     assert np.array_equal(back.predicted, ours.predicted) and np.array_equal(back.labels, ours.labels)
     assert back.sample_ids.tolist() == ours.sample_ids.tolist() and back.class_names == ours.class_names
     assert back.groups["sex"].tolist() == ours.groups["sex"].tolist()
-    assert np.array_equal(back.features, ours.features) and back.features.shape == (60, 3)
+    assert ours.features.shape == (60, 3) and back.features is None, "annotations of people stay with the data set"
     assert back.runs[ours.runs.columns].equals(ours.runs) and back.absent == ()
     np.testing.assert_allclose(back.probabilities, ours.probabilities, rtol=0.02, atol=1e-20)
     np.testing.assert_allclose(back.twins["sex"], ours.twins["sex"], rtol=0.02, atol=1e-20)
@@ -119,7 +119,6 @@ def test_the_validation_part_comes_back_beside_the_test_part(study, tmp_path, cl
         assert np.array_equal(back[name].labels, ours[name].labels)
         assert back[name].sample_ids.tolist() == ours[name].sample_ids.tolist()
         assert back[name].groups["sex"].tolist() == ours[name].groups["sex"].tolist()
-        assert np.array_equal(back[name].features, ours[name].features)
     assert list(back["test"].twins) == (["sex"] if classes == 2 else []) and not back["validation"].twins
     assert "ece" in back["test"].runs and "ece" not in back["validation"].runs, "scalars are of the test part"
 
