@@ -36,6 +36,26 @@ def test_every_parameter_learns(name):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("side", [8, 9])
+def test_the_shortcut_takes_every_second_pixel_and_fills_channels_with_zeros(side):
+    x = torch.randn(2, 3, side, side)
+    block = models.Block(3, 7, stride=2)
+    for parameter in block.parameters():
+        torch.nn.init.zeros_(parameter)
+    expected = torch.zeros(2, 7, (side + 1) // 2, (side + 1) // 2)
+    expected[:, 2:5] = x[:, :, ::2, ::2].relu()
+    assert torch.equal(block(x), expected)
+
+
+def test_gradients_stay_channels_last_from_the_last_layer_to_the_first():
+    """One that does not makes each operation that it meets with the others several times slower."""
+    model, found = models.build("resnet8", classes=4).to(memory_format=torch.channels_last), []
+    for layer in model.blocks:
+        layer.register_full_backward_hook(lambda layer, _, grads: found.append(grads[0]))
+    model(torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    assert len(found) == 3 and all(grad.is_contiguous(memory_format=torch.channels_last) for grad in found)
+
+
 def test_weights_depend_on_the_seed_alone_and_the_global_generator_is_left_alone():
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
