@@ -1,8 +1,8 @@
-"""A run's folder: written whole or not at all, verified with sha256 when read. numpy and safetensors only, no pickle.
+"""A run's folder: written whole or not at all; a file is verified with sha256 when it is read. No torch, no pickle.
 
 runs/<first 16 digits of the id>/   run.json           the Run, and what is not its identity: seconds, device, versions
                                     predictions.npz    test logits (N, C), labels, sample ids, groups
-                                    weights.safetensors
+                                    weights.safetensors, which a student's folder may lack: measuring needs none
                                     manifest.json      sha256 and size of every other file; written last
 runs/<...>.partial/                 a checkpoint of a run in progress
 runs/<...>.failed.json              why a run stopped; it is not trained again unless asked for
@@ -28,7 +28,8 @@ import numpy as np
 from kdlib.errors import StoreError
 from kdlib.studies import Run
 
-FILES = ("run.json", "predictions.npz", "weights.safetensors")
+MEASURED = ("run.json", "predictions.npz")
+WEIGHTS = "weights.safetensors"
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -99,7 +100,7 @@ def save(
     contents = {
         "run.json": to_json({"run": run.to_dict(), "id": run.id, "provenance": provenance}),
         "predictions.npz": buffer.getvalue(),
-        "weights.safetensors": weights,
+        WEIGHTS: weights,
     }
     manifest = {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
@@ -110,7 +111,7 @@ def save(
         try:
             for name, data in {**contents, "manifest.json": to_json(manifest)}.items():
                 write_synced(fresh / name, data)
-            _verified(fresh)
+            _verified(fresh, *contents)
             if home.exists():  # only a damaged run is ever written again
                 shutil.rmtree(home)
             os.replace(fresh, home)
@@ -127,9 +128,9 @@ def save(
 
 
 def read(runs_dir: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays, provenance) of a finished run. Raises StoreError if any file of it is damaged or of another run."""
+    """(arrays, provenance) of a finished run. Raises StoreError if they are damaged or of another run."""
     home = folder(runs_dir, run)
-    contents = _verified(home)
+    contents = _verified(home, *MEASURED)
     about = json.loads(contents["run.json"])
     if about["id"] != run.id:
         raise _damaged(home, f"holds run {about['id'][:16]}, not {run.id[:16]}")
@@ -139,12 +140,14 @@ def read(runs_dir: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 def read_weights(runs_dir: Path, run: Run) -> bytes:
     """The verified bytes of the run's safetensors file."""
-    return _verified(folder(runs_dir, run))["weights.safetensors"]
+    return _verified(folder(runs_dir, run), WEIGHTS)[WEIGHTS]
 
 
 def verify(runs_dir: Path, run: Run) -> None:
-    """Raise StoreError unless every file of the run is what was written."""
+    """Raise StoreError unless every file of the run is what was written; a student's weights may have been left out."""
     read(runs_dir, run)
+    if run.role == "teacher" or (folder(runs_dir, run) / WEIGHTS).exists():
+        read_weights(runs_dir, run)
 
 
 def record_failure(runs_dir: Path, run: Run, reason: str) -> None:
@@ -190,11 +193,11 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
-def _verified(home: Path) -> dict[str, bytes]:
-    """The bytes of every file in a run's folder, each equal to its entry in the manifest."""
+def _verified(home: Path, *names: str) -> dict[str, bytes]:
+    """The bytes of these files in a run's folder, each equal to its entry in the manifest."""
     try:
         manifest = json.loads((home / "manifest.json").read_bytes())
-        expected = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in FILES}
+        expected = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(home, f"manifest.json cannot be read ({error})") from error
     contents = {}
@@ -208,7 +211,7 @@ def _verified(home: Path) -> dict[str, bytes]:
         if (len(data), hashlib.sha256(data).hexdigest()) != (size, digest):
             raise _damaged(home, f"{name} is not what was written ({len(data)} bytes of {size})")
         contents[name] = data
-    if not zipfile.is_zipfile(io.BytesIO(contents["predictions.npz"])):
+    if "predictions.npz" in names and not zipfile.is_zipfile(io.BytesIO(contents["predictions.npz"])):
         raise _damaged(home, "predictions.npz is no npz archive")
     return contents
 

@@ -23,6 +23,8 @@ ARRAYS = {
     "group:sex": np.array(["f", "m", "f"]),
 }
 
+FILES = [*store.MEASURED, store.WEIGHTS, "manifest.json"]
+
 
 @pytest.fixture
 def run(tiny):
@@ -62,10 +64,10 @@ with store.locked(sys.argv[1], SimpleNamespace(id=sys.argv[2])):
 
 def test_nothing_is_left_beside_the_run(tmp_path, saved):
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [saved.name]
-    assert sorted(p.name for p in saved.iterdir()) == sorted([*store.FILES, "manifest.json"])
+    assert sorted(p.name for p in saved.iterdir()) == sorted(FILES)
 
 
-@pytest.mark.parametrize("name", [*store.FILES, "manifest.json"])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete", "html", "lfs"])
 def test_every_damage_to_every_file_is_an_error_that_names_the_folder(tmp_path, run, saved, name, damage):
     path = saved / name
@@ -84,16 +86,31 @@ def test_every_damage_to_every_file_is_an_error_that_names_the_folder(tmp_path, 
             }[damage]
         )
     with pytest.raises(StoreError, match=f"{saved.name}.*is damaged.*Delete that folder"):
-        store.read(tmp_path / "runs", run)
+        store.verify(tmp_path / "runs", run)
+    with pytest.raises(StoreError, match=f"{saved.name}.*is damaged.*Delete that folder"):
+        (store.read_weights if name == store.WEIGHTS else store.read)(tmp_path / "runs", run)
+
+
+def test_a_students_weights_may_be_left_behind_a_teachers_may_not(tmp_path, tiny):
+    runs = {run.role: run for run in tiny.study("tiny").runs()}
+    for run in runs.values():
+        home = store.save(tmp_path, run, arrays=ARRAYS, weights=b"weights", provenance={})
+        (home / store.WEIGHTS).unlink()
+        assert store.state(tmp_path, run) == "done" and store.read(tmp_path, run)[0].keys() == ARRAYS.keys()
+    store.verify(tmp_path, runs["ds"])
+    with pytest.raises(StoreError, match="weights.safetensors cannot be read"):
+        store.read_weights(tmp_path, runs["ds"])
+    with pytest.raises(StoreError, match="weights.safetensors cannot be read"):
+        store.verify(tmp_path, runs["teacher"])
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=300), name=st.sampled_from([*store.FILES, "manifest.json"]))
+@given(data=st.binary(max_size=300), name=st.sampled_from(FILES))
 def test_random_bytes_raise_kdlibs_error_alone(tmp_path, run, data, name):
     home = store.save(tmp_path / "random", run, arrays=ARRAYS, weights=b"weights", provenance={})
     (home / name).write_bytes(data)
     with pytest.raises(StoreError):
-        store.read(tmp_path / "random", run)
+        store.verify(tmp_path / "random", run)
 
 
 def test_a_folder_that_holds_another_run_is_refused(tmp_path, tiny, saved):
