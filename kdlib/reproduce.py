@@ -217,15 +217,30 @@ def _values(space: Workspace) -> dict[str, str]:
 
 
 def _strip(executed: Path) -> None:
-    """Take papermill's paths and clock times out of a notebook: the same results are the same file."""
+    """Take paths, clock times and what else chance decides out of a notebook: the same results are the same file."""
     import nbformat
 
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # papermill draws one for the cell that it adds
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
     nbformat.write(notebook, executed)
+
+
+def _joined(outputs: list) -> list:
+    """Prints that came in pieces, as timing had it, in one."""
+    joined = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if output.output_type == "stream" and before.get("name") == output.name:
+            before.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _check_parameters(notebook: Path) -> None:

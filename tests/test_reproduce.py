@@ -69,6 +69,18 @@ def test_notebooks_are_run_and_their_outputs_listed(project):
     assert "table06   table06_class_bias.ipynb" in text
 
 
+def test_the_same_results_are_the_same_file(project):
+    code = "import sys, time\nfor i in range(3): print(i, flush=True); time.sleep(0.1)\nprint(i, file=sys.stderr)"
+    write_notebook(project / "notebooks/table06_class_bias.ipynb", code=code)
+    executed, seen = project / "figures/tiny/executed/table06_class_bias.ipynb", []
+    for _ in range(2):
+        run(artefacts=["table06"])
+        seen.append(executed.read_text())
+    assert seen[0] == seen[1]
+    outputs = [output for cell in nbformat.reads(seen[0], as_version=4).cells for output in cell.get("outputs", [])]
+    assert {o.name: o.text for o in outputs if o.output_type == "stream"} == {"stdout": "0\n1\n2\n", "stderr": "2\n"}
+
+
 def test_a_notebook_that_fails_leaves_nothing_that_looks_finished_and_the_rest_still_runs(project):
     write_notebook(project / "notebooks/table06_class_bias.ipynb", code="x = 1\nraise ValueError('seeds ran away')")
     (project / "figures/tiny/executed").mkdir(parents=True)
