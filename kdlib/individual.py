@@ -360,7 +360,7 @@ def with_twin(predictions: Predictions, changed: str) -> np.ndarray:
 def twins_in_words(predictions: Predictions, changed: str) -> str:
     """What the twins by a sensitive feature are, for a title."""
     if changed not in predictions.twins:
-        return f"the nearest sample with another {changed}"
+        return f"the nearest sample of another group by {changed}"
     among = with_twin(predictions, changed)
     return f"{changed} changed in {among.sum():,} of {len(among):,} test samples"
 

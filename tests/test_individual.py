@@ -264,7 +264,7 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     assert list(individual.all_twins(stored)) == ["age"]
     assert individual.all_twins(replace(given, features=None)) == {}
     assert individual.frozen_embedding(replace(given, features=None)).shape == (8, 2)
-    assert individual.twins_in_words(given, "sex") == "the nearest sample with another sex"
+    assert individual.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
     known = replace(given, twins={"sex": twins})
     assert individual.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
 
