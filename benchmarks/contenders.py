@@ -98,9 +98,12 @@ def build(case: Case, name: str) -> torch.nn.Module:
     return models.seeded(lambda: models.build(name, classes=case.classes, image_size=case.size), 0)
 
 
-def use_plain_layout() -> None:
-    """For a process whose nets are not channels_last: there slices, as others write the shortcut, are faster."""
-    models.Block.subsample = lambda self, x: x[:, :, :: self.stride, :: self.stride]
+def with_slices(model: torch.nn.Module) -> torch.nn.Module:
+    """A net that is not channels_last: there slices, as others write the shortcut, are faster."""
+    for block in model.modules():
+        if isinstance(block, models.Block):
+            block.subsample = lambda x, stride=block.stride: x[:, :, ::stride, ::stride]
+    return model
 
 
 def make_run(case: Case, precision: str, *, teacher: Run | None = None) -> Run:
@@ -175,8 +178,6 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
     views = make_views(case, n, off=off)
     student = build(case, case.student)
     layout = torch.contiguous_format if "layout" in off else torch.channels_last
-    if "layout" in off:
-        use_plain_layout()
     student.to(memory_format=layout)
     state = training.State(student, training.make_optimizer(run, student), history=[], losses=[])
     for group in state.optimizer.param_groups:
@@ -188,6 +189,9 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
         empty_table(training.table_path(runs_dir, run), (case.views, n, case.classes))
         teacher = training.Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
         teacher.model.to(memory_format=layout)
+        if "layout" in off:
+            for model in (student, teacher.model):
+                with_slices(model)
         if "table" in off:
             teacher.table = None
         state.model.train()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from contenders import Case, build, synthetic_images, use_plain_layout
+from contenders import Case, build, synthetic_images, with_slices
 from PIL import Image
 from torch.utils.data import Dataset, RandomSampler
 from torchdistill.core.distillation import get_distillation_box
@@ -64,8 +64,7 @@ PLACE = {"path": ".", "io": "output"}
 
 def steps(case: Case, precision: str) -> Iterator[int]:
     """Train a student, yielding the number of images of each step. bf16: its forward passes under autocast."""
-    use_plain_layout()
-    teacher, student = build(case, case.teacher).eval(), build(case, case.student)
+    teacher, student = with_slices(build(case, case.teacher)).eval(), with_slices(build(case, case.student))
     box = get_distillation_box(teacher, student, {"train": Pictures(case)}, config(case), CPU, None, False, 1)
     epoch = 0
     while True:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from kdlib import __version__, places, store, sweep
-from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError
+from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError, UndefinedMetric
 from kdlib.studies import Study, load_profile
 
 MORE_TO_DO = 3  # exit status
@@ -109,7 +109,11 @@ def _release(arguments: argparse.Namespace) -> int:
         if not arguments.studies and any(store.state(runs_dir, run) != "done" for run in study.runs()):
             continue
         found = predictions.collect(study, runs_dir=runs_dir)
-        others = individual.scalars(found)
+        try:
+            others = individual.scalars(found)
+        except (InvalidInput, UndefinedMetric) as error:
+            others = {}
+            print(f"{study.name} is released without individual fairness: {error}")
         scalars = {run: values | others.get(run, {}) for run, values in fidelity.scalars(found).items()}
         path = released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
         print(f"{path}: {len(found.runs)} runs, {path.stat().st_size / 2**20:.2f} MiB")

@@ -276,10 +276,7 @@ def individual_runs(
     scaling by NLL, cross-fitted in two halves) and `m_relative` (m / random_pairs) for m of counterfactual, lipschitz;
     inconsistency. A trend in `m` that neither control shows is an effect of confidence.
     """
-    if predictions.probabilities is None:
-        raise InvalidInput(
-            "these predictions have classes alone; individual fairness needs probabilities (columns prob_* or logit_*)."
-        )
+    _check_whole(predictions)
     if embedding is None and twins is None:
         raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
     if twins is not None and np.shape(twins)[:2] != predictions.predicted.shape:
@@ -297,6 +294,13 @@ def individual_runs(
         for run, p in enumerate(predictions.probabilities)
     ]
     return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(found))
+
+
+def _check_whole(predictions: Predictions) -> None:
+    if predictions.probabilities is None:
+        raise InvalidInput(
+            "these predictions have classes alone; individual fairness needs probabilities (columns prob_* or logit_*)."
+        )
 
 
 def _run_row(
@@ -340,10 +344,12 @@ def all_twins(predictions: Predictions) -> dict[str, np.ndarray]:
     """{sensitive feature: (R, N, C) probabilities of the twins}: the stored ones; without any, by features.
 
     There a twin is the nearest sample of another group with the same label (`nearest_of_another_group`), which differs
-    in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label.
+    in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label,
+    InvalidInput where there are features, but no probabilities.
     """
     if predictions.twins or predictions.features is None:
         return dict(predictions.twins)
+    _check_whole(predictions)
     embedding, p = frozen_embedding(predictions), predictions.probabilities
     return {
         name: p[:, nearest_of_another_group(embedding, values, labels=predictions.labels)]
@@ -368,21 +374,20 @@ def twins_in_words(predictions: Predictions, changed: str) -> str:
 def by_feature(predictions: Predictions, *, embedding: np.ndarray | Neighbors | None = None) -> dict[str, pd.DataFrame]:
     """{sensitive feature: `individual_runs` against the twins by it}: every feature that has twins (`all_twins`).
 
-    Released predictions whose twins need features that are not released give what `scalars` released for them, whatever
-    the embedding. Empty where there is none of it.
+    What `scalars` released comes before, whatever the embedding: it was measured by features that are not released.
+    Empty where there is none of it.
     """
-    found = {
+    return _released(predictions) or {
         changed: individual_runs(predictions, twins=twins, among=with_twin(predictions, changed), embedding=embedding)
         for changed, twins in all_twins(predictions).items()
     }
-    return found or _released(predictions)
 
 
 def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
     """{run_id: {'<sensitive feature>:<measure>': value}}: `by_feature` of predictions with features, for a release.
 
-    The features themselves (each face's annotated attributes) belong to the data set and are not released. Empty for
-    predictions without features: what they have is measured again from their released outputs.
+    The features themselves (a face's annotated attributes but for label and groups) are not released. Empty for
+    predictions without features: theirs is measured again from released outputs, where all probabilities are released.
     """
     if predictions.features is None:
         return {}

@@ -139,8 +139,11 @@ def read(runs_dir: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def read_weights(runs_dir: Path, run: Run) -> bytes:
-    """The verified bytes of the run's safetensors file."""
-    return _verified(folder(runs_dir, run), WEIGHTS)[WEIGHTS]
+    """The verified bytes of the run's safetensors file. Raises StoreError if it is damaged or was left behind."""
+    home = folder(runs_dir, run)
+    if run.role != "teacher" and not (home / WEIGHTS).exists():
+        raise StoreError(f"{home} holds {run}, but not its {WEIGHTS}. Copy it from where it was trained.")
+    return _verified(home, WEIGHTS)[WEIGHTS]
 
 
 def verify(runs_dir: Path, run: Run) -> None:

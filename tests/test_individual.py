@@ -263,6 +263,8 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     stored = replace(given, twins={"age": given.probabilities[:, ::-1]})
     assert list(individual.all_twins(stored)) == ["age"]
     assert individual.all_twins(replace(given, features=None)) == {}
+    with pytest.raises(InvalidInput, match="these predictions have classes alone"):
+        individual.all_twins(replace(given, probabilities=None))
     assert individual.frozen_embedding(replace(given, features=None)).shape == (8, 2)
     assert individual.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
     known = replace(given, twins={"sex": twins})

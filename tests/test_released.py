@@ -4,10 +4,11 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from kdlib import cli, fidelity, released, store
+from kdlib import cli, fidelity, individual, released, store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.predictions import collect, collect_all, collect_parts
 
@@ -78,13 +79,15 @@ def test_what_the_test_part_alone_has_comes_back_and_the_other_part_lacks_it(stu
 @pytest.mark.parametrize("classes", [2, 10])
 def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
     fill(tmp_path / "runs", study, classes=classes)
-    write(study, tmp_path / "runs", tmp_path / "out")
+    path = write(study, tmp_path / "runs", tmp_path / "out")
     ours = collect(study, runs_dir=tmp_path / "runs")
     back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
     assert np.array_equal(back.predicted, ours.predicted) and np.array_equal(back.labels, ours.labels)
     assert back.sample_ids.tolist() == ours.sample_ids.tolist() and back.class_names == ours.class_names
     assert back.groups["sex"].tolist() == ours.groups["sex"].tolist()
-    assert ours.features.shape == (60, 3) and back.features is None, "annotations of people stay with the data set"
+    assert ours.features.shape == (60, 3) and back.features is None
+    columns = pq.read_table(path).column_names
+    assert not [name for name in columns if "feature" in name], "annotations of people stay with the data set"
     assert back.runs[ours.runs.columns].equals(ours.runs) and back.absent == ()
     np.testing.assert_allclose(back.probabilities, ours.probabilities, rtol=0.02, atol=1e-20)
     np.testing.assert_allclose(back.twins["sex"], ours.twins["sex"], rtol=0.02, atol=1e-20)
@@ -104,6 +107,34 @@ def test_with_many_classes_what_needs_all_probabilities_comes_from_the_scalars(s
     ece = [fidelity.calibration(p, sensitive="sex")["ece"] for p in (ours, back)]
     np.testing.assert_allclose(*ece, atol=2e-3)
     assert back.arm(model="ds", temperature=4.0).confidence.shape == (2, 60)
+
+
+def test_individual_fairness_by_features_is_released_in_their_place(study, tiny_yaml, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for run in study.runs():
+        arrays = {name: values for name, values in part(rng, classes=2, n=60).items() if "twin:" not in name}
+        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance=PROVENANCE)
+    monkeypatch.setattr(cli.places, "figures_dir", lambda profile: tmp_path / "figures")
+    command = ["release", "tiny", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
+    assert cli.main(command) == 0, capsys.readouterr().err
+    ours = collect(study, runs_dir=tmp_path / "runs")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "figures/predictions")
+    near = individual.neighbors(individual.frozen_embedding(ours), labels=ours.labels)
+    expected, found = individual.by_feature(ours, embedding=near), individual.by_feature(back)
+    assert list(found) == list(expected) == ["sex"] and back.features is None
+    pd.testing.assert_frame_equal(found["sex"], expected["sex"], check_like=True)
+
+
+def test_a_study_is_released_where_individual_fairness_is_undefined(study, tiny_yaml, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for run in study.runs():
+        arrays = {name: values for name, values in part(rng, classes=12, n=60).items() if "twin:" not in name}
+        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance=PROVENANCE)
+    monkeypatch.setattr(cli.places, "figures_dir", lambda profile: tmp_path / "figures")
+    command = ["release", "tiny", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
+    assert cli.main(command) == 0
+    assert "tiny is released without individual fairness: k is 10, but label 0 has 5 samples" in capsys.readouterr().out
+    assert (tmp_path / "figures/predictions/tiny.parquet").is_file()
 
 
 @pytest.mark.parametrize("classes", [2, 12])

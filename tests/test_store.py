@@ -98,8 +98,11 @@ def test_a_students_weights_may_be_left_behind_a_teachers_may_not(tmp_path, tiny
         (home / store.WEIGHTS).unlink()
         assert store.state(tmp_path, run) == "done" and store.read(tmp_path, run)[0].keys() == ARRAYS.keys()
     store.verify(tmp_path, runs["ds"])
-    with pytest.raises(StoreError, match="weights.safetensors cannot be read"):
+    with pytest.raises(StoreError, match="not its weights.safetensors. Copy it from where it was trained"):
         store.read_weights(tmp_path, runs["ds"])
+    (store.folder(tmp_path, runs["ds"]) / store.WEIGHTS).write_bytes(b"others")
+    with pytest.raises(StoreError, match="weights.safetensors is not what was written"):
+        store.verify(tmp_path, runs["ds"])
     with pytest.raises(StoreError, match="weights.safetensors cannot be read"):
         store.verify(tmp_path, runs["teacher"])
 
