@@ -20,6 +20,7 @@ from torchvision.transforms import functional as picture
 
 from kdlib import data, logit_table, models, store, training
 from kdlib.studies import Run
+from kdlib.views import crops_and_flips
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Case:
 
     @property
     def views(self) -> int:
-        return (2 * self.crop + 1) ** 2 * (1 + self.flip)
+        return crops_and_flips(self.crop, self.flip)
 
 
 CASES = {
@@ -190,8 +191,7 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
         teacher = training.Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
         teacher.model.to(memory_format=layout)
         if "layout" in off:
-            for model in (student, teacher.model):
-                with_slices(model)
+            student, teacher.model = with_slices(student), with_slices(teacher.model)
         if "table" in off:
             teacher.table = None
         state.model.train()

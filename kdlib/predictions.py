@@ -317,7 +317,7 @@ def collect_all(
     studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
 ) -> dict[str, Predictions]:
     """{study's name: predictions}, without the studies that have not `enough` runs. Raises NotTrained if none has."""
-    return _each(studies, lambda study: _read(study, Path(runs_dir), released), _of_part)
+    return _each(studies, Path(runs_dir), released, _of_part)
 
 
 def collect_parts(
@@ -331,15 +331,17 @@ def collect_parts(
     def parts(study: Study, found: Found, absent: tuple[str, ...]) -> dict[str, Predictions]:
         return {part: _of_part(study, found, absent, part) for part in published.parts_of(found[0][1])}
 
-    return _each(studies, lambda study: _read(study, Path(runs_dir), released), parts)
+    return _each(studies, Path(runs_dir), released, parts)
 
 
-def _each(studies: Iterable[Study], read: Callable[[Study], Any], of: Callable[..., Any]) -> dict[str, Any]:
-    """{study's name: of(study, *read(study))}, without the studies that have not enough runs."""
+def _each(
+    studies: Iterable[Study], runs_dir: Path, released: Path | str | None, of: Callable[..., Any]
+) -> dict[str, Any]:
+    """{study's name: `of` what is there of it}, without the studies that have not enough runs."""
     found, reasons = {}, []
     for study in studies:
         try:
-            runs, absent = read(study)
+            runs, absent = _read(study, runs_dir, released)
         except NotTrained as error:
             reasons.append(str(error))
             continue

@@ -37,13 +37,14 @@ def part(rng, *, classes, n):
     }
 
 
-def fill(folder, study, *, classes, n=60, validation=0):
+def fill(folder, study, *, classes, n=60, validation=0, twins=True):
     """Runs of random logits, on `validation` images of that part too, which have no twins."""
     rng = np.random.default_rng(0)
     for run in study.runs():
         arrays = part(rng, classes=classes, n=n)
         seen = part(rng, classes=classes, n=validation) if validation else {}
         arrays |= {f"validation:{name}": values for name, values in seen.items() if "twin:" not in name}
+        arrays = {name: values for name, values in arrays.items() if twins or not name.startswith("twin:")}
         store.save(folder, run, arrays=arrays, weights=b"", provenance=PROVENANCE)
 
 
@@ -109,14 +110,20 @@ def test_with_many_classes_what_needs_all_probabilities_comes_from_the_scalars(s
     assert back.arm(model="ds", temperature=4.0).confidence.shape == (2, 60)
 
 
-def test_individual_fairness_by_features_is_released_in_their_place(study, tiny_yaml, tmp_path, monkeypatch, capsys):
-    rng = np.random.default_rng(0)
-    for run in study.runs():
-        arrays = {name: values for name, values in part(rng, classes=2, n=60).items() if "twin:" not in name}
-        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance=PROVENANCE)
-    monkeypatch.setattr(cli.places, "figures_dir", lambda profile: tmp_path / "figures")
-    command = ["release", "tiny", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
-    assert cli.main(command) == 0, capsys.readouterr().err
+@pytest.fixture
+def release(study, tiny_yaml, tmp_path, monkeypatch):
+    """Release runs of so many classes without twins by the command; its exit status."""
+
+    def run(classes: int) -> int:
+        fill(tmp_path / "runs", study, classes=classes, twins=False)
+        monkeypatch.setattr(cli.places, "figures_dir", lambda profile: tmp_path / "figures")
+        return cli.main(["release", "tiny", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")])
+
+    return run
+
+
+def test_individual_fairness_by_features_is_released_in_their_place(study, tmp_path, release):
+    assert release(classes=2) == 0
     ours = collect(study, runs_dir=tmp_path / "runs")
     back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "figures/predictions")
     near = individual.neighbors(individual.frozen_embedding(ours), labels=ours.labels)
@@ -125,14 +132,8 @@ def test_individual_fairness_by_features_is_released_in_their_place(study, tiny_
     pd.testing.assert_frame_equal(found["sex"], expected["sex"], check_like=True)
 
 
-def test_a_study_is_released_where_individual_fairness_is_undefined(study, tiny_yaml, tmp_path, monkeypatch, capsys):
-    rng = np.random.default_rng(0)
-    for run in study.runs():
-        arrays = {name: values for name, values in part(rng, classes=12, n=60).items() if "twin:" not in name}
-        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance=PROVENANCE)
-    monkeypatch.setattr(cli.places, "figures_dir", lambda profile: tmp_path / "figures")
-    command = ["release", "tiny", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
-    assert cli.main(command) == 0
+def test_a_study_is_released_where_individual_fairness_is_undefined(tmp_path, release, capsys):
+    assert release(classes=12) == 0
     assert "tiny is released without individual fairness: k is 10, but label 0 has 5 samples" in capsys.readouterr().out
     assert (tmp_path / "figures/predictions/tiny.parquet").is_file()
 
