@@ -134,9 +134,9 @@ def read(runs_dir: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any
     about = json.loads(contents["run.json"])
     if about["id"] != run.id:
         raise _damaged(home, f"holds run {about['id'][:16]}, not {run.id[:16]}")
-    if not zipfile.is_zipfile(arrays := io.BytesIO(contents["predictions.npz"])):
+    if not zipfile.is_zipfile(io.BytesIO(contents["predictions.npz"])):
         raise _damaged(home, "predictions.npz is no npz archive")
-    with np.load(arrays, allow_pickle=False) as archive:
+    with np.load(io.BytesIO(contents["predictions.npz"]), allow_pickle=False) as archive:
         return dict(archive), about["provenance"]
 
 
