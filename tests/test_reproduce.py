@@ -151,6 +151,14 @@ def test_an_artefact_of_the_papers_own_numbers_needs_no_study(project):
     assert (found.verdict, found.outputs) == ("done; the paper's own numbers", ["counts.csv"])
 
 
+def test_a_notebook_that_writes_nothing_is_not_called_done(project):
+    name = ARTEFACTS["fig1"].notebook
+    write_notebook(project / "notebooks" / name, code="print('not run: the lists are not there')")
+    found = run(artefacts=["fig1"])["fig1"]
+    assert found.verdict == f"not run: nothing to show; executed/{name} says what it needs" and not found.failed
+    assert (project / "figures/tiny/executed" / name).is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
