@@ -31,8 +31,16 @@ def slopes(predictions: Predictions, runs: pd.DataFrame, columns: list[str]) -> 
     for column in columns:
         found = claim_blocks.slopes(claim_blocks.by_block(predictions, runs[column].to_numpy()))
         test = claim_blocks.t_test(found)
-        rows.append({"measure": column, "slope": test.value, "low": test.low, "high": test.high, "p": test.p,
-                     "n_blocks": len(found)})  # fmt: skip
+        rows.append(
+            {
+                "measure": column,
+                "slope": test.value,
+                "low": test.low,
+                "high": test.high,
+                "p": test.p,
+                "n_blocks": len(found),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -51,8 +59,10 @@ def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
         if run.role == "ds" and store.state(Path(runs_dir), run) == "done":
             about = {key: describe(run, study)[key] for key in ("run_id", "model", "seed", "temperature")}
             history = store.read(Path(runs_dir), run)[1]["history"]
-            rows += [about | {"epoch": e["epoch"], "teacher": e["gradient_teacher"], "labels": e["gradient_labels"]}
-                     for e in history]  # fmt: skip
+            rows += [
+                about | {"epoch": e["epoch"], "teacher": e["gradient_teacher"], "labels": e["gradient_labels"]}
+                for e in history
+            ]
     if not rows:
         raise NotTrained(f"no distilled student of {study.name!r} is in {runs_dir}: python -m kdlib train {study.name}")
     return pd.DataFrame(rows)
@@ -65,8 +75,16 @@ def gradients_by_temperature(norms: pd.DataFrame) -> pd.DataFrame:
     for temperature, values in runs.groupby("temperature"):
         for term in ("teacher", "labels"):
             low, high = stats.t_interval(values[term].to_numpy())
-            rows.append({"temperature": temperature, "term": term, "n_seeds": len(values), "mean": values[term].mean(),
-                         "low": low, "high": high})  # fmt: skip
+            rows.append(
+                {
+                    "temperature": temperature,
+                    "term": term,
+                    "n_seeds": len(values),
+                    "mean": values[term].mean(),
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -52,16 +52,18 @@ def training_rows(attributes: pd.DataFrame | None) -> pd.DataFrame:
     train = attributes[attributes["part"] == "train"]
     smiling, others = (train[train["Smiling"] == smiles] for smiles in (True, False))
     kept = train[celeba.undersampled(train.index.to_numpy(), train["Smiling"].to_numpy())]
-    return pd.DataFrame([
-        _row("smiling, all", "computed", _counts(smiling)),
-        printed["smiling"],
-        _row("not smiling, all", "computed", _counts(others)),
-        _expected(others, n=len(smiling)),
-        _row("not smiling, undersampled by kdlib", "computed", _counts(kept[~kept["Smiling"]])),
-        printed["not smiling"],
-        _row("both, balanced by kdlib", "computed", _counts(kept)),
-        _row("both, as printed", "paper", tuple(np.sum(list(PRINTED.values()), axis=0))),
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            _row("smiling, all", "computed", _counts(smiling)),
+            printed["smiling"],
+            _row("not smiling, all", "computed", _counts(others)),
+            _expected(others, n=len(smiling)),
+            _row("not smiling, undersampled by kdlib", "computed", _counts(kept[~kept["Smiling"]])),
+            printed["not smiling"],
+            _row("both, balanced by kdlib", "computed", _counts(kept)),
+            _row("both, as printed", "paper", tuple(np.sum(list(PRINTED.values()), axis=0))),
+        ]
+    )
 
 
 def _counts(rows: pd.DataFrame) -> tuple[int, ...]:

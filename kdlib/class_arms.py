@@ -38,9 +38,13 @@ class Arm:
     def of_seeds(self, seeds: Iterable[int]) -> Arm:
         """The runs of these seeds alone, in order of seed."""
         keep = np.flatnonzero(np.isin(self.seeds, list(seeds)))
-        return replace(self, seeds=self.seeds[keep], correct=self.correct[keep],
-                       run_ids=tuple(self.run_ids[i] for i in keep),
-                       teacher_ids=tuple(self.teacher_ids[i] for i in keep))
+        return replace(
+            self,
+            seeds=self.seeds[keep],
+            correct=self.correct[keep],
+            run_ids=tuple(self.run_ids[i] for i in keep),
+            teacher_ids=tuple(self.teacher_ids[i] for i in keep),
+        )
 
     def tested(self) -> Arm:
         """Without the classes that have no test images."""
@@ -49,8 +53,9 @@ class Arm:
 
 def correct_by_class(predictions: Predictions) -> np.ndarray:
     """(R, C) int: how many test images of each class each run gets right."""
-    return np.stack([np.bincount(predictions.labels[right], minlength=predictions.n_classes)
-                     for right in predictions.correct])
+    return np.stack(
+        [np.bincount(predictions.labels[right], minlength=predictions.n_classes) for right in predictions.correct]
+    )
 
 
 def class_totals(predictions: Predictions) -> np.ndarray:
@@ -67,9 +72,19 @@ def arms(predictions: Predictions) -> list[Arm]:
     found = arm_rows(predictions.runs)
     for arm in found:
         _refuse_identical_runs(predictions, arm)
-    return [Arm(a.name, a.model, a.temperature, predictions.runs["seed"].to_numpy()[a.rows], correct[a.rows], totals,
-                tuple(predictions.runs["run_id"].iloc[a.rows]),
-                tuple(_none_if_missing(t) for t in predictions.runs["teacher_id"].iloc[a.rows])) for a in found]
+    return [
+        Arm(
+            a.name,
+            a.model,
+            a.temperature,
+            predictions.runs["seed"].to_numpy()[a.rows],
+            correct[a.rows],
+            totals,
+            tuple(predictions.runs["run_id"].iloc[a.rows]),
+            tuple(_none_if_missing(t) for t in predictions.runs["teacher_id"].iloc[a.rows]),
+        )
+        for a in found
+    ]
 
 
 def _none_if_missing(value: object) -> str | None:
@@ -85,16 +100,20 @@ def _refuse_identical_runs(predictions: Predictions, arm: ArmRows) -> None:
         first = seen.setdefault(predictions.predicted[row].tobytes(), row)
         if first != row and not predictions.correct[row].all():
             pair = " and ".join(str(predictions.runs["run_id"].iloc[i]) for i in (first, row))
-            raise InvalidInput(f"runs {pair} of arm {arm.name} have identical predictions on all samples: one run "
-                               "cannot stand for two seeds. Remove one of them.")
+            raise InvalidInput(
+                f"runs {pair} of arm {arm.name} have identical predictions on all samples: one run "
+                "cannot stand for two seeds. Remove one of them."
+            )
 
 
 def one_arm(predictions: Predictions, place: str) -> Arm:
     """The only arm of a table. Raises InvalidInput if there are several."""
     found = arms(predictions)
     if len(found) != 1:
-        raise InvalidInput(f"{place} holds the arms {', '.join(arm.name for arm in found) or 'none'}; one is wanted. "
-                           'Choose it: predictions.arm(model="ds", temperature=4.0).')
+        raise InvalidInput(
+            f"{place} holds the arms {', '.join(arm.name for arm in found) or 'none'}; one is wanted. "
+            'Choose it: predictions.arm(model="ds", temperature=4.0).'
+        )
     return found[0]
 
 
@@ -104,32 +123,42 @@ def check_arms(compared: Iterable[Arm]) -> None:
     check_seeds({arm.name: len(arm.seeds) for arm in compared})
     copied = [arm.name for arm in compared if arm.teacher_ids[0] is not None and len(set(arm.teacher_ids)) == 1]
     if copied:
-        warnings.warn(f"one teacher for all seeds of {', '.join(copied)}: pseudo-replication. Its students share its "
-                      "idiosyncrasies, which alone make classes 'significant'; the unit is the teacher, of which there "
-                      "is one.", KdlibWarning, stacklevel=3)
+        warnings.warn(
+            f"one teacher for all seeds of {', '.join(copied)}: pseudo-replication. Its students share its "
+            "idiosyncrasies, which alone make classes 'significant'; the unit is the teacher, of which there "
+            "is one.",
+            KdlibWarning,
+            stacklevel=3,
+        )
     empty = np.flatnonzero(compared[0].totals == 0)
     if len(empty):
-        warnings.warn(f"classes without test images are not tested: {', '.join(map(str, empty))}.", KdlibWarning,
-                      stacklevel=3)
+        warnings.warn(
+            f"classes without test images are not tested: {', '.join(map(str, empty))}.", KdlibWarning, stacklevel=3
+        )
 
 
 def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
     """(N,) positions in `b` of the samples of `a`. Raises InvalidInput for other classes, samples or labels."""
     if a.class_names != b.class_names:
         same = sorted(a.class_names) == sorted(b.class_names)
-        raise InvalidInput(f"a and b have {'the same classes in another order' if same else 'other classes'}: "
-                           f"{_first_difference(a.class_names, b.class_names)}. Map the labels of both to one list of "
-                           "class names first.")
+        raise InvalidInput(
+            f"a and b have {'the same classes in another order' if same else 'other classes'}: "
+            f"{_first_difference(a.class_names, b.class_names)}. Map the labels of both to one list of "
+            "class names first."
+        )
     order_a, order_b = np.argsort(a.sample_ids), np.argsort(b.sample_ids)
     if not np.array_equal(a.sample_ids[order_a], b.sample_ids[order_b]):
-        raise InvalidInput(f"a and b were tested on other samples ({len(a.labels)} and {len(b.labels)}). Keep those "
-                           "that both have.")
+        raise InvalidInput(
+            f"a and b were tested on other samples ({len(a.labels)} and {len(b.labels)}). Keep those that both have."
+        )
     positions = np.empty(len(order_a), int)
     positions[order_a] = order_b
     other = np.flatnonzero(a.labels != b.labels[positions])
     if len(other):
-        raise InvalidInput(f"sample {a.sample_ids[other[0]]!r} has label {a.labels[other[0]]} in a and "
-                           f"{b.labels[positions][other[0]]} in b: these are not the same test set.")
+        raise InvalidInput(
+            f"sample {a.sample_ids[other[0]]!r} has label {a.labels[other[0]]} in a and "
+            f"{b.labels[positions][other[0]]} in b: these are not the same test set."
+        )
     return positions
 
 
@@ -190,8 +219,10 @@ def complete_blocks(students: list[Arm]) -> list[Arm]:
     """The ds arms with the seeds that all of them have. Raises InvalidInput for fewer than two arms or common seeds."""
     common = set.intersection(*(set(arm.seeds) for arm in students)) if students else set()
     if len(students) < 2 or len(common) < 2:
-        raise InvalidInput(f"{len(students)} temperatures with {len(common)} seeds that all of them have: two or more "
-                           "of both are needed.")
+        raise InvalidInput(
+            f"{len(students)} temperatures with {len(common)} seeds that all of them have: two or more "
+            "of both are needed."
+        )
     return [arm.of_seeds(common) for arm in students]
 
 
@@ -217,14 +248,20 @@ def paired_by_seed(a: Arm, b: Arm) -> tuple[Arm, Arm]:
     Warns of seeds left out, but not of teachers without students: those are there to be fresh ones.
     """
     common = np.intersect1d(a.seeds, b.seeds)
-    alone = np.unique(np.concatenate([np.setdiff1d(arm.seeds, common)[:0 if arm.model == "teacher" else None]
-                                      for arm in (a, b)]))
+    alone = np.unique(
+        np.concatenate([np.setdiff1d(arm.seeds, common)[: 0 if arm.model == "teacher" else None] for arm in (a, b)])
+    )
     if not len(common):
-        raise InvalidInput(f"{a.name} (seeds {_listed(a.seeds)}) and {b.name} (seeds {_listed(b.seeds)}) share no seed "
-                           "and cannot be paired. Use test='welch'.")
+        raise InvalidInput(
+            f"{a.name} (seeds {_listed(a.seeds)}) and {b.name} (seeds {_listed(b.seeds)}) share no seed "
+            "and cannot be paired. Use test='welch'."
+        )
     if len(alone):
-        warnings.warn(f"{a.name} and {b.name} are paired by seed; seeds that one of them lacks are left out: "
-                      f"{_listed(alone)}.", KdlibWarning, stacklevel=4)
+        warnings.warn(
+            f"{a.name} and {b.name} are paired by seed; seeds that one of them lacks are left out: {_listed(alone)}.",
+            KdlibWarning,
+            stacklevel=4,
+        )
     return a.of_seeds(common), b.of_seeds(common)
 
 

@@ -48,8 +48,15 @@ def class_accuracy(predictions: Predictions) -> pd.DataFrame:
     return table
 
 
-def significant_classes(a: Predictions, b: Predictions, *, test: str = "welch", normalise: str = "ratio",
-                        correction: str | None = None, level: float = 0.05) -> pd.DataFrame:
+def significant_classes(
+    a: Predictions,
+    b: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> pd.DataFrame:
     """Which classes differ between two arms: one row a class, in the order of the class names.
 
     class_index, class_name, mean_a, sd_a, mean_b, sd_b (accuracy, 0 .. 1), difference (b - a of the normalised means),
@@ -75,20 +82,37 @@ def compare_arms(a: Arm, b: Arm, *, test: str = "welch", normalise: str = "ratio
     return compare(a.correct, b.correct, a.totals, test=test, normalise=normalise)
 
 
-def _class_table(names: tuple[str, ...], a: Arm, b: Arm, found: Comparison, p_adjusted: np.ndarray,
-                 level: float) -> pd.DataFrame:
+def _class_table(
+    names: tuple[str, ...], a: Arm, b: Arm, found: Comparison, p_adjusted: np.ndarray, level: float
+) -> pd.DataFrame:
     totals = np.where(a.totals > 0, a.totals, np.nan)
     accuracy_a, accuracy_b = a.correct / totals, b.correct / totals
-    return pd.DataFrame({
-        "class_index": np.arange(len(names)), "class_name": np.array(names, object),
-        "mean_a": accuracy_a.mean(axis=0), "sd_a": accuracy_a.std(axis=0, ddof=1),
-        "mean_b": accuracy_b.mean(axis=0), "sd_b": accuracy_b.std(axis=0, ddof=1),
-        "difference": found.difference, "statistic": found.statistic, "df": found.df, "p": found.p,
-        "p_adjusted": p_adjusted, "significant": p_adjusted <= level})
+    return pd.DataFrame(
+        {
+            "class_index": np.arange(len(names)),
+            "class_name": np.array(names, object),
+            "mean_a": accuracy_a.mean(axis=0),
+            "sd_a": accuracy_a.std(axis=0, ddof=1),
+            "mean_b": accuracy_b.mean(axis=0),
+            "sd_b": accuracy_b.std(axis=0, ddof=1),
+            "difference": found.difference,
+            "statistic": found.statistic,
+            "df": found.df,
+            "p": found.p,
+            "p_adjusted": p_adjusted,
+            "significant": p_adjusted <= level,
+        }
+    )
 
 
-def counts(predictions: Predictions, *, test: str = "welch", normalise: str = "ratio", correction: str | None = None,
-           level: float = 0.05) -> pd.DataFrame:
+def counts(
+    predictions: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> pd.DataFrame:
     """#SC and #TC, tables 1 and 6 of the paper: one row a temperature of the distilled students.
 
     temperature, n_seeds, accuracy_mean, accuracy_sd (of the students, 0 .. 1), n_significant_sc (against nds),
@@ -101,8 +125,10 @@ def counts(predictions: Predictions, *, test: str = "welch", normalise: str = "r
     nds, own, _, students = study_arms(predictions)
     present = [arm for arm in (own, nds, *students) if arm is not None]
     if not students or len(present) == len(students):
-        raise InvalidInput("counts compare ds with nds and teacher; the table has "
-                           f"{', '.join(arm.name for arm in present) or 'none of them'}.")
+        raise InvalidInput(
+            "counts compare ds with nds and teacher; the table has "
+            f"{', '.join(arm.name for arm in present) or 'none of them'}."
+        )
     check_arms(present)
     options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
     return pd.DataFrame([_count_row(arm, nds, own, options) for arm in students])
@@ -111,12 +137,23 @@ def counts(predictions: Predictions, *, test: str = "welch", normalise: str = "r
 def _count_row(students: Arm, nds: Arm | None, teachers: Arm | None, options: dict) -> dict[str, object]:
     accuracy = students.correct.sum(axis=1) / students.totals.sum()
     other, same = matched(nds if nds is not None else teachers, students, options["test"])
-    low, high = null_band(len(students.totals), (len(other.seeds), len(same.seeds)),
-                          test_images=max(1, round(float(np.median(students.totals)))), **options)
-    return {"temperature": students.temperature, "n_seeds": len(students.seeds), "accuracy_mean": accuracy.mean(),
-            "accuracy_sd": accuracy.std(ddof=1), "n_significant_sc": n_significant(nds, students, **options),
-            "n_significant_tc": n_significant(teachers, students, **options), "null_low": low, "null_high": high,
-            "classes": len(students.totals)}
+    low, high = null_band(
+        len(students.totals),
+        (len(other.seeds), len(same.seeds)),
+        test_images=max(1, round(float(np.median(students.totals)))),
+        **options,
+    )
+    return {
+        "temperature": students.temperature,
+        "n_seeds": len(students.seeds),
+        "accuracy_mean": accuracy.mean(),
+        "accuracy_sd": accuracy.std(ddof=1),
+        "n_significant_sc": n_significant(nds, students, **options),
+        "n_significant_tc": n_significant(teachers, students, **options),
+        "null_low": low,
+        "null_high": high,
+        "classes": len(students.totals),
+    }
 
 
 def n_significant(a: Arm | None, b: Arm, *, test: str, normalise: str, correction: str | None, level: float) -> float:
@@ -126,9 +163,18 @@ def n_significant(a: Arm | None, b: Arm, *, test: str, normalise: str, correctio
     return int((adjust(compare_arms(a, b, test=test, normalise=normalise).p, correction) <= level).sum())
 
 
-def null_band(n_classes: int, n_seeds: int | tuple[int, int], *, coverage: float = 0.95, level: float = 0.05,
-              test_images: int = 100, seed: int = 0, test: str = "welch", normalise: str = "ratio",
-              correction: str | None = None) -> tuple[int, int]:
+def null_band(
+    n_classes: int,
+    n_seeds: int | tuple[int, int],
+    *,
+    coverage: float = 0.95,
+    level: float = 0.05,
+    test_images: int = 100,
+    seed: int = 0,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+) -> tuple[int, int]:
     """(low, high): how many of `n_classes` two independent arms without any difference show as significant.
 
     n_seeds      of both arms, or one number each
@@ -141,8 +187,10 @@ def null_band(n_classes: int, n_seeds: int | tuple[int, int], *, coverage: float
     require_share("coverage", coverage)
     require_share("level", level)
     if min(n_classes, test_images) < 1 or min(n_a, n_b) < 2:
-        raise InvalidInput(f"{n_classes} classes, {test_images} test images, {n_a} and {n_b} seeds: at least one "
-                           "class, one image and two seeds are needed.")
+        raise InvalidInput(
+            f"{n_classes} classes, {test_images} test images, {n_a} and {n_b} seeds: at least one "
+            "class, one image and two seeds are needed."
+        )
     found = _null_counts(n_classes, n_a, n_b, level, test_images, seed, test, normalise, correction)
     tail = (1 - coverage) / 2
     if correction is None:  # then classes fire independently, so the simulated rate fixes the whole distribution
@@ -153,23 +201,48 @@ def null_band(n_classes: int, n_seeds: int | tuple[int, int], *, coverage: float
 
 
 @lru_cache(maxsize=256)
-def _null_counts(n_classes: int, n_a: int, n_b: int, level: float, test_images: int, seed: int, test: str,
-                 normalise: str, correction: str | None) -> np.ndarray:
+def _null_counts(
+    n_classes: int,
+    n_a: int,
+    n_b: int,
+    level: float,
+    test_images: int,
+    seed: int,
+    test: str,
+    normalise: str,
+    correction: str | None,
+) -> np.ndarray:
     """(studies,) significant classes of simulated pairs of arms."""
     rng = np.random.default_rng(seed)
-    found = np.array([_null_count(rng, n_classes, n_a, n_b, level, test_images, test, normalise, correction)
-                      for _ in range(max(200, min(1000, 100_000 // n_classes)))])
+    found = np.array(
+        [
+            _null_count(rng, n_classes, n_a, n_b, level, test_images, test, normalise, correction)
+            for _ in range(max(200, min(1000, 100_000 // n_classes)))
+        ]
+    )
     found.setflags(write=False)
     return found
 
 
-def _null_count(rng: np.random.Generator, n_classes: int, n_a: int, n_b: int, level: float, test_images: int, test: str,
-                normalise: str, correction: str | None) -> int:
+def _null_count(
+    rng: np.random.Generator,
+    n_classes: int,
+    n_a: int,
+    n_b: int,
+    level: float,
+    test_images: int,
+    test: str,
+    normalise: str,
+    correction: str | None,
+) -> int:
     truth = rng.uniform(0.5, 0.95, n_classes)
     correct = rng.binomial(test_images, truth, (n_a + n_b, n_classes))
     totals = np.full(n_classes, test_images)
-    return int((adjust(compare(correct[:n_a], correct[n_a:], totals, test=test, normalise=normalise).p, correction)
-                <= level).sum())
+    return int(
+        (
+            adjust(compare(correct[:n_a], correct[n_a:], totals, test=test, normalise=normalise).p, correction) <= level
+        ).sum()
+    )
 
 
 def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
@@ -184,6 +257,8 @@ def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
     rows_a, rows_b = (dict(zip(p.runs["seed"], range(len(p.runs)), strict=True)) for p in (a, b))
     common = [seed for seed in rows_a if seed in rows_b]
     c = a.n_classes
-    total = sum(np.bincount(a.predicted[rows_a[seed]] * c + b.predicted[rows_b[seed]][order], minlength=c * c)
-                for seed in common)
+    total = sum(
+        np.bincount(a.predicted[rows_a[seed]] * c + b.predicted[rows_b[seed]][order], minlength=c * c)
+        for seed in common
+    )
     return total.reshape(c, c) / len(common)

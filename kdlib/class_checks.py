@@ -40,9 +40,18 @@ class Expected(NamedTuple):
     high: int
 
 
-def accuracy_shift_null(a: Predictions, b: Predictions, *, test: str = "welch", normalise: str = "ratio",
-                        correction: str | None = None, level: float = 0.05, coverage: float = 0.95, studies: int = 200,
-                        seed: int = 0) -> Expected:
+def accuracy_shift_null(
+    a: Predictions,
+    b: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+    coverage: float = 0.95,
+    studies: int = 200,
+    seed: int = 0,
+) -> Expected:
     """The count of significant classes if every class's log odds had shifted by one and the same amount.
 
     Simulated from the two arms' class profile, their overall accuracies and the seed noise of each class (moderated). A
@@ -87,11 +96,20 @@ def _shifted(profile: np.ndarray, arm: Arm) -> np.ndarray:
     return special.expit(profile + shift)
 
 
-def shifted_count(rng: np.random.Generator, model: ShiftModel, *, test: str = "welch", normalise: str = "ratio",
-                  correction: str | None = None, level: float = 0.05) -> int:
+def shifted_count(
+    rng: np.random.Generator,
+    model: ShiftModel,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> int:
     """The significant classes of one simulated study in which every class moved alike."""
-    drawn = [_drawn(rng, truth, model, n) for truth, n in
-             zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)]
+    drawn = [
+        _drawn(rng, truth, model, n)
+        for truth, n in zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)
+    ]
     p = compare(*drawn, model.totals, test=test, normalise=normalise).p
     return int((adjust(p, correction) <= level).sum())
 
@@ -102,8 +120,14 @@ def _drawn(rng: np.random.Generator, accuracy: np.ndarray, model: ShiftModel, n:
     return np.rint(model.totals * np.sin(angle.clip(0, np.pi) / 2) ** 2).astype(int)
 
 
-def fresh_teacher_counts(predictions: Predictions, *, test: str = "welch", normalise: str = "ratio",
-                         correction: str | None = None, level: float = 0.05) -> pd.DataFrame:
+def fresh_teacher_counts(
+    predictions: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> pd.DataFrame:
     """#TC against the students' own teachers and against teachers that taught none of them, by temperature.
 
     temperature, n_seeds, n_fresh_teachers, correlation_own (over seeds, pooled over classes), n_significant_own,
@@ -119,12 +143,22 @@ def fresh_teacher_counts(predictions: Predictions, *, test: str = "welch", norma
 
 
 def _fresh_row(students: Arm, own: Arm, fresh: Arm, options: dict) -> dict[str, object]:
-    low, high = null_band(len(students.totals), (len(fresh.seeds), len(students.seeds)),
-                          test_images=max(1, round(float(np.median(students.totals)))), **options)
-    return {"temperature": students.temperature, "n_seeds": len(students.seeds), "n_fresh_teachers": len(fresh.seeds),
-            "correlation_own": correlation(*paired_by_seed(own, students), options["normalise"]),
-            "n_significant_own": n_significant(own, students, **options),
-            "n_significant_fresh": n_significant(fresh, students, **options), "null_low": low, "null_high": high}
+    low, high = null_band(
+        len(students.totals),
+        (len(fresh.seeds), len(students.seeds)),
+        test_images=max(1, round(float(np.median(students.totals)))),
+        **options,
+    )
+    return {
+        "temperature": students.temperature,
+        "n_seeds": len(students.seeds),
+        "n_fresh_teachers": len(fresh.seeds),
+        "correlation_own": correlation(*paired_by_seed(own, students), options["normalise"]),
+        "n_significant_own": n_significant(own, students, **options),
+        "n_significant_fresh": n_significant(fresh, students, **options),
+        "null_low": low,
+        "null_high": high,
+    }
 
 
 def correlation(a: Arm, b: Arm, normalise: str = "ratio") -> float:
@@ -143,8 +177,16 @@ class Permutation(NamedTuple):
     permutations: int
 
 
-def arms_permutation(a: Predictions, b: Predictions, *, test: str = "welch", normalise: str = "ratio",
-                     correction: str | None = None, level: float = 0.05, seed: int = 0) -> Permutation:
+def arms_permutation(
+    a: Predictions,
+    b: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+    seed: int = 0,
+) -> Permutation:
     """Is the count of significant classes between two arms more than chance, whatever binds the classes of a run?
 
     All splits of the runs into arms of these sizes: 126 for five and five, so p is at least 0.0079; of more than
@@ -170,8 +212,9 @@ def _splits(n_first: int, n: int, rng: np.random.Generator) -> list[tuple[int, .
     return [tuple(range(n_first)), *(tuple(rng.permutation(n)[:n_first]) for _ in range(MOST_SPLITS - 1))]
 
 
-def _split_count(values: np.ndarray, correct: np.ndarray, first: tuple[int, ...], test: str, correction: str | None,
-                 level: float) -> int:
+def _split_count(
+    values: np.ndarray, correct: np.ndarray, first: tuple[int, ...], test: str, correction: str | None, level: float
+) -> int:
     chosen = np.isin(np.arange(len(values)), first)
     return _count(values[chosen], values[~chosen], tied(correct[chosen], correct[~chosen]), test, correction, level)
 
@@ -180,9 +223,17 @@ def _count(a: np.ndarray, b: np.ndarray, tie: np.ndarray, test: str, correction:
     return int((adjust(compare_values(a, b, tie, test=test).p, correction) <= level).sum())
 
 
-def count_trend(predictions: Predictions, *, against: str = "nds", test: str = "welch", normalise: str = "ratio",
-                correction: str | None = None, level: float = 0.05, permutations: int = 999,
-                seed: int = 0) -> Permutation:
+def count_trend(
+    predictions: Predictions,
+    *,
+    against: str = "nds",
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+    permutations: int = 999,
+    seed: int = 0,
+) -> Permutation:
     """Does the count of significant classes rise or fall with T? Kendall's tau-a of count and T, two-sided p.
 
     observed is tau, -1 .. 1; 0: as many pairs of temperatures rise as fall. Temperature labels are permuted within
@@ -201,8 +252,16 @@ def count_trend(predictions: Predictions, *, against: str = "nds", test: str = "
     blocks = np.arange(values.shape[1])
 
     def tau(order: np.ndarray) -> float:
-        return _kendall(np.array([_count(base, values[t, blocks], tied(reference.correct, correct[t, blocks]), test,
-                                         correction, level) for t in order]))
+        return _kendall(
+            np.array(
+                [
+                    _count(
+                        base, values[t, blocks], tied(reference.correct, correct[t, blocks]), test, correction, level
+                    )
+                    for t in order
+                ]
+            )
+        )
 
     found = [tau(order) for order in _block_orders(np.random.default_rng(seed), *values.shape[:2], permutations)]
     return Permutation(found[0], float((np.abs(found) >= abs(found[0]) - 1e-12).mean()), permutations)
@@ -220,9 +279,14 @@ def _kendall(counts: np.ndarray) -> float:
     return float(np.triu(signs, 1).sum() / comb(len(counts), 2))
 
 
-def sensitivity(predictions: Predictions, *, tests: tuple[str, ...] = ("welch", "moderated"),
-                normalisations: tuple[str, ...] = tuple(NORMALISATIONS),
-                corrections: tuple[str | None, ...] = (None, "holm", "bh", "by"), level: float = 0.05) -> pd.DataFrame:
+def sensitivity(
+    predictions: Predictions,
+    *,
+    tests: tuple[str, ...] = ("welch", "moderated"),
+    normalisations: tuple[str, ...] = tuple(NORMALISATIONS),
+    corrections: tuple[str | None, ...] = (None, "holm", "bh", "by"),
+    level: float = 0.05,
+) -> pd.DataFrame:
     """Every count under every choice: one row a temperature, reference, test, normalisation and correction.
 
     temperature, against ('nds', 'teacher', and 'fresh teacher' where there are any), test, normalise, correction
@@ -236,15 +300,35 @@ def sensitivity(predictions: Predictions, *, tests: tuple[str, ...] = ("welch", 
     if not students or not references:
         raise InvalidInput("the table needs ds runs, and nds or teacher runs to compare them with.")
     check_arms([*references.values(), *students])
-    rows = [row for arm in students for name, reference in references.items() for test in tests
-            for normalise in normalisations
-            for row in _sensitivity_rows(arm, name, reference, test, normalise, corrections, level)]
+    rows = [
+        row
+        for arm in students
+        for name, reference in references.items()
+        for test in tests
+        for normalise in normalisations
+        for row in _sensitivity_rows(arm, name, reference, test, normalise, corrections, level)
+    ]
     return pd.DataFrame(rows)
 
 
-def _sensitivity_rows(students: Arm, against: str, reference: Arm, test: str, normalise: str,
-                      corrections: tuple[str | None, ...], level: float) -> list[dict[str, object]]:
+def _sensitivity_rows(
+    students: Arm,
+    against: str,
+    reference: Arm,
+    test: str,
+    normalise: str,
+    corrections: tuple[str | None, ...],
+    level: float,
+) -> list[dict[str, object]]:
     p = compare_arms(reference, students, test=test, normalise=normalise).p
     common = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
-    return [common | {"correction": correction or "none", "n_significant": int((adjust(p, correction) <= level).sum()),
-                      "share_changed": share_changed(p), "classes": len(p)} for correction in corrections]
+    return [
+        common
+        | {
+            "correction": correction or "none",
+            "n_significant": int((adjust(p, correction) <= level).sum()),
+            "share_changed": share_changed(p),
+            "classes": len(p),
+        }
+        for correction in corrections
+    ]

@@ -29,8 +29,15 @@ def effect_sizes(a: Predictions, b: Predictions, *, normalise: str = "arcsine", 
     x, y = (normalised(arm.correct, arm.totals, normalise) for arm in (arm_a, arm_b))
     tie = tied(arm_a.correct, arm_b.correct)
     g, low, high = (np.where(tie, np.nan, v) for v in hedges_g(x, y, coverage=coverage))
-    return pd.DataFrame({"class_index": np.arange(a.n_classes), "class_name": np.array(a.class_names, object), "g": g,
-                         "low": low, "high": high})
+    return pd.DataFrame(
+        {
+            "class_index": np.arange(a.n_classes),
+            "class_name": np.array(a.class_names, object),
+            "g": g,
+            "low": low,
+            "high": high,
+        }
+    )
 
 
 def hedges_g(a: np.ndarray, b: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -42,8 +49,16 @@ def hedges_g(a: np.ndarray, b: np.ndarray, *, coverage: float = 0.95) -> tuple[n
     return (1 - 3 / (4 * df - 1)) * d, low, high
 
 
-def class_verdicts(a: Predictions, b: Predictions, *, margin: float, test: str = "moderated",
-                   normalise: str = "difference", correction: str | None = "bh", level: float = 0.05) -> pd.DataFrame:
+def class_verdicts(
+    a: Predictions,
+    b: Predictions,
+    *,
+    margin: float,
+    test: str = "moderated",
+    normalise: str = "difference",
+    correction: str | None = "bh",
+    level: float = 0.05,
+) -> pd.DataFrame:
     """A verdict a class: 'changed', 'equivalent' or 'inconclusive'.
 
     class_index, class_name, difference (b - a on the scale of `normalise`), low, high (1 - 2 level interval),
@@ -62,11 +77,18 @@ def class_verdicts(a: Predictions, b: Predictions, *, margin: float, test: str =
     p = adjust(found.p, correction)
     p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
     half = special.stdtrit(found.df, 1 - level) * found.se
-    return pd.DataFrame({
-        "class_index": np.arange(a.n_classes), "class_name": np.array(a.class_names, object),
-        "difference": found.difference, "low": found.difference - half, "high": found.difference + half,
-        "p_adjusted": p, "p_equivalent": p_equivalent,
-        "verdict": np.select([p <= level, p_equivalent <= level], ["changed", "equivalent"], "inconclusive")})
+    return pd.DataFrame(
+        {
+            "class_index": np.arange(a.n_classes),
+            "class_name": np.array(a.class_names, object),
+            "difference": found.difference,
+            "low": found.difference - half,
+            "high": found.difference + half,
+            "p_adjusted": p,
+            "p_equivalent": p_equivalent,
+            "verdict": np.select([p <= level, p_equivalent <= level], ["changed", "equivalent"], "inconclusive"),
+        }
+    )
 
 
 def _p_equivalent(found: Comparison, margin: float, least: float) -> np.ndarray:
@@ -77,8 +99,9 @@ def _p_equivalent(found: Comparison, margin: float, least: float) -> np.ndarray:
     return np.where(found.se == 0, np.where(room > 0, least, 1.0), p)
 
 
-def change_sd(predictions: Predictions, *, against: str = "nds", normalise: str = "arcsine",
-              coverage: float = 0.95) -> pd.DataFrame:
+def change_sd(
+    predictions: Predictions, *, against: str = "nds", normalise: str = "arcsine", coverage: float = 0.95
+) -> pd.DataFrame:
     """The sd over classes of the true change, seed noise taken off: a #SC without threshold, by temperature.
 
     temperature, sd, low, high on the scale of `normalise`; 0: seed noise explains all differences between classes.
@@ -87,8 +110,9 @@ def change_sd(predictions: Predictions, *, against: str = "nds", normalise: str 
     """
     require_share("coverage", coverage)
     (reference,), students = compared_arms(predictions, against)
-    return pd.DataFrame([{"temperature": arm.temperature, **_change_sd(reference, arm, normalise, coverage)}
-                         for arm in students])
+    return pd.DataFrame(
+        [{"temperature": arm.temperature, **_change_sd(reference, arm, normalise, coverage)} for arm in students]
+    )
 
 
 def _change_sd(a: Arm, b: Arm, normalise: str, coverage: float) -> dict[str, float]:
@@ -103,6 +127,7 @@ def _change_sd(a: Arm, b: Arm, normalise: str, coverage: float) -> dict[str, flo
 
 def _between_variance(change: np.ndarray, variance: np.ndarray, target: float) -> float:
     """tau^2 >= 0 at which the weighted spread Q(tau^2) of the changes, which falls with tau^2, equals `target`."""
+
     def excess(between: float) -> float:
         weight = 1 / (variance + between)
         return (weight * (change - np.average(change, weights=weight)) ** 2).sum() - target
@@ -139,8 +164,13 @@ def _direction(nds: Arm, teachers: Arm, students: Arm, normalise: str, coverage:
     pseudo = len(seeds) * slope - (len(seeds) - 1) * np.array(left_out)
     low, high = t_interval(pseudo, coverage=coverage) if np.isfinite(pseudo).all() else (np.nan, np.nan)
     half = (high - low) / 2
-    return {"temperature": students.temperature, "n_seeds": len(seeds), "slope": slope, "low": slope - half,
-            "high": slope + half}
+    return {
+        "temperature": students.temperature,
+        "n_seeds": len(seeds),
+        "slope": slope,
+        "low": slope - half,
+        "high": slope + half,
+    }
 
 
 def _values(arm: Arm, normalise: str) -> np.ndarray:
@@ -177,8 +207,13 @@ def decomposition(predictions: Predictions, *, normalise: str = "difference") ->
     whole, both = _components(values[0], values[0]), _components(values[1], values[2])
     variance = np.array([*both, sum(whole) - sum(both)])
     positive = variance.clip(min=0)
-    return pd.DataFrame({"component": ["temperature", "teacher", "student", "test images"], "variance": variance,
-                         "share": positive / positive.sum() if positive.any() else np.nan})
+    return pd.DataFrame(
+        {
+            "component": ["temperature", "teacher", "student", "test images"],
+            "variance": variance,
+            "share": positive / positive.sum() if positive.any() else np.nan,
+        }
+    )
 
 
 def _halves(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:

@@ -43,8 +43,9 @@ class Comparison(NamedTuple):
     se: np.ndarray
 
 
-def compare(correct_a: np.ndarray, correct_b: np.ndarray, totals: np.ndarray, *, test: str = "welch",
-            normalise: str = "ratio") -> Comparison:
+def compare(
+    correct_a: np.ndarray, correct_b: np.ndarray, totals: np.ndarray, *, test: str = "welch", normalise: str = "ratio"
+) -> Comparison:
     """Test each class for a difference between two arms. A class without test images gets NaN.
 
     A class with one and the same count in every run of both arms is a tie: statistic 0, p = 1. Dividing first would
@@ -103,8 +104,10 @@ def _overall(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
 def _ratio(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
     overall = _overall(correct, totals)
     if not overall.all():
-        raise InvalidInput(f"the run at position {int(np.argmin(overall))} of an arm has overall accuracy 0: the ratio "
-                           "is undefined. Leave the run out, or use normalise='difference'.")
+        raise InvalidInput(
+            f"the run at position {int(np.argmin(overall))} of an arm has overall accuracy 0: the ratio "
+            "is undefined. Leave the run out, or use normalise='difference'."
+        )
     return _accuracy(correct, totals) / overall
 
 

@@ -35,9 +35,21 @@ from kdlib.group_counts import (
 from kdlib.individual import counterfactual, individual_fairness
 from kdlib.predictions import Predictions
 
-__all__ = ["attainable_dpd", "bootstrap_intervals", "counterfactual", "crossfitted", "demographic_parity_difference",
-           "equalized_odds_difference", "false_positive_rate_difference", "floors", "group_fairness",
-           "individual_fairness", "paired_differences", "table", "true_positive_rate_difference"]
+__all__ = [
+    "attainable_dpd",
+    "bootstrap_intervals",
+    "counterfactual",
+    "crossfitted",
+    "demographic_parity_difference",
+    "equalized_odds_difference",
+    "false_positive_rate_difference",
+    "floors",
+    "group_fairness",
+    "individual_fairness",
+    "paired_differences",
+    "table",
+    "true_positive_rate_difference",
+]
 
 FEW = 5  # fewer positives or negatives than this make a rate too coarse to compare
 
@@ -89,8 +101,10 @@ def _two_class_difference(y_true, y_pred, sensitive_features, which: Sequence[in
     cells = build_cells(labels, predicted[None], codes, names, ("0", "1"))
     for rate in which:
         if not cells.usable[rate].all():
-            raise UndefinedMetric(f"{RATES[rate]} is undefined: {describe_pairs(cells, ~cells.usable[rate])}. "
-                                  "Leave these groups out or merge them, and say so.")
+            raise UndefinedMetric(
+                f"{RATES[rate]} is undefined: {describe_pairs(cells, ~cells.usable[rate])}. "
+                "Leave these groups out or merge them, and say so."
+            )
     return float(max(spread(rates(cells))[0, rate, 0] for rate in which))
 
 
@@ -103,21 +117,26 @@ def _zero_one(values, place: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         other = [value for value in array if not isinstance(value, (bool, int, float, np.number, np.bool_))]
         if other:
-            raise InvalidInput(f"{place} has {other[0]!r} in {len(other)} of {len(array)} places, not 0 or 1. "
-                               f"{remedy}.")
+            raise InvalidInput(
+                f"{place} has {other[0]!r} in {len(other)} of {len(array)} places, not 0 or 1. {remedy}."
+            )
         array = array.astype(float)
     wrong = (array != 0) & (array != 1)
     if wrong.any():
         found = ", ".join(str(value) for value in pd.unique(array[wrong])[:3])
-        raise InvalidInput(f"{place} has {found} in {wrong.sum()} of {len(array)} places, first at position "
-                           f"{int(np.argmax(wrong))}, not 0 or 1. {remedy}; for several classes use group_fairness.")
+        raise InvalidInput(
+            f"{place} has {found} in {wrong.sum()} of {len(array)} places, first at position "
+            f"{int(np.argmax(wrong))}, not 0 or 1. {remedy}; for several classes use group_fairness."
+        )
     return array.astype(np.intp)
 
 
 # --- Predictions: all runs at once ----------------------------------------------------------------------------------
 
-def group_fairness(predictions: Predictions, *, sensitive: str, missing: str = "error",
-                   exclude_below: int = 0) -> pd.DataFrame:
+
+def group_fairness(
+    predictions: Predictions, *, sensitive: str, missing: str = "error", exclude_below: int = 0
+) -> pd.DataFrame:
     """DPD and EOD of every run between the groups of `sensitive`, a key of `predictions.groups`.
 
     Two classes: class 1 is the positive one. Several: Algorithm 1 of the paper, the difference one-vs-rest for each
@@ -139,10 +158,17 @@ def group_fairness(predictions: Predictions, *, sensitive: str, missing: str = "
     scores = differences(rates(cells))
     label_dpd = differences(divide(cells, np.stack([cells.positive] * 3)))["dpd"]
     out, small = ~cells.usable.all(axis=0), _small(cells)
-    return frame.assign(accuracy=(cells.outcome & 1).mean(axis=1), **scores, label_dpd=float(label_dpd),
-                        dpd_gap=np.abs(scores["dpd"] - label_dpd), n_left_out=int(out.sum()),
-                        left_out=describe_pairs(cells, out), n_small=int(small.sum()),
-                        small=describe_pairs(cells, small), n_dropped=n_dropped)
+    return frame.assign(
+        accuracy=(cells.outcome & 1).mean(axis=1),
+        **scores,
+        label_dpd=float(label_dpd),
+        dpd_gap=np.abs(scores["dpd"] - label_dpd),
+        n_left_out=int(out.sum()),
+        left_out=describe_pairs(cells, out),
+        n_small=int(small.sum()),
+        small=describe_pairs(cells, small),
+        n_dropped=n_dropped,
+    )
 
 
 def _small(cells: Cells) -> np.ndarray:
@@ -152,18 +178,34 @@ def _small(cells: Cells) -> np.ndarray:
 
 def _warn(cells: Cells, sensitive: str) -> None:
     out, small = ~cells.usable.all(axis=0), _small(cells)
-    for chosen, verb, remedy in ((out, "are left out of at least one rate", "Say so beside the value"),
-                                 (small & ~out, f"have fewer than {FEW} positives or negatives, so their rates are "
-                                  "coarse and the differences biased upwards", f"exclude_below={FEW} leaves them out")):
+    for chosen, verb, remedy in (
+        (out, "are left out of at least one rate", "Say so beside the value"),
+        (
+            small & ~out,
+            f"have fewer than {FEW} positives or negatives, so their rates are "
+            "coarse and the differences biased upwards",
+            f"exclude_below={FEW} leaves them out",
+        ),
+    ):
         if chosen.any():
             text = describe_pairs(cells, chosen)
             text = text if len(text) <= 300 else text[:300] + " ..."
-            warnings.warn(f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. "
-                          f"{remedy}.", KdlibWarning, stacklevel=3)
+            warnings.warn(
+                f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. {remedy}.",
+                KdlibWarning,
+                stacklevel=3,
+            )
 
 
-def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: int = 0, missing: str = "error",
-           exclude_below: int = 0) -> pd.DataFrame:
+def floors(
+    predictions: Predictions,
+    *,
+    sensitive: str,
+    draws: int = 200,
+    seed: int = 0,
+    missing: str = "error",
+    exclude_below: int = 0,
+) -> pd.DataFrame:
     """What the differences would be if the model did not react to the group: chance and label mix alone.
 
     One row an arm (model, temperature); values are of the arm's mean over seeds, all runs of an arm seeing the same
@@ -186,10 +228,16 @@ def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: 
             drawn[name].append(values)
         drawn["dpd_overall"].append(differences(rates(cells, overall))["dpd"])
     blind = differences(_blind_rates(cells))
-    rows = [{"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows),
-             **_summary({name: np.stack(values)[:, arm.rows].mean(axis=1) for name, values in drawn.items()}),
-             **{f"{name}_blind": values[arm.rows].mean() for name, values in blind.items()}}
-            for arm in stats.arm_rows(predictions.runs)]
+    rows = [
+        {
+            "model": arm.model,
+            "temperature": arm.temperature,
+            "n_seeds": len(arm.rows),
+            **_summary({name: np.stack(values)[:, arm.rows].mean(axis=1) for name, values in drawn.items()}),
+            **{f"{name}_blind": values[arm.rows].mean() for name, values in blind.items()},
+        }
+        for arm in stats.arm_rows(predictions.runs)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -221,8 +269,15 @@ def _summary(drawn: dict[str, np.ndarray]) -> dict[str, float]:
     return row
 
 
-def table(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: int = 0, missing: str = "error",
-          exclude_below: int = 0) -> pd.DataFrame:
+def table(
+    predictions: Predictions,
+    *,
+    sensitive: str,
+    draws: int = 200,
+    seed: int = 0,
+    missing: str = "error",
+    exclude_below: int = 0,
+) -> pd.DataFrame:
     """One row an arm: means over seeds with sd and t-interval, beside the labels' own DPD and the floors.
 
     Columns: model, temperature, n_seeds; for each `m` of accuracy, eod, dpd, tpr_difference, fpr_difference,
@@ -232,6 +287,7 @@ def table(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: i
     runs = group_fairness(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
     result = arm_columns(predictions, runs, ["accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap"])
     same = {name: runs[name].iloc[0] for name in ("label_dpd", "n_left_out", "n_small", "n_dropped")}
-    chance = floors(predictions, sensitive=sensitive, draws=draws, seed=seed, missing=missing,
-                    exclude_below=exclude_below)
+    chance = floors(
+        predictions, sensitive=sensitive, draws=draws, seed=seed, missing=missing, exclude_below=exclude_below
+    )
     return result.assign(**same).merge(chance, on=["model", "temperature", "n_seeds"], validate="one_to_one")

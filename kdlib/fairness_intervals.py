@@ -24,8 +24,10 @@ FEWEST = 5  # positives and negatives of each group without which its rate is no
 
 # --- paired over seeds ------------------------------------------------------------------------------------------------
 
-def paired_differences(predictions: Predictions, values: np.ndarray, *, against: str = "nds",
-                       coverage: float = 0.95) -> pd.DataFrame:
+
+def paired_differences(
+    predictions: Predictions, values: np.ndarray, *, against: str = "nds", coverage: float = 0.95
+) -> pd.DataFrame:
     """Distilled student minus its partner, with a t-interval over seeds; one row a temperature.
 
     values   (R,) one number a run, such as group_fairness(...)["dpd"]; the result has its unit
@@ -59,21 +61,41 @@ def _partners(runs: pd.DataFrame, against: str) -> np.ndarray:
 def _paired_row(arm: stats.ArmRows, values: np.ndarray, partner: np.ndarray, coverage: float) -> dict[str, float]:
     rows = arm.rows[partner[arm.rows] >= 0]
     if len(rows) < len(arm.rows):
-        warnings.warn(f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no partner and are "
-                      "left out.", KdlibWarning, stacklevel=4)
+        warnings.warn(
+            f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no partner and are left out.",
+            KdlibWarning,
+            stacklevel=4,
+        )
     if len(rows) > 1 and len(set(partner[rows])) == 1:
-        warnings.warn(f"{arm.name}: one partner for all {len(rows)} seeds, so the interval says nothing about other "
-                      "teachers.", KdlibWarning, stacklevel=4)
+        warnings.warn(
+            f"{arm.name}: one partner for all {len(rows)} seeds, so the interval says nothing about other teachers.",
+            KdlibWarning,
+            stacklevel=4,
+        )
     change = values[rows] - values[partner[rows]]
     low, high = stats.t_interval(change, coverage=coverage) if len(rows) > 1 else (np.nan, np.nan)
-    return {"temperature": arm.temperature, "n_pairs": len(rows), "mean": change.mean() if len(rows) else np.nan,
-            "sd": change.std(ddof=1) if len(rows) > 1 else np.nan, "low": low, "high": high}
+    return {
+        "temperature": arm.temperature,
+        "n_pairs": len(rows),
+        "mean": change.mean() if len(rows) else np.nan,
+        "sd": change.std(ddof=1) if len(rows) > 1 else np.nan,
+        "low": low,
+        "high": high,
+    }
 
 
 # --- bootstrap over test rows and seeds, two groups ------------------------------------------------------------------
 
-def bootstrap_intervals(predictions: Predictions, *, sensitive: str, replicates: int = 2000, seed: int = 0,
-                        coverage: float = 0.95, missing: str = "error") -> pd.DataFrame:
+
+def bootstrap_intervals(
+    predictions: Predictions,
+    *,
+    sensitive: str,
+    replicates: int = 2000,
+    seed: int = 0,
+    coverage: float = 0.95,
+    missing: str = "error",
+) -> pd.DataFrame:
     """Intervals for the differences of each arm, from resampled test rows and seeds; two groups and two classes only.
 
     Returns one row an arm and measure (dpd, tpr_difference, fpr_difference, eod): model, temperature, n_seeds, measure,
@@ -97,21 +119,33 @@ def bootstrap_intervals(predictions: Predictions, *, sensitive: str, replicates:
         resampled = _resample_seeds(_resample_rows(cells, arm.rows, replicates, rng), signed[arm.rows], coverage, rng)
         mean = dict(zip(("dpd", "tpr_difference", "fpr_difference"), signed[arm.rows].mean(axis=0), strict=True))
         for measure, (low, high) in _folded_intervals(resampled, coverage).items():
-            rows.append({"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows),
-                         "measure": measure, "value": values[measure][arm.rows].mean(),
-                         "signed": mean.get(measure, np.nan), "low": low, "high": high})
+            rows.append(
+                {
+                    "model": arm.model,
+                    "temperature": arm.temperature,
+                    "n_seeds": len(arm.rows),
+                    "measure": measure,
+                    "value": values[measure][arm.rows].mean(),
+                    "signed": mean.get(measure, np.nan),
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def _require_two(cells: Cells, sensitive: str) -> None:
     if len(cells.groups) != 2 or cells.n_classes != 2:
-        raise UndefinedMetric(f"{len(cells.groups)} groups of {sensitive!r} and {cells.n_classes} classes: the largest "
-                              "minus the smallest of several rates, and a mean over classes of such, are too large on "
-                              "average, and their percentile intervals do not hold. Use floors and crossfitted.")
+        raise UndefinedMetric(
+            f"{len(cells.groups)} groups of {sensitive!r} and {cells.n_classes} classes: the largest "
+            "minus the smallest of several rates, and a mean over classes of such, are too large on "
+            "average, and their percentile intervals do not hold. Use floors and crossfitted."
+        )
     few = np.minimum(cells.positive, cells.negative) < FEWEST
     if few.any():
-        raise UndefinedMetric(f"too few to resample: {describe_pairs(cells, few)}; {FEWEST} of each are needed. Merge "
-                              "the groups.")
+        raise UndefinedMetric(
+            f"too few to resample: {describe_pairs(cells, few)}; {FEWEST} of each are needed. Merge the groups."
+        )
 
 
 def _signed(two_groups: np.ndarray) -> np.ndarray:
@@ -171,8 +205,16 @@ def _fold(values: np.ndarray, coverage: float) -> tuple[float, float]:
 
 # --- many groups: an estimate that is not too large on average -------------------------------------------------------
 
-def crossfitted(predictions: Predictions, *, sensitive: str, splits: int = 50, seed: int = 0, missing: str = "error",
-                exclude_below: int = 0) -> pd.DataFrame:
+
+def crossfitted(
+    predictions: Predictions,
+    *,
+    sensitive: str,
+    splits: int = 50,
+    seed: int = 0,
+    missing: str = "error",
+    exclude_below: int = 0,
+) -> pd.DataFrame:
     """DPD and EOD without the excess of a maximum: one half of the test set names the two groups, the other measures.
 
     One row a run: run_id, model, seed, temperature, then dpd, dpd_crossfitted, eod, eod_crossfitted; means over
@@ -186,8 +228,10 @@ def crossfitted(predictions: Predictions, *, sensitive: str, splits: int = 50, s
     rng = np.random.default_rng(seed)
     estimates = _mean_defined(np.array([_both_ways(*_half_rates(cells, rng)) for _ in range(splits)]), axis=0)
     if np.isnan(estimates).any():
-        raise UndefinedMetric(f"in no class do two groups of {sensitive!r} have a positive and a negative in both "
-                              "halves of the test set. Merge groups.")
+        raise UndefinedMetric(
+            f"in no class do two groups of {sensitive!r} have a positive and a negative in both "
+            "halves of the test set. Merge groups."
+        )
     whole = differences(rates(cells))
     frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
     return frame.assign(dpd=whole["dpd"], dpd_crossfitted=estimates[0], eod=whole["eod"], eod_crossfitted=estimates[1])
@@ -234,6 +278,7 @@ def _measure(named: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 # --- what accuracy and EOD leave open --------------------------------------------------------------------------------
 
+
 def attainable_dpd(positives, negatives, *, accuracy: float, eod: float) -> tuple[float, float]:
     """(lowest, highest) DPD of any two-class classifier with this accuracy and EOD on these groups.
 
@@ -252,22 +297,29 @@ def attainable_dpd(positives, negatives, *, accuracy: float, eod: float) -> tupl
     selected = np.hstack([np.diag(positives / size), np.diag(negatives / size)])  # (G, 2G) times (TPR, FPR)
     dpd_below = np.array([np.append(selected[i] - selected[j], -1.0) for i, j in pairs])
     low = _smallest(np.eye(2 * len(size) + 1)[-1], positives, negatives, accuracy, eod, dpd_below)
-    high = max(-_smallest(-row * (np.arange(len(row)) < 2 * len(size)), positives, negatives, accuracy, eod, dpd_below)
-               for row in dpd_below)
+    high = max(
+        -_smallest(-row * (np.arange(len(row)) < 2 * len(size)), positives, negatives, accuracy, eod, dpd_below)
+        for row in dpd_below
+    )
     if not np.isfinite(low):
-        raise InvalidInput(f"no classifier has accuracy {accuracy} and EOD {eod} on groups with {positives.tolist()} "
-                           f"positives and {negatives.tolist()} negatives. Check that both are fractions.")
+        raise InvalidInput(
+            f"no classifier has accuracy {accuracy} and EOD {eod} on groups with {positives.tolist()} "
+            f"positives and {negatives.tolist()} negatives. Check that both are fractions."
+        )
     return float(max(low, 0.0)), float(high)
 
 
 def _label_counts(positives, negatives) -> tuple[np.ndarray, np.ndarray]:
     positives, negatives = np.asarray(positives, float), np.asarray(negatives, float)
     if positives.ndim != 1 or positives.shape != negatives.shape or len(positives) < 2:
-        raise InvalidInput(f"positives {positives.shape} and negatives {negatives.shape}: one count each for two "
-                           "groups or more.")
+        raise InvalidInput(
+            f"positives {positives.shape} and negatives {negatives.shape}: one count each for two groups or more."
+        )
     if not (min(positives.min(), negatives.min()) > 0 and np.isfinite(positives + negatives).all()):
-        raise UndefinedMetric(f"positives {positives.tolist()}, negatives {negatives.tolist()}: each group needs both, "
-                              "or EOD is undefined.")
+        raise UndefinedMetric(
+            f"positives {positives.tolist()}, negatives {negatives.tolist()}: each group needs both, "
+            "or EOD is undefined."
+        )
     return positives, negatives
 
 
@@ -283,8 +335,15 @@ def _smallest(cost, positives, negatives, accuracy: float, eod: float, dpd_below
     limits = np.concatenate([np.zeros(len(dpd_below)), np.full(len(eod_below), eod)])
 
     def solve(*reached: np.ndarray):
-        return linprog(cost, A_ub=np.vstack([dpd_below, eod_below]), b_ub=limits, A_eq=np.vstack([right, *reached]),
-                       b_eq=[accuracy - negatives.sum() / total, *[eod] * len(reached)], bounds=(0, 1), method="highs")
+        return linprog(
+            cost,
+            A_ub=np.vstack([dpd_below, eod_below]),
+            b_ub=limits,
+            A_eq=np.vstack([right, *reached]),
+            b_eq=[accuracy - negatives.sum() / total, *[eod] * len(reached)],
+            bounds=(0, 1),
+            method="highs",
+        )
 
     free = solve()
     if free.status != 0:

@@ -83,17 +83,26 @@ def heading(study: Study) -> str:
 
 def about(study: Study, predictions: Predictions, *, profile: str, shows: str) -> dict[str, object]:
     """What a saved picture is of: profile, study, reasons of a stand-in, seeds, runs, and `shows` in words."""
-    return {"profile": profile, "study": study.name, "title": study.title, "stand_in": stand_in_reasons(study),
-            "seeds": int(predictions.runs["seed"].nunique()), "runs": len(predictions.runs),
-            "absent": list(predictions.absent), "test_samples": len(predictions.labels), "shows": shows,
-            "kdlib": __version__}
+    return {
+        "profile": profile,
+        "study": study.name,
+        "title": study.title,
+        "stand_in": stand_in_reasons(study),
+        "seeds": int(predictions.runs["seed"].nunique()),
+        "runs": len(predictions.runs),
+        "absent": list(predictions.absent),
+        "test_samples": len(predictions.labels),
+        "shows": shows,
+        "kdlib": __version__,
+    }
 
 
 # --------------------------------------------------------------------------------------------------------------- saving
 
 
-def save(shown: Figure | Styler, data: pd.DataFrame, *, name: str, out_dir: str | Path,
-         about: Mapping[str, object]) -> list[Path]:
+def save(
+    shown: Figure | Styler, data: pd.DataFrame, *, name: str, out_dir: str | Path, about: Mapping[str, object]
+) -> list[Path]:
     """Write name.png and .pdf (a figure) or .html and .tex (a table), with name.csv (`data`) and name.json (`about`).
 
     data: the numbers in the picture, shares as fractions. Writing the same thing twice gives the same bytes.
@@ -121,6 +130,7 @@ def _make_folder(folder: Path) -> None:
 
 def _harmless(data: pd.DataFrame) -> pd.DataFrame:
     """Text that a spreadsheet would run as a formula gets a leading apostrophe: names of classes can be anyone's."""
+
     def plain(value: object) -> object:
         return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
@@ -145,8 +155,16 @@ def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
     offsets = np.linspace(-0.3, 0.3, len(temperatures)) if len(temperatures) > 1 else [0.0]
     for t, offset, color in zip(temperatures, offsets, greens(len(temperatures)), strict=True):
         rows = changes[changes["temperature"] == t]
-        ax.scatter(rows["class_index"] + offset, 100 * rows["mean_b"], s=26, color=color, edgecolor="#3A3A3A",
-                   linewidth=0.4, label=f"DS, T = {t:g}", zorder=3)
+        ax.scatter(
+            rows["class_index"] + offset,
+            100 * rows["mean_b"],
+            s=26,
+            color=color,
+            edgecolor="#3A3A3A",
+            linewidth=0.4,
+            label=f"DS, T = {t:g}",
+            zorder=3,
+        )
         hit = rows[rows["significant"]]  # the cross lies below the dot, whose green stays visible
         ax.scatter(hit["class_index"] + offset, 100 * hit["mean_b"], **CROSS, zorder=2.5)
     ax.scatter([], [], **CROSS, label="DS differs from\nNDS (p ≤ 0.05)")
@@ -160,8 +178,16 @@ def _nds_ticks(ax: Axes, names: pd.DataFrame) -> None:
     center, mean, sd = names["class_index"].to_numpy(), 100 * names["mean_a"], 100 * names["sd_a"]
     ax.hlines(mean, center - 0.42, center + 0.42, color=COLORS["nds"], linewidth=2, label="NDS mean", zorder=2)
     for x, low, high in zip(center, mean - sd, mean + sd, strict=True):
-        ax.fill_between([x - 0.42, x + 0.42], low, high, color=COLORS["nds"], alpha=0.25, linewidth=0, zorder=1,
-                        label="NDS ± 1 sd" if x == center[0] else None)
+        ax.fill_between(
+            [x - 0.42, x + 0.42],
+            low,
+            high,
+            color=COLORS["nds"],
+            alpha=0.25,
+            linewidth=0,
+            zorder=1,
+            label="NDS ± 1 sd" if x == center[0] else None,
+        )
 
 
 def _class_axis(ax: Axes, names: Sequence[str]) -> None:
@@ -187,8 +213,10 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
         image = _heat(ax, matrix, largest)
         apart = off_diagonal(matrix).sum()
-        ax.set_title(f"teacher and {panel}: they disagree on\n{apart:.1f} of {matrix.to_numpy().sum():.0f} images"
-                     f" ({apart / matrix.to_numpy().sum():.1%})".replace("%", " %"))
+        ax.set_title(
+            f"teacher and {panel}: they disagree on\n{apart:.1f} of {matrix.to_numpy().sum():.0f} images"
+            f" ({apart / matrix.to_numpy().sum():.1%})".replace("%", " %")
+        )
     axes[0].set_ylabel("teacher predicts")
     figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=whole())
     return figure
@@ -197,8 +225,16 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
 def long_matrix(matrix: np.ndarray, class_names: Sequence[str], *, panel: str) -> pd.DataFrame:
     """A (C, C) disagreement matrix as rows: panel, teacher_index, student_index, teacher, student (names), count."""
     names, (rows, columns) = np.array(class_names, object), np.indices(matrix.shape).reshape(2, -1)
-    return pd.DataFrame({"panel": panel, "teacher_index": rows, "student_index": columns, "teacher": names[rows],
-                         "student": names[columns], "count": matrix.ravel()})
+    return pd.DataFrame(
+        {
+            "panel": panel,
+            "teacher_index": rows,
+            "student_index": columns,
+            "teacher": names[rows],
+            "student": names[columns],
+            "count": matrix.ravel(),
+        }
+    )
 
 
 def as_matrix(counts: pd.DataFrame) -> pd.DataFrame:
@@ -255,10 +291,20 @@ def significant_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     right = left.twinx()
     t, accuracy, sd = counts["temperature"], 100 * counts["accuracy_mean"], 100 * counts["accuracy_sd"]
     left.fill_between(t, counts["null_low"], counts["null_high"], **CHANCE, label="chance alone (95 %)", zorder=1)
-    for column, other, label in (("n_significant_sc", "nds", "#SC: DS and NDS"),
-                                 ("n_significant_tc", "teacher", "#TC: DS and teacher")):
-        left.plot(t, counts[column].astype(float), color=COLORS[other], linestyle=LINES[other],
-                  marker=MARKERS[other], label=label, zorder=3, clip_on=False)
+    for column, other, label in (
+        ("n_significant_sc", "nds", "#SC: DS and NDS"),
+        ("n_significant_tc", "teacher", "#TC: DS and teacher"),
+    ):
+        left.plot(
+            t,
+            counts[column].astype(float),
+            color=COLORS[other],
+            linestyle=LINES[other],
+            marker=MARKERS[other],
+            label=label,
+            zorder=3,
+            clip_on=False,
+        )
     right.plot(t, accuracy, color=COLORS["ds"], linestyle=LINES["ds"], marker=MARKERS["ds"], label="accuracy of DS")
     right.fill_between(t, accuracy - sd, accuracy + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
     _reported(left, counts, "n_significant_sc", "nds", label="#SC, paper")
@@ -278,8 +324,17 @@ def _reported(ax: Axes, arms: pd.DataFrame, column: str, model: str, *, label: s
     """Hollow markers for the paper's numbers, in a column 'paper_...'; nothing where there is none."""
     values = arms.get(f"paper_{column}", pd.Series(dtype=float))
     if values.notna().any():
-        ax.plot(arms["temperature"], scale * values, color=COLORS[model], linestyle="none", marker=MARKERS[model],
-                markerfacecolor="none", markersize=9, label=label, clip_on=False)
+        ax.plot(
+            arms["temperature"],
+            scale * values,
+            color=COLORS[model],
+            linestyle="none",
+            marker=MARKERS[model],
+            markerfacecolor="none",
+            markersize=9,
+            label=label,
+            clip_on=False,
+        )
 
 
 def _count_axis(ax: Axes, counts: pd.DataFrame) -> None:
@@ -320,18 +375,36 @@ def _disparity(ax: Axes, students: pd.DataFrame, arms: pd.DataFrame, measure: st
     """One panel; everything in percent."""
     t = students["temperature"]
     floor, upper = 100 * students[f"{measure}_floor"], 100 * students[f"{measure}_floor_upper"]
-    ax.fill_between(t, floor, upper, **CHANCE, zorder=1,
-                    label="attribute-blind model: up to 95th percentile")
-    ax.plot(t, floor, color=COLORS["chance"], linestyle=LINES["chance"], zorder=2,
-            label="attribute-blind model: mean (floor)")
+    ax.fill_between(t, floor, upper, **CHANCE, zorder=1, label="attribute-blind model: up to 95th percentile")
+    ax.plot(
+        t,
+        floor,
+        color=COLORS["chance"],
+        linestyle=LINES["chance"],
+        zorder=2,
+        label="attribute-blind model: mean (floor)",
+    )
     for model in ("teacher", "nds"):
         for _, arm in arms[arms["model"] == model].iterrows():
             level(ax, model, *(100 * arm[[measure, f"{measure}_low", f"{measure}_high"]]).clip(lower=0))
     if measure == "dpd":
-        ax.axhline(100 * arms["label_dpd"].iloc[0], color=COLORS["labels"], linestyle=LINES["labels"], linewidth=1,
-                   label="DPD of the labels")
-    ax.errorbar(t, 100 * students[measure], yerr=_around(students, measure), color=COLORS["ds"], linestyle=LINES["ds"],
-                marker=MARKERS["ds"], label=NAMES["ds"], zorder=4)
+        ax.axhline(
+            100 * arms["label_dpd"].iloc[0],
+            color=COLORS["labels"],
+            linestyle=LINES["labels"],
+            linewidth=1,
+            label="DPD of the labels",
+        )
+    ax.errorbar(
+        t,
+        100 * students[measure],
+        yerr=_around(students, measure),
+        color=COLORS["ds"],
+        linestyle=LINES["ds"],
+        marker=MARKERS["ds"],
+        label=NAMES["ds"],
+        zorder=4,
+    )
     _reported(ax, students, measure, "ds", label="DS, paper", scale=100)
     temperature_axis(ax, t)
     ax.set_xlabel("")
@@ -341,8 +414,18 @@ def level(ax: Axes, model: str, mean: float, low: float, high: float) -> None:
     """A horizontal line, its interval just right of the panel, where it covers nothing."""
     ax.axhline(mean, color=COLORS[model], linestyle=LINES[model], zorder=2)
     at = 1.012 if model == "teacher" else 1.032
-    ax.errorbar([at], [mean], yerr=[[mean - low], [high - mean]], transform=ax.get_yaxis_transform(), clip_on=False,
-                color=COLORS[model], linestyle=LINES[model], marker=MARKERS[model], markersize=4, label=NAMES[model])
+    ax.errorbar(
+        [at],
+        [mean],
+        yerr=[[mean - low], [high - mean]],
+        transform=ax.get_yaxis_transform(),
+        clip_on=False,
+        color=COLORS[model],
+        linestyle=LINES[model],
+        marker=MARKERS[model],
+        markersize=4,
+        label=NAMES[model],
+    )
 
 
 def _around(students: pd.DataFrame, measure: str) -> np.ndarray:

@@ -21,8 +21,10 @@ METRICS = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
 SHIFT = {"color": COLORS["labels"], "linewidth": 1.2}
 READINGS = {True: "with T²", False: "without T²"}
-READING_STYLE = {True: {"color": COLORS["ds"], "marker": "o", "linestyle": "-"},
-                 False: {"color": "#762A83", "marker": "^", "linestyle": "--"}}  # fmt: skip
+READING_STYLE = {
+    True: {"color": COLORS["ds"], "marker": "o", "linestyle": "-"},
+    False: {"color": "#762A83", "marker": "^", "linestyle": "--"},
+}
 
 
 # ---------------------------------------------------------------------------------------------- the paper's own counts
@@ -54,14 +56,31 @@ def _pair_name(dataset: str, teacher: str, student: str, alpha: float) -> str:
 def _count_panel(ax: Axes, rows: pd.DataFrame) -> None:
     t = rows["temperature"]
     ax.fill_between(t, rows["chance_low"], rows["chance_high"], **CHANCE, zorder=1, label="chance alone (95 %)")
-    ax.fill_between(t, rows["shift_low"], rows["shift_high"], color=SHIFT["color"], alpha=0.22, linewidth=0, zorder=1.5,
-                    label="shift of accuracy alone (95 %)")  # fmt: skip
+    ax.fill_between(
+        t,
+        rows["shift_low"],
+        rows["shift_high"],
+        color=SHIFT["color"],
+        alpha=0.22,
+        linewidth=0,
+        zorder=1.5,
+        label="shift of accuracy alone (95 %)",
+    )
     ax.plot(t, rows["shift_widest"], linestyle=":", **SHIFT, label="the same, widest spread: upper end")
     for name, color in REACH.items():
         chosen = rows[rows["standing"] == name]
         if len(chosen):
-            ax.scatter(chosen["temperature"], chosen["count"], s=24, color=color, edgecolor="black", linewidth=0.8,
-                       zorder=3, label=name, clip_on=False)  # fmt: skip
+            ax.scatter(
+                chosen["temperature"],
+                chosen["count"],
+                s=24,
+                color=color,
+                edgecolor="black",
+                linewidth=0.8,
+                zorder=3,
+                label=name,
+                clip_on=False,
+            )
     ax.set_ylim(0, 1.12 * max(2.0, rows["count"].max(), rows["shift_high"].max()))
     ax.yaxis.set_major_locator(figures.whole())
     figures.temperature_axis(ax, [v for v in t if v in (2, 4, 6, 8, 10, 20, 40)])
@@ -76,8 +95,9 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
 
     counts: class_checks.sensitivity(predictions). The paper's choice is marked; the shade goes to the largest count.
     """
-    columns = [(against, correction) for correction in counts["correction"].unique()
-               for against in counts["against"].unique()]  # fmt: skip
+    columns = [
+        (against, correction) for correction in counts["correction"].unique() for against in counts["against"].unique()
+    ]
     corrections, references = counts["correction"].nunique(), counts["against"].nunique()
     figure = figures.blank(1.6 + 3.6 * references, 0.7 + 2.35 * corrections, title)
     axes = figure.subplots(corrections, references, squeeze=False, sharex=True, sharey=True)
@@ -87,8 +107,13 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
         ax.set_title(f"DS and {NAMES.get(against, against)}, {_correction_name(correction)}")
     for ax in axes[-1]:
         ax.set_xlabel("temperature")
-    figure.colorbar(image, ax=list(axes.flat), shrink=0.6, ticks=figures.whole(),
-                    label=f"significant classes (of {counts['classes'].iloc[0]})")  # fmt: skip
+    figure.colorbar(
+        image,
+        ax=list(axes.flat),
+        shrink=0.6,
+        ticks=figures.whole(),
+        label=f"significant classes (of {counts['classes'].iloc[0]})",
+    )
     return figure
 
 
@@ -187,10 +212,24 @@ def _dial_panel(ax: Axes, arms: pd.DataFrame, students: pd.DataFrame, measure: s
     """Everything in percent."""
     shown = arms.assign(**{name: 100 * arms[name] for name in arms if name.startswith(measure)})
     rows, t = shown[shown["model"] == "ds"], students["temperature"]
-    ax.fill_between(t, rows[f"{measure}_floor"], rows[f"{measure}_floor_upper"], **CHANCE, zorder=1,
-                    label="blind to the group: mean to 95th percentile")  # fmt: skip
-    ax.plot(t, 100 * students["ideal"], color=COLORS["labels"], linestyle="--", marker="_", markersize=9, zorder=2.5,
-            label="expected from the students' accuracy")  # fmt: skip
+    ax.fill_between(
+        t,
+        rows[f"{measure}_floor"],
+        rows[f"{measure}_floor_upper"],
+        **CHANCE,
+        zorder=1,
+        label="blind to the group: mean to 95th percentile",
+    )
+    ax.plot(
+        t,
+        100 * students["ideal"],
+        color=COLORS["labels"],
+        linestyle="--",
+        marker="_",
+        markersize=9,
+        zorder=2.5,
+        label="expected from the students' accuracy",
+    )
     _levels(ax, shown, measure)
     _with_interval(ax, rows, measure, label=NAMES["ds"], **_of("ds"))
     figures.temperature_axis(ax, t)
@@ -212,9 +251,17 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
         here = runs[runs["rho"] == rho]
         _error_lines(ax, rho, most=1.1 * (1 - here["accuracy"]).max())
         for (model, temperature), rows in here.groupby(["model", here["temperature"].fillna(0)], sort=False):
-            ax.scatter(100 * (1 - rows["accuracy"]), 100 * rows["dpd"], s=30, marker=MARKERS[model],
-                       edgecolor="#3A3A3A", linewidth=0.5, color=greens.get(temperature, COLORS[model]), zorder=3,
-                       label=f"DS, T = {temperature:g}" if model == "ds" else NAMES[model])  # fmt: skip
+            ax.scatter(
+                100 * (1 - rows["accuracy"]),
+                100 * rows["dpd"],
+                s=30,
+                marker=MARKERS[model],
+                edgecolor="#3A3A3A",
+                linewidth=0.5,
+                color=greens.get(temperature, COLORS[model]),
+                zorder=3,
+                label=f"DS, T = {temperature:g}" if model == "ds" else NAMES[model],
+            )
         ax.set_title(f"trained with correlation {rho:g}")
         ax.set_xlabel("test error (%)")
     axes[0].set_ylabel("DPD by color set (%)")
@@ -255,8 +302,9 @@ def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFr
     _reference_levels(middle, accuracy)
     middle.set_title("test accuracy (%), 95 % interval")
     band = counts.drop_duplicates("temperature").sort_values("temperature")
-    right.fill_between(band["temperature"], band["null_low"], band["null_high"], **CHANCE, zorder=1,
-                       label="chance alone (95 %)")  # fmt: skip
+    right.fill_between(
+        band["temperature"], band["null_low"], band["null_high"], **CHANCE, zorder=1, label="chance alone (95 %)"
+    )
     right.set_title(f"#SC (of {counts['classes'].iloc[0]} classes)")
     right.yaxis.set_major_locator(figures.whole())
     right.set_ylim(0, max(counts["n_significant_sc"].max(), band["null_high"].max()) * 1.15)
@@ -274,8 +322,14 @@ def _gradient_lines(ax: Axes, rows: pd.DataFrame, style: Mapping[str, str], read
     for term, face in (("teacher", style["color"]), ("labels", "white")):
         chosen = rows[rows["term"] == term]
         yerr = [chosen["mean"] - chosen["low"].clip(lower=0.5 * chosen["mean"]), chosen["high"] - chosen["mean"]]
-        ax.errorbar(chosen["temperature"], chosen["mean"], yerr=yerr, markerfacecolor=face, **style,
-                    label=f"{term}' term, {reading}".replace("teacher'", "teacher's"))  # fmt: skip
+        ax.errorbar(
+            chosen["temperature"],
+            chosen["mean"],
+            yerr=yerr,
+            markerfacecolor=face,
+            **style,
+            label=f"{term}' term, {reading}".replace("teacher'", "teacher's"),
+        )
 
 
 def _percent(rows: pd.DataFrame) -> pd.DataFrame:
@@ -311,8 +365,12 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
         style = {"marker": marker, "linestyle": line, "color": COLORS["ds"], "markerfacecolor": "white"}
         group = group.sort_values("temperature")
         left.plot(group["temperature"], 100 * (group["accuracy"] - group["accuracy_reference"]), **style)
-        right.plot(group["temperature"], 100 * group["count"] / group["classes"], **style,
-                   label=_pair_name(*pair).replace("\n", ", "))  # fmt: skip
+        right.plot(
+            group["temperature"],
+            100 * group["count"] / group["classes"],
+            **style,
+            label=_pair_name(*pair).replace("\n", ", "),
+        )
     nds = left.axhline(0, color=COLORS["nds"], linestyle=LINES["nds"])
     left.set_title("accuracy of DS less NDS (points)")
     right.set_title("#SC, percent of the classes; 4.5 % by chance")

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 TO_TEACHER = ["disagreement", "kl", "churn", "negative_flips", "positive_flips"]
-PANELS = {"ece": "expected calibration error (%)", "disagreement": "disagreement with the teacher (%)",
-          "kl": "KL from teacher to student (nats)", "churn": "churn against NDS (%)",
-          "negative_flips": "negative flips against NDS (%)",
-          "positive_flips": "positive flips against NDS (%)"}  # fmt: skip
+PANELS = {
+    "ece": "expected calibration error (%)",
+    "disagreement": "disagreement with the teacher (%)",
+    "kl": "KL from teacher to student (nats)",
+    "churn": "churn against NDS (%)",
+    "negative_flips": "negative flips against NDS (%)",
+    "positive_flips": "positive flips against NDS (%)",
+}
 FIDELITY_NOTE = (
     "in percent, KL in nats; mean ± sd over seeds; agreement and KL: with the own teacher (of an NDS: that of its "
     "seed); churn and flips: against the NDS runs, in the row NDS against the other NDS, which is what a new seed does"
@@ -53,8 +57,10 @@ def changes_by_temperature(predictions: Predictions, *, normalise: str = "differ
     counted = class_checks.sensitivity(predictions, tests=("welch",), normalisations=("ratio",), corrections=(None,))
     counted = counted[counted["against"] == "nds"][["temperature", "n_significant", "share_changed", "classes"]]
     nds = predictions.arm(model="nds")
-    tests = [class_checks.arms_permutation(nds, predictions.arm(model="ds", temperature=t), seed=seed)
-             for t in spread["temperature"]]  # fmt: skip
+    tests = [
+        class_checks.arms_permutation(nds, predictions.arm(model="ds", temperature=t), seed=seed)
+        for t in spread["temperature"]
+    ]
     return (
         spread.rename(columns={"low": "sd_low", "high": "sd_high"})
         .merge(slope.rename(columns={"low": "slope_low", "high": "slope_high"}), on="temperature")
@@ -87,8 +93,17 @@ def class_changes(changes: pd.DataFrame, *, title: str) -> Figure:
 def _line(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1) -> None:
     mean, low, high = (scale * rows[f"{name}{end}"] for end in ("", "_low", "_high"))
     yerr = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
-    ax.errorbar(rows["temperature"], mean, yerr=yerr, color=COLORS["ds"], linestyle=LINES["ds"], marker=MARKERS["ds"],
-                zorder=3, clip_on=False, label="DS, 95 % interval")  # fmt: skip
+    ax.errorbar(
+        rows["temperature"],
+        mean,
+        yerr=yerr,
+        color=COLORS["ds"],
+        linestyle=LINES["ds"],
+        marker=MARKERS["ds"],
+        zorder=3,
+        clip_on=False,
+        label="DS, 95 % interval",
+    )
     figures.temperature_axis(ax, rows["temperature"])
 
 
@@ -101,9 +116,11 @@ def changes_table(changes: pd.DataFrame, *, title: str) -> Styler:
         "global p": [f"{p:.3f}" for p in changes["p_global"]],
         "share of changed classes (%)": [f"{100 * share:.0f}" for share in changes["share_changed"]],
     }
-    note = (f"95 % intervals in brackets; #SC of {changes['classes'].iloc[0]} classes; global p: how often "
-            f"{changes['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
-            "estimate from all p-values; these three with Welch's test and the paper's ratio")  # fmt: skip
+    note = (
+        f"95 % intervals in brackets; #SC of {changes['classes'].iloc[0]} classes; global p: how often "
+        f"{changes['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
+        "estimate from all p-values; these three with Welch's test and the paper's ratio"
+    )
     index = [f"T = {t:g}" for t in changes["temperature"]]
     return tables.styled(pd.DataFrame(cells).set_axis(index), f"{title}\n{note}")
 
@@ -137,9 +154,11 @@ def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
         "verdict": rows["verdict"],
         "Hedges' g, 95 %": _intervals(rows, "g"),
     }
-    note = (f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
-            f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
-            " correction; inconclusive: neither is shown")  # fmt: skip
+    note = (
+        f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
+        f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
+        " correction; inconclusive: neither is shown"
+    )
     return tables.styled(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
 
 
@@ -249,8 +268,11 @@ def groups_table(ours: pd.DataFrame, theirs: pd.DataFrame, *, title: str) -> Sty
     theirs: columns accuracy, selection_rate, by group in its index.
     """
     names = {"accuracy": "accuracy", "selection_rate": "selection rate"}
-    values = {f"{names[m]}, {who}": frame[m] for m in names
-              for who, frame in (("kdlib", ours.set_index("group")), ("fairlearn", theirs))}  # fmt: skip
+    values = {
+        f"{names[m]}, {who}": frame[m]
+        for m in names
+        for who, frame in (("kdlib", ours.set_index("group")), ("fairlearn", theirs))
+    }
     frame = pd.DataFrame(values).rename_axis(None)
     frame.loc["largest − smallest"] = frame.max() - frame.min()
     return tables.styled(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")

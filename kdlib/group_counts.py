@@ -32,15 +32,19 @@ def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.nda
         raise unknown("missing", missing, ("error", "group", "drop"))
     array = values if isinstance(values, (pd.Series, pd.Categorical)) else np.asarray(values)
     if array.ndim != 1 or not len(array):
-        raise InvalidInput(f"{place} has shape {array.shape}; one group for each of at least one sample is needed. "
-                           "Join several sensitive features into one column of text first.")
+        raise InvalidInput(
+            f"{place} has shape {array.shape}; one group for each of at least one sample is needed. "
+            "Join several sensitive features into one column of text first."
+        )
     _refuse_empty_categories(array, place)
     codes, names = _factorize(array)
     absent = codes < 0
     if missing == "error" and absent.any():
-        raise InvalidInput(f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position "
-                           f'{int(np.argmax(absent))}. Fill it, or use group_fairness with missing="drop" or '
-                           'missing="group".')
+        raise InvalidInput(
+            f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position "
+            f'{int(np.argmax(absent))}. Fill it, or use group_fairness with missing="drop" or '
+            'missing="group".'
+        )
     _refuse_continuous(names, int((~absent).sum()), place)
     if missing == "group" and absent.any():
         codes, names = np.where(absent, len(names), codes), [*names, "(missing)"]
@@ -59,8 +63,10 @@ def _refuse_empty_categories(array, place: str) -> None:
     if isinstance(getattr(array, "dtype", None), pd.CategoricalDtype):
         empty = [str(name) for name in array.dtype.categories.difference(pd.unique(array).dropna())]
         if empty:
-            raise UndefinedMetric(f"{place} declares groups without samples: {', '.join(empty)}. Their rates are "
-                                  "undefined; call remove_unused_categories() if that is intended.")
+            raise UndefinedMetric(
+                f"{place} declares groups without samples: {', '.join(empty)}. Their rates are "
+                "undefined; call remove_unused_categories() if that is intended."
+            )
 
 
 def _refuse_continuous(found, n_samples: int, place: str) -> None:
@@ -68,9 +74,11 @@ def _refuse_continuous(found, n_samples: int, place: str) -> None:
     numeric = len(numbers) > 0 and numbers.notna().all()
     fractional = numeric and (numbers % 1 != 0).any()
     if fractional or (len(found) > MANY and (numeric or n_samples < 10 * len(found))):
-        raise InvalidInput(f"{place} has {len(found)} distinct values for {n_samples} samples (such as {found[0]!r}); "
-                           "it looks continuous or like an identifier, not like groups. Cut it into named ranges first "
-                           "(pandas.cut).")
+        raise InvalidInput(
+            f"{place} has {len(found)} distinct values for {n_samples} samples (such as {found[0]!r}); "
+            "it looks continuous or like an identifier, not like groups. Cut it into named ranges first "
+            "(pandas.cut)."
+        )
 
 
 @dataclass(frozen=True)
@@ -105,16 +113,27 @@ class Cells:
 def build_cells(labels, predicted, codes, groups, class_names, *, exclude_below: int = 0) -> Cells:
     """Samples counted by label and group. Raises UndefinedMetric for fewer than two groups."""
     if len(groups) < 2:
-        raise UndefinedMetric(f"only one group, {', '.join(groups) or 'none at all'}: a difference needs two. "
-                              "Check the sensitive feature, or the subset of samples.")
+        raise UndefinedMetric(
+            f"only one group, {', '.join(groups) or 'none at all'}: a difference needs two. "
+            "Check the sensitive feature, or the subset of samples."
+        )
     n_classes = len(class_names)
     scored = slice(1 if n_classes == 2 else 0, n_classes)
     label_counts = crosstab(codes, labels, len(groups), n_classes)
     size, positive = label_counts.sum(axis=1, keepdims=True), label_counts[:, scored]
     enough = np.minimum(positive, size - positive) >= exclude_below
     usable = np.stack([np.broadcast_to(size, positive.shape), positive, size - positive]) > 0
-    return Cells(labels, codes, 2 * predicted.astype(np.intp) + (predicted == labels), tuple(groups),
-                 tuple(class_names)[scored], scored, size, positive, usable & enough)
+    return Cells(
+        labels,
+        codes,
+        2 * predicted.astype(np.intp) + (predicted == labels),
+        tuple(groups),
+        tuple(class_names)[scored],
+        scored,
+        size,
+        positive,
+        usable & enough,
+    )
 
 
 def crosstab(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> np.ndarray:
@@ -163,19 +182,25 @@ def differences(rates: np.ndarray) -> dict[str, np.ndarray]:
     parts = dict(zip(DIFFERENCES, (dpd, np.maximum(tpr, fpr), tpr, fpr), strict=True))
     for name, values in parts.items():
         if np.isnan(values).all():
-            raise UndefinedMetric(f"{name} is undefined: in no class do two groups have both positives and negatives "
-                                  "enough. Merge groups, lower exclude_below, or choose another sensitive feature.")
+            raise UndefinedMetric(
+                f"{name} is undefined: in no class do two groups have both positives and negatives "
+                "enough. Merge groups, lower exclude_below, or choose another sensitive feature."
+            )
     return {name: np.nanmean(values, axis=-1) for name, values in parts.items()}
 
 
 def describe_pairs(cells: Cells, chosen: np.ndarray) -> str:
     """The (G, K) chosen pairs in words, with their counts."""
-    return "; ".join(f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {cells.positive[g, k]} positives, "
-                     f"{cells.negative[g, k]} negatives" for g, k in np.argwhere(chosen))
+    return "; ".join(
+        f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {cells.positive[g, k]} positives, "
+        f"{cells.negative[g, k]} negatives"
+        for g, k in np.argwhere(chosen)
+    )
 
 
-def group_codes(predictions: Predictions, sensitive: str, *,
-                missing: str = "error") -> tuple[np.ndarray, tuple[str, ...]]:
+def group_codes(
+    predictions: Predictions, sensitive: str, *, missing: str = "error"
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """`encode_groups` of a sensitive feature of `predictions`; raises InvalidInput for an unknown one."""
     if sensitive not in predictions.groups:
         raise unknown("sensitive feature", sensitive, predictions.groups, place="predictions.groups")
@@ -188,8 +213,14 @@ def prepare(predictions: Predictions, *, sensitive: str, missing: str, exclude_b
         raise InvalidInput(f"exclude_below is {exclude_below}; it is a count of samples, 0 or more.")
     codes, groups = group_codes(predictions, sensitive, missing=missing)
     kept = codes >= 0
-    cells = build_cells(predictions.labels[kept], predictions.predicted[:, kept], codes[kept], groups,
-                   predictions.class_names, exclude_below=exclude_below)
+    cells = build_cells(
+        predictions.labels[kept],
+        predictions.predicted[:, kept],
+        codes[kept],
+        groups,
+        predictions.class_names,
+        exclude_below=exclude_below,
+    )
     return cells, int((~kept).sum())
 
 
@@ -199,6 +230,8 @@ def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) 
     runs: one row a run, in the order of `predictions`. Intervals and order are those of `stats.by_arm`.
     """
     arms = [stats.by_arm(predictions, runs[name].to_numpy()) for name in names]
-    parts = [arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
-             for name, arm in zip(names, arms, strict=True)]
+    parts = [
+        arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
+        for name, arm in zip(names, arms, strict=True)
+    ]
     return pd.concat([arms[0][["model", "temperature", "n_seeds"]], *parts], axis=1)

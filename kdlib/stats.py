@@ -55,20 +55,27 @@ def _position(arm: ArmRows) -> tuple[int, str, float]:
 def _refuse_repeated_seed(arm: ArmRows, seeds: np.ndarray) -> None:
     repeated = seeds[:-1][seeds[:-1] == seeds[1:]]
     if len(repeated):
-        raise InvalidInput(f"arm {arm.name} has seed {repeated[0]} twice: one run a seed. Choose one alpha or study "
-                           "first, for example predictions.arm(study=...).")
+        raise InvalidInput(
+            f"arm {arm.name} has seed {repeated[0]} twice: one run a seed. Choose one alpha or study "
+            "first, for example predictions.arm(study=...)."
+        )
 
 
 def check_seeds(n_seeds: Mapping[str, int]) -> None:
     """Refuse arms of fewer than two seeds (InvalidInput), warn once of those with two to four (KdlibWarning)."""
     too_few = [name for name, n in n_seeds.items() if n < 2]
     if too_few:
-        raise InvalidInput(f"fewer than two seeds in {', '.join(too_few)}: the spread over seeds is unknown. "
-                           "Train more seeds, or leave the arm out.")
+        raise InvalidInput(
+            f"fewer than two seeds in {', '.join(too_few)}: the spread over seeds is unknown. "
+            "Train more seeds, or leave the arm out."
+        )
     few = [f"{name} ({n})" for name, n in n_seeds.items() if n < ENOUGH_SEEDS]
     if few:
-        warnings.warn(f"fewer than {ENOUGH_SEEDS} seeds in {', '.join(few)}: intervals are wide and tests weak.",
-                      KdlibWarning, stacklevel=3)
+        warnings.warn(
+            f"fewer than {ENOUGH_SEEDS} seeds in {', '.join(few)}: intervals are wide and tests weak.",
+            KdlibWarning,
+            stacklevel=3,
+        )
 
 
 def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -118,8 +125,15 @@ def by_arm(predictions: Predictions, values: np.ndarray, *, coverage: float = 0.
 
 def _summary(arm: ArmRows, values: np.ndarray, coverage: float) -> dict[str, object]:
     low, high = t_interval(values, coverage=coverage)
-    return {"model": arm.model, "temperature": arm.temperature, "n_seeds": len(values), "mean": values.mean(),
-            "sd": values.std(ddof=1), "low": low, "high": high}
+    return {
+        "model": arm.model,
+        "temperature": arm.temperature,
+        "n_seeds": len(values),
+        "mean": values.mean(),
+        "sd": values.std(ddof=1),
+        "low": low,
+        "high": high,
+    }
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

@@ -10,10 +10,19 @@ from kdlib.predictions import RUN_COLUMNS, Predictions
 
 def runs_table(arms, *, teacher_of=lambda seed: f"teacher-{seed}"):
     """A table of runs from [(model, temperature or None, seeds), ...]; students of seed s have teacher s."""
-    rows = [(f"{model}{'' if t is None else f'-T{t:g}'}-{seed}", "simulated", model, seed,
-             np.nan if t is None else float(t), 0.8 if model == "ds" else np.nan,
-             teacher_of(seed) if model == "ds" else None)
-            for model, t, seeds in arms for seed in seeds]
+    rows = [
+        (
+            f"{model}{'' if t is None else f'-T{t:g}'}-{seed}",
+            "simulated",
+            model,
+            seed,
+            np.nan if t is None else float(t),
+            0.8 if model == "ds" else np.nan,
+            teacher_of(seed) if model == "ds" else None,
+        )
+        for model, t, seeds in arms
+        for seed in seeds
+    ]
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
@@ -38,9 +47,12 @@ def from_counts_of_arms(correct, *, total, seeds=None, class_names=None, teacher
     counts = np.concatenate(list(blocks.values()))
     predicted = [_predicted(row, totals, labels, shift) for shift, row in enumerate(counts)]
     return Predictions(
-        runs=runs_table(arms, teacher_of=teacher_of), predicted=np.stack(predicted), labels=labels,
+        runs=runs_table(arms, teacher_of=teacher_of),
+        predicted=np.stack(predicted),
+        labels=labels,
         sample_ids=np.array([f"s{i:07d}" for i in range(len(labels))]),
-        class_names=tuple(class_names or (f"class {c}" for c in range(n_classes))))
+        class_names=tuple(class_names or (f"class {c}" for c in range(n_classes))),
+    )
 
 
 def _predicted(correct, totals, labels, shift):
@@ -54,8 +66,9 @@ def drawn_counts(rng, accuracy, *, total, n_runs, sd=0.0):
     return rng.binomial(total, truth)
 
 
-def study(*, n_classes=10, total=100, n_seeds=5, temperatures=(2, 4, 10), accuracy=0.7, effect=0.0, fresh_teachers=0,
-          seed=0):
+def study(
+    *, n_classes=10, total=100, n_seeds=5, temperatures=(2, 4, 10), accuracy=0.7, effect=0.0, fresh_teachers=0, seed=0
+):
     """Teacher, nds and ds arms with n_seeds runs each; ds at T moves each class by +- `effect` * T / 10."""
     rng = np.random.default_rng(seed)
     truth = rng.uniform(accuracy - 0.15, accuracy + 0.15, n_classes)
@@ -74,9 +87,12 @@ def drawn_per_image(rng, accuracy, *, total, arms):
     labels = np.repeat(np.arange(accuracy.shape[1]), total)
     right = rng.random((len(accuracy), len(labels))) < accuracy[:, labels]
     return Predictions(
-        runs=runs_table(arms), predicted=np.where(right, labels, (labels + 1) % accuracy.shape[1]), labels=labels,
+        runs=runs_table(arms),
+        predicted=np.where(right, labels, (labels + 1) % accuracy.shape[1]),
+        labels=labels,
         sample_ids=np.array([f"s{i:07d}" for i in range(len(labels))]),
-        class_names=tuple(f"class {c}" for c in range(accuracy.shape[1])))
+        class_names=tuple(f"class {c}" for c in range(accuracy.shape[1])),
+    )
 
 
 def with_groups(predictions, **groups):

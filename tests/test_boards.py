@@ -12,8 +12,13 @@ WORDS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive"
 
 @pytest.fixture
 def board():
-    found = {1: finding(), 2: finding(toward=False), 3: finding(instead="explained by accuracy"),
-             4: finding(toward=None), 5: "no run is there."}  # fmt: skip
+    found = {
+        1: finding(),
+        2: finding(toward=False),
+        3: finding(instead="explained by accuracy"),
+        4: finding(toward=None),
+        5: "no run is there.",
+    }
     judged = verdicts.judged(found)
     says = pd.DataFrame({"claim": range(1, 6), "says": "It <b>falls</b>.", "study": "a-study", "tested": "a | slope"})
     return (
@@ -39,8 +44,14 @@ def test_numbers_without_interval_or_p(board):
 
 
 def test_the_stand_in_is_named_before_its_sentence(board):
-    with_one = board.assign(stand_in="digits", stand_in_verdict="reproduced", stand_in_sentence="It is 2.",
-                            stand_in_value=2.0, stand_in_n_blocks=5, stand_in_n_temperatures=3)  # fmt: skip
+    with_one = board.assign(
+        stand_in="digits",
+        stand_in_verdict="reproduced",
+        stand_in_sentence="It is 2.",
+        stand_in_value=2.0,
+        stand_in_n_blocks=5,
+        stand_in_n_temperatures=3,
+    )
     cell = boards.claims_table(with_one, title="t").data.iloc[0, -1]
     assert cell.startswith("digits: It is 2.\n")
     assert boards.claims_table(with_one, title="t").data.columns[-2:].tolist() == [
@@ -90,8 +101,11 @@ def test_markdown_is_written(board, tmp_path):
 
 
 def test_two_tables_on_a_page_do_not_share_their_style(board):
-    uuids = {boards.claims_table(board, title="t").uuid, boards.remarks_table("table06").uuid,
-             boards.attainable_table("table02").uuid}  # fmt: skip
+    uuids = {
+        boards.claims_table(board, title="t").uuid,
+        boards.remarks_table("table06").uuid,
+        boards.attainable_table("table02").uuid,
+    }
     assert len(uuids) == 3
     assert boards.remarks_table("table06").uuid in uuids
 

@@ -32,10 +32,20 @@ def ratios(predictions):
 
 # accuracy by class
 
+
 def test_class_accuracy_is_a_long_table_of_counts():
     table = class_bias.class_accuracy(simulated.from_counts([[1, 4], [2, 3]], total=[2, 4], class_names=["cat", "dog"]))
-    assert list(table.columns) == ["run_id", "model", "seed", "temperature", "class_index", "class_name", "correct",
-                                   "total", "accuracy"]
+    assert list(table.columns) == [
+        "run_id",
+        "model",
+        "seed",
+        "temperature",
+        "class_index",
+        "class_name",
+        "correct",
+        "total",
+        "accuracy",
+    ]
     assert table.class_name.tolist() == ["cat", "dog"] * 2
     assert table.seed.tolist() == [0, 0, 1, 1]
     assert table.correct.tolist() == [1, 4, 2, 3]
@@ -60,13 +70,27 @@ def test_class_accuracy_equals_a_confusion_matrix(seed):
 
 # the paper's test
 
+
 def test_columns_and_means_of_significant_classes():
     nds = simulated.from_counts([[5, 8], [6, 8], [4, 8], [5, 7], [5, 9]], total=10, class_names=["cat", "dog"])
-    ds = simulated.from_counts([[9, 8], [8, 8], [9, 8], [9, 7], [8, 9]], total=10, model="ds", temperature=4,
-                               class_names=["cat", "dog"])
+    ds = simulated.from_counts(
+        [[9, 8], [8, 8], [9, 8], [9, 7], [8, 9]], total=10, model="ds", temperature=4, class_names=["cat", "dog"]
+    )
     table = class_bias.significant_classes(nds, ds)
-    assert list(table.columns) == ["class_index", "class_name", "mean_a", "sd_a", "mean_b", "sd_b", "difference",
-                                   "statistic", "df", "p", "p_adjusted", "significant"]
+    assert list(table.columns) == [
+        "class_index",
+        "class_name",
+        "mean_a",
+        "sd_a",
+        "mean_b",
+        "sd_b",
+        "difference",
+        "statistic",
+        "df",
+        "p",
+        "p_adjusted",
+        "significant",
+    ]
     assert table.class_name.tolist() == ["cat", "dog"]
     assert table.mean_a.tolist() == pytest.approx([0.5, 0.8])
     assert table.mean_b.tolist() == pytest.approx([0.86, 0.8])
@@ -104,8 +128,10 @@ def test_paired_equals_scipy():
 def test_paired_runs_are_matched_by_seed_not_by_position():
     nds, ds = two_arms(3)
     shuffled = ds.take(np.array([3, 1, 0, 4, 2]))
-    pd.testing.assert_frame_equal(class_bias.significant_classes(nds, ds, test="paired"),
-                                  class_bias.significant_classes(nds, shuffled, test="paired"))
+    pd.testing.assert_frame_equal(
+        class_bias.significant_classes(nds, ds, test="paired"),
+        class_bias.significant_classes(nds, shuffled, test="paired"),
+    )
 
 
 def test_p_of_exactly_the_level_is_significant():
@@ -126,12 +152,17 @@ def test_corrected_findings_are_fewer():
 
 # what the normalisation does
 
+
 @pytest.mark.parametrize("normalise", NORMALISATIONS)
 def test_a_class_that_every_run_gets_right_has_not_changed(normalise):
     """Divided by overall accuracies that differ, its ratio differs with p = 1e-4 and less."""
     nds, ds = two_arms(0, change=0.08)
-    perfect = [simulated.from_counts(np.c_[np.full(5, 100), class_arms.correct_by_class(p)], total=100, model=model,
-                                     temperature=t) for p, model, t in ((nds, "nds", None), (ds, "ds", 4))]
+    perfect = [
+        simulated.from_counts(
+            np.c_[np.full(5, 100), class_arms.correct_by_class(p)], total=100, model=model, temperature=t
+        )
+        for p, model, t in ((nds, "nds", None), (ds, "ds", 4))
+    ]
     from scipy import stats as scipy_stats
 
     assert scipy_stats.ttest_ind(*(ratios(p)[:, 0] for p in perfect), equal_var=False).pvalue < 1e-4
@@ -142,8 +173,9 @@ def test_a_class_that_every_run_gets_right_has_not_changed(normalise):
 @pytest.mark.parametrize("count", [0, 37, 100])
 def test_the_same_count_in_every_run_is_a_tie_at_any_accuracy(count):
     nds, ds = ([[count, 50 + k] for k in range(5)], [[count, 60 + 2 * k] for k in range(5)])
-    table = class_bias.significant_classes(simulated.from_counts(nds, total=100),
-                                           simulated.from_counts(ds, total=100, model="ds", temperature=4))
+    table = class_bias.significant_classes(
+        simulated.from_counts(nds, total=100), simulated.from_counts(ds, total=100, model="ds", temperature=4)
+    )
     assert table.p[0] == 1
 
 
@@ -175,9 +207,13 @@ def test_one_constant_arm_is_tested_as_usual():
 
 def test_normalisations_by_hand():
     correct, totals = np.array([[50, 100]]), np.array([100, 100])
-    expected = {"ratio": [0.5 / 0.75, 1 / 0.75], "difference": [-0.25, 0.25], "none": [0.5, 1],
-                "logit": np.array([-1, 1]) * np.log(201) / 2,
-                "arcsine": np.array([-1, 1]) * (np.arcsin(np.sqrt(100.375 / 100.75)) - np.pi / 4)}
+    expected = {
+        "ratio": [0.5 / 0.75, 1 / 0.75],
+        "difference": [-0.25, 0.25],
+        "none": [0.5, 1],
+        "logit": np.array([-1, 1]) * np.log(201) / 2,
+        "arcsine": np.array([-1, 1]) * (np.arcsin(np.sqrt(100.375 / 100.75)) - np.pi / 4),
+    }
     for name, values in expected.items():
         np.testing.assert_allclose(class_tests.normalised(correct, totals, name), [values])
 
@@ -208,9 +244,15 @@ def test_one_class_is_never_affected_under_a_relative_hypothesis():
 
 def test_a_class_without_test_images_is_named_and_not_counted_in_the_correction():
     nds, ds = two_arms(5, n_classes=3, change=0.1)
-    with_empty = [simulated.from_counts(np.c_[class_arms.correct_by_class(p), np.zeros(5, int)], model=model,
-                                        temperature=t, total=[100, 100, 100, 0])
-                  for p, model, t in ((nds, "nds", None), (ds, "ds", 4))]
+    with_empty = [
+        simulated.from_counts(
+            np.c_[class_arms.correct_by_class(p), np.zeros(5, int)],
+            model=model,
+            temperature=t,
+            total=[100, 100, 100, 0],
+        )
+        for p, model, t in ((nds, "nds", None), (ds, "ds", 4))
+    ]
     with pytest.warns(KdlibWarning, match="without test images.*: 3"):
         table = class_bias.significant_classes(*with_empty, correction="holm")
     assert np.isnan(table.p[3]) and not table.significant[3]
@@ -219,6 +261,7 @@ def test_a_class_without_test_images_is_named_and_not_counted_in_the_correction(
 
 
 # invariance
+
 
 @pytest.mark.parametrize("normalise", NORMALISATIONS)
 @pytest.mark.parametrize("test", list(class_tests.TESTS))
@@ -237,19 +280,30 @@ def test_the_order_of_samples_seeds_and_classes_does_not_matter():
     moved = replace(ds, predicted=ds.predicted[:, rows], labels=ds.labels[rows], sample_ids=ds.sample_ids[rows])
     pd.testing.assert_frame_equal(class_bias.significant_classes(nds, moved), expected)
     pd.testing.assert_frame_equal(class_bias.significant_classes(nds, ds.take(seeds)), expected, check_exact=False)
-    renamed = [replace(p, predicted=np.argsort(classes)[p.predicted], labels=np.argsort(classes)[p.labels],
-                       class_names=tuple(p.class_names[c] for c in classes)) for p in (nds, ds)]
+    renamed = [
+        replace(
+            p,
+            predicted=np.argsort(classes)[p.predicted],
+            labels=np.argsort(classes)[p.labels],
+            class_names=tuple(p.class_names[c] for c in classes),
+        )
+        for p in (nds, ds)
+    ]
     by_name = class_bias.significant_classes(*renamed).set_index("class_name").loc[list(nds.class_names)]
     np.testing.assert_allclose(by_name.p, expected.p)
 
 
 # what is refused, what is warned of
 
+
 def test_unknown_names_list_the_valid_ones():
     nds, ds = two_arms()
-    for option, message in (({"test": "welsh"}, "Did you mean 'welch'"), ({"level": 5}, "level is 5"),
-                            ({"normalise": "ratios"}, "Did you mean 'ratio'"),
-                            ({"correction": "hol"}, "Did you mean 'holm'")):
+    for option, message in (
+        ({"test": "welsh"}, "Did you mean 'welch'"),
+        ({"level": 5}, "level is 5"),
+        ({"normalise": "ratios"}, "Did you mean 'ratio'"),
+        ({"correction": "hol"}, "Did you mean 'holm'"),
+    ):
         with pytest.raises(InvalidInput, match=message):
             class_bias.significant_classes(nds, ds, **option)
 
@@ -263,11 +317,13 @@ def test_several_arms_in_one_table_are_refused():
 def test_other_classes_samples_and_labels_are_refused():
     nds, ds = two_arms()
     swapped = ("class 1", "class 0", *ds.class_names[2:])
-    cases = {"same classes in another order: class 0 is 'class 0' in a": replace(ds, class_names=swapped),
-             "other classes": replace(ds, class_names=(*ds.class_names[:-1], "new")),
-             "other classes: 20 and 21": replace(ds, class_names=(*ds.class_names, "zebra")),
-             "other samples": replace(ds, sample_ids=np.char.add("x", ds.sample_ids)),
-             "not the same test set": replace(ds, labels=(ds.labels + 1) % 20)}
+    cases = {
+        "same classes in another order: class 0 is 'class 0' in a": replace(ds, class_names=swapped),
+        "other classes": replace(ds, class_names=(*ds.class_names[:-1], "new")),
+        "other classes: 20 and 21": replace(ds, class_names=(*ds.class_names, "zebra")),
+        "other samples": replace(ds, sample_ids=np.char.add("x", ds.sample_ids)),
+        "not the same test set": replace(ds, labels=(ds.labels + 1) % 20),
+    }
     for message, other in cases.items():
         with pytest.raises(InvalidInput, match=message):
             class_bias.significant_classes(nds, other)
@@ -310,8 +366,11 @@ def test_runs_without_an_error_may_agree():
 
 
 def simulated_both(nds, ds):
-    return replace(nds, runs=pd.concat([nds.runs, ds.runs], ignore_index=True),
-                   predicted=np.concatenate([nds.predicted, ds.predicted]))
+    return replace(
+        nds,
+        runs=pd.concat([nds.runs, ds.runs], ignore_index=True),
+        predicted=np.concatenate([nds.predicted, ds.predicted]),
+    )
 
 
 def test_one_teacher_for_all_seeds_is_said_to_be_pseudo_replication():
@@ -331,11 +390,21 @@ def test_paired_arms_without_a_common_seed_are_refused_and_lone_seeds_named():
 
 # counts and their band
 
+
 def test_counts_has_a_row_a_temperature_and_agrees_with_the_tests():
     study = simulated.study(temperatures=(10, 2), effect=0.2, n_classes=20)
     table = class_bias.counts(study)
-    assert list(table.columns) == ["temperature", "n_seeds", "accuracy_mean", "accuracy_sd", "n_significant_sc",
-                                   "n_significant_tc", "null_low", "null_high", "classes"]
+    assert list(table.columns) == [
+        "temperature",
+        "n_seeds",
+        "accuracy_mean",
+        "accuracy_sd",
+        "n_significant_sc",
+        "n_significant_tc",
+        "null_low",
+        "null_high",
+        "classes",
+    ]
     assert table.temperature.tolist() == [2, 10]
     for row in table.itertuples():
         ds = study.arm(model="ds", temperature=row.temperature)
@@ -384,8 +453,9 @@ def test_counts_leaves_out_arms_of_other_models():
     pd.testing.assert_frame_equal(class_bias.counts(both), class_bias.counts(study))
 
 
-@pytest.mark.parametrize(("n_classes", "low", "high", "slack"), [(10, 0, 2, 1), (100, 1, 9, 1), (200, 4, 15, 1),
-                                                                 (1000, 32, 58, 4)])
+@pytest.mark.parametrize(
+    ("n_classes", "low", "high", "slack"), [(10, 0, 2, 1), (100, 1, 9, 1), (200, 4, 15, 1), (1000, 32, 58, 4)]
+)
 def test_null_band_for_five_seeds(n_classes, low, high, slack):
     found = class_bias.null_band(n_classes, 5)
     assert abs(found[0] - low) <= slack and abs(found[1] - high) <= slack
@@ -397,8 +467,10 @@ def test_null_band_honours_its_arguments():
     assert class_bias.null_band(1000, 2)[1] < class_bias.null_band(1000, 10)[1]
     assert class_bias.null_band(100, 5, correction="bh")[1] <= 1
     assert class_bias.null_band(1000, (5, 2))[1] > class_bias.null_band(1000, 5)[1]  # Welch is liberal there
-    assert class_bias._null_counts(50, 5, 5, 0.05, 100, 0, "welch", "ratio", None).sum() != class_bias._null_counts(
-        50, 5, 5, 0.05, 100, 1, "welch", "ratio", None).sum()
+    assert (
+        class_bias._null_counts(50, 5, 5, 0.05, 100, 0, "welch", "ratio", None).sum()
+        != class_bias._null_counts(50, 5, 5, 0.05, 100, 1, "welch", "ratio", None).sum()
+    )
     assert class_bias.null_band(100, 5, test_images=1)[1] <= class_bias.null_band(100, 5)[1]
 
 
@@ -419,13 +491,16 @@ def test_simulated_studies_without_effect_lie_in_the_band():
 
 # disagreement
 
+
 def test_disagreement_by_hand():
     labels = np.array([0, 0, 1, 1])
     base = simulated.from_counts([[2, 2], [2, 1]], total=2)
-    teacher = replace(base, predicted=np.array([[0, 0, 1, 1], [0, 1, 1, 1]]),
-                      runs=simulated.runs_table([("teacher", None, [0, 1])]))
-    student = replace(base, predicted=np.array([[0, 1, 1, 0], [1, 1, 1, 0]]),
-                      runs=simulated.runs_table([("ds", 4, [0, 1])]))
+    teacher = replace(
+        base, predicted=np.array([[0, 0, 1, 1], [0, 1, 1, 1]]), runs=simulated.runs_table([("teacher", None, [0, 1])])
+    )
+    student = replace(
+        base, predicted=np.array([[0, 1, 1, 0], [1, 1, 1, 0]]), runs=simulated.runs_table([("ds", 4, [0, 1])])
+    )
     assert (base.labels == labels).all()
     # seed 0: (0,0) (0,1) (1,1) (1,0); seed 1: (0,1) (1,1) (1,1) (1,0)
     expected = np.array([[0.5, 1], [1, 1.5]])

@@ -37,10 +37,12 @@ def moved_counts(rng, n_classes, share, *, size=2.0):
 
 # calibration and power
 
+
 @pytest.mark.parametrize("n_classes", [100, 1000])
 @pytest.mark.parametrize("normalise", list(NORMALISATIONS))
-@pytest.mark.parametrize(("test", "low", "high"), [("welch", 0.040, 0.048), ("moderated", 0.046, 0.055),
-                                                   ("paired", 0.044, 0.054)])
+@pytest.mark.parametrize(
+    ("test", "low", "high"), [("welch", 0.040, 0.048), ("moderated", 0.046, 0.055), ("paired", 0.044, 0.054)]
+)
 def test_every_mode_fires_at_its_nominal_rate_where_nothing_differs(test, low, high, normalise, n_classes):
     """40,000 tests each: three standard errors are 0.0033. Welch with five runs is a little conservative."""
     p = null_p(np.random.default_rng(0), n_classes, 40_000 // n_classes, test=test, normalise=normalise)
@@ -56,11 +58,15 @@ def test_corrected_tests_seldom_find_anything_where_nothing_differs(test, correc
     assert found <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 300)
 
 
-@pytest.mark.parametrize(("options", "named", "false_share"), [
-    ({"test": "welch", "normalise": "ratio", "correction": None}, 19, 0.18),
-    ({"test": "welch", "normalise": "ratio", "correction": "holm"}, 1.1, 0.02),
-    ({"test": "welch", "normalise": "ratio", "correction": "bh"}, 3.8, 0.04),
-    ({"test": "moderated", "normalise": "arcsine", "correction": "bh"}, 9.7, 0.04)])
+@pytest.mark.parametrize(
+    ("options", "named", "false_share"),
+    [
+        ({"test": "welch", "normalise": "ratio", "correction": None}, 19, 0.18),
+        ({"test": "welch", "normalise": "ratio", "correction": "holm"}, 1.1, 0.02),
+        ({"test": "welch", "normalise": "ratio", "correction": "bh"}, 3.8, 0.04),
+        ({"test": "moderated", "normalise": "arcsine", "correction": "bh"}, 9.7, 0.04),
+    ],
+)
 def test_what_each_choice_finds_when_20_of_100_classes_move_by_two_sd(options, named, false_share):
     rng, found, false = np.random.default_rng(2), [], []
     for _ in range(150):
@@ -87,6 +93,7 @@ def test_one_inherited_teacher_makes_classes_significant(test):
 
 # a shift of accuracy
 
+
 def shifted(rng, n_classes=1000, *, accuracy=(0.761, 0.689), jitter=0.1):
     """Counts of two arms whose class log odds differ by one shift, with seed noise of `jitter` in log odds."""
     profile = rng.normal(0, 1, n_classes)
@@ -105,8 +112,10 @@ def test_a_mere_shift_makes_the_ratio_fire_and_the_logit_not(normalise, low, hig
 @pytest.mark.parametrize("normalise", list(NORMALISATIONS))
 def test_the_shift_null_predicts_what_a_mere_shift_gives(normalise):
     counts = shifted(np.random.default_rng(1), 300)
-    a, b = (simulated.from_counts(c, total=TOTAL, model=m, temperature=t)
-            for c, m, t in zip(counts, ("nds", "ds"), (None, 4), strict=True))
+    a, b = (
+        simulated.from_counts(c, total=TOTAL, model=m, temperature=t)
+        for c, m, t in zip(counts, ("nds", "ds"), (None, 4), strict=True)
+    )
     expected = class_checks.accuracy_shift_null(a, b, normalise=normalise, studies=60)
     found = class_bias.significant_classes(a, b, normalise=normalise).significant.sum()
     assert expected.low <= expected.mean <= expected.high
@@ -132,14 +141,19 @@ def test_classes_that_did_change_exceed_the_shift_null():
 def test_the_shift_null_bears_perfect_and_empty_classes():
     rng = np.random.default_rng(0)
     totals = [50, 50, 50, 0]
-    arms = [simulated.from_counts(np.c_[np.full(5, 50), rng.binomial(50, p, (5, 2)), np.zeros(5, int)], total=totals,
-                                  model=m, temperature=t) for p, m, t in ((0.6, "nds", None), (0.8, "ds", 4))]
+    arms = [
+        simulated.from_counts(
+            np.c_[np.full(5, 50), rng.binomial(50, p, (5, 2)), np.zeros(5, int)], total=totals, model=m, temperature=t
+        )
+        for p, m, t in ((0.6, "nds", None), (0.8, "ds", 4))
+    ]
     with pytest.warns(KdlibWarning, match="without test images"):
         expected = class_checks.accuracy_shift_null(*arms, studies=20)
     assert 0 <= expected.mean <= 3
 
 
 # own and fresh teachers
+
 
 @pytest.mark.parametrize(("shared", "percent"), [(0.0, 4.5), (0.5, 1.2), (0.9, 0.05)])
 def test_correlation_with_the_own_teacher_silences_the_test(shared, percent):
@@ -158,14 +172,23 @@ def study_with_inheritance(shared, *, n_classes=100, fresh=5):
     students = shared * teachers[:5] + np.sqrt(1 - shared**2) * rng.normal(size=(5, n_classes))
     blocks = {("teacher", None): teachers, ("nds", None): rng.normal(size=(5, n_classes)), ("ds", 2): students}
     return simulated.from_counts_of_arms(
-        {key: np.rint(1000 * np.clip(truth + 0.03 * z, 0, 1)).astype(int) for key, z in blocks.items()}, total=1000)
+        {key: np.rint(1000 * np.clip(truth + 0.03 * z, 0, 1)).astype(int) for key, z in blocks.items()}, total=1000
+    )
 
 
 def test_fresh_teachers_show_what_own_teachers_hide():
     study = study_with_inheritance(0.9)
     table = class_checks.fresh_teacher_counts(study)
-    assert list(table.columns) == ["temperature", "n_seeds", "n_fresh_teachers", "correlation_own", "n_significant_own",
-                                   "n_significant_fresh", "null_low", "null_high"]
+    assert list(table.columns) == [
+        "temperature",
+        "n_seeds",
+        "n_fresh_teachers",
+        "correlation_own",
+        "n_significant_own",
+        "n_significant_fresh",
+        "null_low",
+        "null_high",
+    ]
     row = table.iloc[0]
     assert row.correlation_own == pytest.approx(0.9, abs=0.03)
     assert row.n_significant_own < row.null_low <= row.n_significant_fresh <= row.null_high
@@ -197,6 +220,7 @@ def test_teachers_without_students_do_not_disturb_pairs_by_seed():
 
 # permutations
 
+
 def test_arms_permutation_counts_all_126_splits():
     study = simulated.study(n_classes=30, temperatures=(10,), effect=0.2)
     found = class_checks.arms_permutation(study.arm(model="nds"), study.arm(model="ds"))
@@ -210,8 +234,10 @@ def test_arms_permutation_is_calibrated_though_classes_of_a_run_depend_on_each_o
     truth, load = rng.uniform(0.5, 0.85, 30), rng.normal(size=30)
     for _ in range(120):
         drawn = rng.binomial(TOTAL, np.clip(truth + 0.03 * rng.normal(size=(10, 1)) * load, 0, 1))
-        arms = [simulated.from_counts(drawn[i], total=TOTAL, model=m, temperature=t)
-                for i, m, t in ((slice(5), "nds", None), (slice(5, 10), "ds", 4))]
+        arms = [
+            simulated.from_counts(drawn[i], total=TOTAL, model=m, temperature=t)
+            for i, m, t in ((slice(5), "nds", None), (slice(5, 10), "ds", 4))
+        ]
         p.append(class_checks.arms_permutation(*arms).p)
     assert np.mean(np.array(p) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
     assert 0.2 <= np.mean(np.array(p) <= 0.5) <= 0.65  # equal counts of few classes make it conservative
@@ -281,11 +307,20 @@ def test_count_trend_needs_two_temperatures_and_takes_paired_tests_and_fresh_tea
 
 # every choice at once
 
+
 def test_sensitivity_has_a_row_a_choice_and_agrees_with_counts():
     study = simulated.study(n_classes=20, temperatures=(2, 10), effect=0.15)
     table = class_checks.sensitivity(study)
-    assert list(table.columns) == ["temperature", "against", "test", "normalise", "correction", "n_significant",
-                                   "share_changed", "classes"]
+    assert list(table.columns) == [
+        "temperature",
+        "against",
+        "test",
+        "normalise",
+        "correction",
+        "n_significant",
+        "share_changed",
+        "classes",
+    ]
     assert len(table) == 2 * 2 * 2 * 5 * 4
     keys = ["temperature", "against", "test", "normalise", "correction"]
     assert not table.duplicated(keys).any()

@@ -29,6 +29,7 @@ def ds(values):
 
 # Hedges' g
 
+
 def test_g_equals_pingouin():
     import pingouin
 
@@ -66,14 +67,24 @@ def test_g_flips_its_sign_with_the_arms():
 
 # verdicts
 
+
 def test_verdicts_tell_changed_equivalent_and_unknown_apart():
     offsets = np.array([-2, -1, 0, 1, 2]) / 1000
     base = [0.7 + offsets, 0.7 + offsets, 0.7 + 40 * offsets, 0.6 + offsets, 0.8 - offsets]
     moved = [0.8 + offsets, 0.701 - offsets, 0.72 + 40 * offsets[::-1], 0.6 - offsets, 0.8 + offsets]
-    table = class_effects.class_verdicts(arm(np.transpose(base)), ds(np.transpose(moved)), margin=0.02,
-                                         normalise="none", test="welch")
-    assert list(table.columns) == ["class_index", "class_name", "difference", "low", "high", "p_adjusted",
-                                   "p_equivalent", "verdict"]
+    table = class_effects.class_verdicts(
+        arm(np.transpose(base)), ds(np.transpose(moved)), margin=0.02, normalise="none", test="welch"
+    )
+    assert list(table.columns) == [
+        "class_index",
+        "class_name",
+        "difference",
+        "low",
+        "high",
+        "p_adjusted",
+        "p_equivalent",
+        "verdict",
+    ]
     assert table.verdict.tolist() == ["changed", "equivalent", "inconclusive", "equivalent", "equivalent"]
     assert table.difference.tolist() == pytest.approx([0.1, 0.001, 0.02, 0, 0])
     assert ((table.low <= table.difference) & (table.difference <= table.high)).all()
@@ -102,8 +113,10 @@ def test_equivalence_is_falsely_found_in_at_most_the_level():
 def test_a_class_that_every_run_gets_right_is_equivalent_and_an_empty_one_unknown():
     rng = np.random.default_rng(0)
     nds, distilled = (np.c_[np.full(5, 100), rng.binomial(100, 0.7, 5), np.zeros(5, int)] for _ in range(2))
-    arms = (simulated.from_counts(nds, total=[100, 100, 0]),
-            simulated.from_counts(distilled, total=[100, 100, 0], model="ds", temperature=4))
+    arms = (
+        simulated.from_counts(nds, total=[100, 100, 0]),
+        simulated.from_counts(distilled, total=[100, 100, 0], model="ds", temperature=4),
+    )
     with pytest.warns(KdlibWarning, match="without test images"):
         table = class_effects.class_verdicts(*arms, margin=0.01)
     assert table.verdict[0] == "equivalent"
@@ -119,21 +132,25 @@ def test_a_margin_must_be_positive(margin):
 
 # spread of the true change
 
+
 def arms_with_change(rng, n_classes, spread, *, total=100):
     from kdlib.class_arms import Arm
 
     truth = rng.uniform(0.5, 0.85, n_classes)
     angle = 2 * np.arcsin(np.sqrt(truth)) + rng.normal(0, spread, n_classes)
     drawn = [rng.binomial(total, p, (5, n_classes)) for p in (truth, np.sin(angle / 2) ** 2)]
-    return [Arm(name, name, np.nan, np.arange(5), correct, np.full(n_classes, total), tuple("abcde"), (None,) * 5)
-            for name, correct in zip(("nds", "ds"), drawn, strict=True)]
+    return [
+        Arm(name, name, np.nan, np.arange(5), correct, np.full(n_classes, total), tuple("abcde"), (None,) * 5)
+        for name, correct in zip(("nds", "ds"), drawn, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])
 def test_change_sd_recovers_the_spread_that_was_put_in(spread):
     rng = np.random.default_rng(0)
-    found = pd.DataFrame([class_effects._change_sd(*arms_with_change(rng, 200, spread), "arcsine", 0.95)
-                          for _ in range(60)])
+    found = pd.DataFrame(
+        [class_effects._change_sd(*arms_with_change(rng, 200, spread), "arcsine", 0.95) for _ in range(60)]
+    )
     assert found.sd.median() == pytest.approx(spread, abs=0.012)
     assert ((found.low <= spread) & (spread <= found.high)).mean() >= 0.85  # 60 intervals of 95 %
     assert (found.low <= found.sd).all() and (found.sd <= found.high).all()
@@ -156,6 +173,7 @@ def test_change_sd_refuses_runs_that_never_vary():
 
 # direction
 
+
 def inherited(rng, share, *, n_classes=100, n_seeds=5, teacher_noise=0.02):
     """(nds, teacher, ds) class values: ds goes `share` of the way to the teachers and copies its own one."""
     base, gap = rng.uniform(0.5, 0.8, n_classes), rng.normal(0, 0.03, n_classes)
@@ -167,8 +185,10 @@ def inherited(rng, share, *, n_classes=100, n_seeds=5, teacher_noise=0.02):
 def slope(rng, share, **options):
     from kdlib.class_arms import Arm
 
-    arms = [Arm(m, m, np.nan, np.arange(5), counts(v), np.full(v.shape[1], FINE), tuple("abcde"), (None,) * 5)
-            for m, v in zip(("nds", "teacher", "ds"), inherited(rng, share, **options), strict=True)]
+    arms = [
+        Arm(m, m, np.nan, np.arange(5), counts(v), np.full(v.shape[1], FINE), tuple("abcde"), (None,) * 5)
+        for m, v in zip(("nds", "teacher", "ds"), inherited(rng, share, **options), strict=True)
+    ]
     return class_effects._direction(*arms, "difference", 0.95)
 
 
@@ -218,14 +238,19 @@ def test_direction_is_undefined_where_teacher_and_nds_have_one_profile():
 
 # components of variance
 
+
 def test_decomposition_recovers_the_components_that_were_put_in():
     rng = np.random.default_rng(0)
     n_classes, k, s, total = 100, 10, 5, 100
     sds = {"temperature": 0.04, "teacher": 0.05, "student": 0.03}
     shapes = {"temperature": (k, 1, n_classes), "teacher": (1, s, n_classes), "student": (k, s, n_classes)}
     value = 0.7 + sum(sd * rng.normal(size=shapes[component]) for component, sd in sds.items())
-    study = simulated.drawn_per_image(rng, value.reshape(k * s, n_classes).clip(0, 1), total=total,
-                                      arms=[("ds", t, range(s)) for t in range(1, k + 1)])
+    study = simulated.drawn_per_image(
+        rng,
+        value.reshape(k * s, n_classes).clip(0, 1),
+        total=total,
+        arms=[("ds", t, range(s)) for t in range(1, k + 1)],
+    )
     table = class_effects.decomposition(study).set_index("component")
     assert list(table.index) == ["temperature", "teacher", "student", "test images"]
     for component, sd in sds.items():
@@ -236,28 +261,33 @@ def test_decomposition_recovers_the_components_that_were_put_in():
 
 def test_decomposition_does_not_depend_on_the_order_of_samples_and_runs():
     rng = np.random.default_rng(0)
-    study = simulated.drawn_per_image(rng, rng.uniform(0.5, 0.9, (6, 4)), total=11,
-                                      arms=[("ds", 1, range(3)), ("ds", 2, range(3))])
+    study = simulated.drawn_per_image(
+        rng, rng.uniform(0.5, 0.9, (6, 4)), total=11, arms=[("ds", 1, range(3)), ("ds", 2, range(3))]
+    )
     rows = rng.permutation(44)
-    moved = replace(study, predicted=study.predicted[:, rows], labels=study.labels[rows],
-                    sample_ids=study.sample_ids[rows])
+    moved = replace(
+        study, predicted=study.predicted[:, rows], labels=study.labels[rows], sample_ids=study.sample_ids[rows]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KdlibWarning)
-        pd.testing.assert_frame_equal(class_effects.decomposition(moved.take(np.array([3, 1, 0, 2, 5, 4]))),
-                                      class_effects.decomposition(study))
+        pd.testing.assert_frame_equal(
+            class_effects.decomposition(moved.take(np.array([3, 1, 0, 2, 5, 4]))), class_effects.decomposition(study)
+        )
 
 
 def test_decomposition_refuses_what_it_cannot_split():
     rng = np.random.default_rng(0)
     with pytest.raises(InvalidInput, match="1 temperatures with 5 seeds"):
         class_effects.decomposition(simulated.study(temperatures=(2,)))
-    single = simulated.drawn_per_image(rng, rng.uniform(0.5, 0.9, (10, 2)), total=[1, 40],
-                                       arms=[("ds", 1, range(5)), ("ds", 2, range(5))])
+    single = simulated.drawn_per_image(
+        rng, rng.uniform(0.5, 0.9, (10, 2)), total=[1, 40], arms=[("ds", 1, range(5)), ("ds", 2, range(5))]
+    )
     with pytest.raises(InvalidInput, match="class 0 has one test image"):
         class_effects.decomposition(single)
 
 
 # references
+
 
 def test_an_unknown_or_missing_reference_is_named():
     study = simulated.study(temperatures=(2,))

@@ -12,9 +12,12 @@ from kdlib import fairness, group_counts
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
 from kdlib.predictions import Predictions
 
-SCALARS = {"dpd": fairness.demographic_parity_difference, "eod": fairness.equalized_odds_difference,
-           "tpr_difference": fairness.true_positive_rate_difference,
-           "fpr_difference": fairness.false_positive_rate_difference}
+SCALARS = {
+    "dpd": fairness.demographic_parity_difference,
+    "eod": fairness.equalized_odds_difference,
+    "tpr_difference": fairness.true_positive_rate_difference,
+    "fpr_difference": fairness.false_positive_rate_difference,
+}
 
 # group a: TPR 1/2, FPR 0, selected 1/4; group b: TPR 3/3, FPR 1/4, selected 4/7
 Y = np.array([1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0])
@@ -29,10 +32,25 @@ def make(labels, predicted, groups, *, classes=None, model="ds", temperature=4.0
     classes = classes or int(max(labels.max(), predicted.max())) + 1
     n = len(predicted)
     models = [model] * n if isinstance(model, str) else model
-    runs = pd.DataFrame({"run_id": [f"r{i}" for i in range(n)], "study": "s", "model": models, "seed": range(n),
-                         "temperature": temperature, "alpha": 0.8, "teacher_id": None})
-    return Predictions(runs, predicted, labels, np.arange(len(labels)).astype(str),
-                       tuple(f"c{c}" for c in range(classes)), groups={"g": np.asarray(groups)})
+    runs = pd.DataFrame(
+        {
+            "run_id": [f"r{i}" for i in range(n)],
+            "study": "s",
+            "model": models,
+            "seed": range(n),
+            "temperature": temperature,
+            "alpha": 0.8,
+            "teacher_id": None,
+        }
+    )
+    return Predictions(
+        runs,
+        predicted,
+        labels,
+        np.arange(len(labels)).astype(str),
+        tuple(f"c{c}" for c in range(classes)),
+        groups={"g": np.asarray(groups)},
+    )
 
 
 def noisy(seed, *, n=600, classes=2, groups=2, runs=1, accuracy=0.8):
@@ -44,6 +62,7 @@ def noisy(seed, *, n=600, classes=2, groups=2, runs=1, accuracy=0.8):
 
 
 # --- numbers by hand -------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", SCALARS)
 def test_two_groups_by_hand(name):
@@ -70,8 +89,9 @@ def test_group_fairness_by_hand():
     assert row.label_dpd == pytest.approx(1 / 2 - 3 / 7)
     assert row.dpd_gap == pytest.approx(EXPECTED["dpd"] - (1 / 2 - 3 / 7))
     assert (row.n_left_out, row.left_out, row.n_small, row.n_dropped) == (0, "", 2, 0)
-    assert row.small == ("group 'a', class 'c1': 2 positives, 2 negatives; "
-                         "group 'b', class 'c1': 3 positives, 4 negatives")
+    assert row.small == (
+        "group 'a', class 'c1': 2 positives, 2 negatives; group 'b', class 'c1': 3 positives, 4 negatives"
+    )
     assert (row.run_id, row.model, row.seed, row.temperature) == ("r0", "ds", 0, 4.0)
 
 
@@ -90,12 +110,16 @@ def test_algorithm_1_by_hand():
 
 # --- fairlearn, where it is defined ---------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("groups", [2, 3, 10])
 def test_rates_equal_fairlearn(groups):
     from fairlearn import metrics
 
-    rates = {"dpd": metrics.selection_rate, "tpr_difference": metrics.true_positive_rate,
-             "fpr_difference": metrics.false_positive_rate}
+    rates = {
+        "dpd": metrics.selection_rate,
+        "tpr_difference": metrics.true_positive_rate,
+        "fpr_difference": metrics.false_positive_rate,
+    }
     for seed in range(67):
         labels, predicted, group = noisy(seed, groups=groups, n=300 + seed)
         theirs = metrics.MetricFrame(metrics=rates, y_true=labels, y_pred=predicted[0], sensitive_features=group)
@@ -114,8 +138,9 @@ def test_differences_equal_fairlearn(groups):
         data = noisy(seed, groups=groups, n=300 + seed)
         labels, predicted, group = data[0], data[1][0], data[2]
         for name in ("demographic_parity_difference", "equalized_odds_difference"):
-            ours, theirs = (getattr(module, name)(labels, predicted, sensitive_features=group)
-                            for module in (fairness, metrics))
+            ours, theirs = (
+                getattr(module, name)(labels, predicted, sensitive_features=group) for module in (fairness, metrics)
+            )
             assert ours == pytest.approx(theirs, abs=1e-12)
 
 
@@ -127,8 +152,10 @@ def test_algorithm_1_equals_fairlearn_one_versus_rest(classes, groups):
     ours = fairness.group_fairness(make(labels, predicted, group), sensitive="g")
     dpd, eod = metrics.demographic_parity_difference, metrics.equalized_odds_difference
     for name, theirs in {"dpd": dpd, "eod": eod}.items():
-        expected = [np.mean([theirs(labels == c, row == c, sensitive_features=group) for c in range(classes)])
-                    for row in predicted]
+        expected = [
+            np.mean([theirs(labels == c, row == c, sensitive_features=group) for c in range(classes)])
+            for row in predicted
+        ]
         assert ours[name].tolist() == pytest.approx(expected, abs=1e-12)
 
 
@@ -227,6 +254,7 @@ def test_attribute_equal_to_label():
 
 # --- several classes: what is left out is said ----------------------------------------------------------------------
 
+
 def test_class_missing_in_a_group_is_named_and_left_out():
     labels, predicted, group = noisy(4, n=3000, classes=3, groups=3)
     labels = np.where((group == "g2") & (labels == 0), 1, labels)
@@ -234,10 +262,12 @@ def test_class_missing_in_a_group_is_named_and_left_out():
         row = fairness.group_fairness(make(labels, predicted, group), sensitive="g").iloc[0]
     assert row.n_left_out == 1 and row.left_out.startswith("group 'g2', class 'c0': 0 positives")
     two = group != "g2"
-    expected = [fairness.true_positive_rate_difference(labels[two] == 0, predicted[0][two] == 0,
-                                                       sensitive_features=group[two])]
-    expected += [fairness.true_positive_rate_difference(labels == c, predicted[0] == c, sensitive_features=group)
-                 for c in (1, 2)]
+    expected = [
+        fairness.true_positive_rate_difference(labels[two] == 0, predicted[0][two] == 0, sensitive_features=group[two])
+    ]
+    expected += [
+        fairness.true_positive_rate_difference(labels == c, predicted[0] == c, sensitive_features=group) for c in (1, 2)
+    ]
     assert row.tpr_difference == pytest.approx(np.mean(expected))
 
 
@@ -264,8 +294,9 @@ def test_missing_values_by_default_as_group_and_dropped():
         fairness.group_fairness(p, sensitive="g")
     dropped = fairness.group_fairness(p, sensitive="g", missing="drop").iloc[0]
     assert dropped.n_dropped == 100 and dropped.accuracy == (labels == predicted[0])[100:].mean()
-    assert dropped.dpd == fairness.demographic_parity_difference(labels[100:], predicted[0][100:],
-                                                                 sensitive_features=group[100:])
+    assert dropped.dpd == fairness.demographic_parity_difference(
+        labels[100:], predicted[0][100:], sensitive_features=group[100:]
+    )
     own = fairness.group_fairness(p, sensitive="g", missing="group").iloc[0]
     filled = np.where(group == "", "unknown", group)
     assert own.dpd == fairness.demographic_parity_difference(labels, predicted[0], sensitive_features=filled)
@@ -301,15 +332,20 @@ def test_class_that_the_test_set_lacks():
     labels = np.where(labels == 2, 0, labels)
     with pytest.warns(KdlibWarning, match="2 of 6 pairs.*left out"):
         row = fairness.group_fairness(make(labels, predicted, group), sensitive="g").iloc[0]
-    expected = [fairness.demographic_parity_difference(labels == c, predicted[0] == c, sensitive_features=group)
-                for c in range(3)]
+    expected = [
+        fairness.demographic_parity_difference(labels == c, predicted[0] == c, sensitive_features=group)
+        for c in range(3)
+    ]
     assert row.dpd == pytest.approx(np.mean(expected)) and row.n_left_out == 2
-    expected = [fairness.true_positive_rate_difference(labels == c, predicted[0] == c, sensitive_features=group)
-                for c in range(2)]
+    expected = [
+        fairness.true_positive_rate_difference(labels == c, predicted[0] == c, sensitive_features=group)
+        for c in range(2)
+    ]
     assert row.tpr_difference == pytest.approx(np.mean(expected))
 
 
 # --- floors ----------------------------------------------------------------------------------------------------------
+
 
 def test_floor_of_two_groups_matches_the_normal_approximation():
     """19,962 rows, groups 77/23, half positive, no group effect: DPD 0.67 %, 95 % of draws below 1.65 %."""
@@ -379,6 +415,7 @@ def test_a_real_disparity_stands_above_its_floor():
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
+
 def test_table_has_one_row_an_arm_with_means_and_intervals():
     labels, predicted, group = noisy(13, n=900, runs=10)
     temperature = [4.0] * 5 + [np.nan] * 5
@@ -416,8 +453,11 @@ def test_range_relabelling_duplicates_and_order(table):
     assert base.between(0, 1).all() and base.eod >= base.tpr_difference
     order = np.random.default_rng(seed).permutation(400)
     renamed = np.char.add("z", np.char.replace(group, "g", "-"))
-    for other in (scores(labels, predicted, renamed), scores(labels[order], predicted[:, order], group[order]),
-                  scores(np.tile(labels, 3), np.tile(predicted, 3), np.tile(group, 3))):
+    for other in (
+        scores(labels, predicted, renamed),
+        scores(labels[order], predicted[:, order], group[order]),
+        scores(np.tile(labels, 3), np.tile(predicted, 3), np.tile(group, 3)),
+    ):
         assert other.to_numpy() == pytest.approx(base.to_numpy(), abs=1e-12)
 
 

@@ -31,11 +31,18 @@ def two_groups(seed, *, n=2000, gap=0.05, seed_sd=0.0, arms=(("ds", 4, range(5))
         right = np.minimum(0.85 - (gap + rng.normal(0, seed_sd)) * (group & labels), 1)
         threshold = 1 - np.sqrt((1 - right) / 2)  # of a sum of two uniform halves
         predicted.append(np.where(difficulty + rng.random(n) / 2 < threshold, labels, ~labels))
-    return Predictions(runs, np.array(predicted).astype(int), labels.astype(int), np.arange(n).astype(str),
-                       ("no", "yes"), groups={"g": np.where(group, "q", "p")})
+    return Predictions(
+        runs,
+        np.array(predicted).astype(int),
+        labels.astype(int),
+        np.arange(n).astype(str),
+        ("no", "yes"),
+        groups={"g": np.where(group, "q", "p")},
+    )
 
 
 # --- paired over seeds -----------------------------------------------------------------------------------------------
+
 
 def test_paired_differences_by_hand():
     p = study(temperatures=(4,), n_seeds=3, n_classes=2)  # runs: 3 teachers, 3 nds, 3 ds
@@ -75,11 +82,18 @@ def test_one_teacher_for_all_seeds_is_said():
 
 # --- bootstrap -------------------------------------------------------------------------------------------------------
 
+
 def test_bootstrap_of_rows_has_the_binomial_spread():
     """All runs alike: only rows vary, and the sd of a difference of proportions is known."""
     p = two_groups(1, n=4000, gap=0.1, arms=[("ds", 4, range(5))])
-    p = Predictions(p.runs, np.tile(p.predicted[:1], (5, 1)) ^ np.eye(5, 4000, dtype=int), p.labels, p.sample_ids,
-                    p.class_names, groups=p.groups)  # one prediction apart, or the runs would pose as one
+    p = Predictions(
+        p.runs,
+        np.tile(p.predicted[:1], (5, 1)) ^ np.eye(5, 4000, dtype=int),
+        p.labels,
+        p.sample_ids,
+        p.class_names,
+        groups=p.groups,
+    )  # one prediction apart, or the runs would pose as one
     found = intervals.bootstrap_intervals(p, sensitive="g").set_index("measure")
     group, labels, predicted = p.groups["g"], p.labels, p.predicted[0]
     rows = {"dpd": labels >= 0, "tpr_difference": labels == 1, "fpr_difference": labels == 0}
@@ -104,8 +118,10 @@ def test_bootstrap_table_and_seed():
 
 
 def test_spread_between_seeds_widens_the_interval():
-    width = [intervals.bootstrap_intervals(two_groups(5, n=4000, seed_sd=sd), sensitive="g").set_index("measure")
-             for sd in (0.0, 0.1)]
+    width = [
+        intervals.bootstrap_intervals(two_groups(5, n=4000, seed_sd=sd), sensitive="g").set_index("measure")
+        for sd in (0.0, 0.1)
+    ]
     narrow, wide = ((frame.high - frame.low)["tpr_difference"] for frame in width)
     assert wide > 2 * narrow
 
@@ -131,8 +147,9 @@ def test_bootstrap_covers(gap, seed_sd):
     truth = {"dpd": gap / 2, "tpr_difference": gap, "fpr_difference": 0.0, "eod": gap}
     hits = dict.fromkeys(truth, 0)
     for seed in range(150):
-        found = intervals.bootstrap_intervals(two_groups(seed, n=2000, gap=gap, seed_sd=seed_sd), sensitive="g",
-                                              replicates=400, seed=seed).set_index("measure")
+        found = intervals.bootstrap_intervals(
+            two_groups(seed, n=2000, gap=gap, seed_sd=seed_sd), sensitive="g", replicates=400, seed=seed
+        ).set_index("measure")
         for measure in truth:
             hits[measure] += found.low[measure] - 1e-12 <= truth[measure] <= found.high[measure]
     assert min(hits.values()) / 150 > 0.89
@@ -140,14 +157,21 @@ def test_bootstrap_covers(gap, seed_sd):
 
 # --- crossfitted ------------------------------------------------------------------------------------------------------
 
+
 def ten_by_ten(seed, *, n=5000, runs=4, lift=0.0):
     """Ten classes, ten groups, 85 % right; in group 0 `lift` of the predictions become class 0."""
     rng = np.random.default_rng(seed)
     labels, group = rng.integers(0, 10, n), rng.integers(0, 10, n)
     predicted = np.where(rng.random((runs, n)) < 0.85, labels, rng.integers(0, 10, (runs, n)))
     predicted = np.where((group == 0) & (rng.random((runs, n)) < lift), 0, predicted)
-    return Predictions(runs_table([("ds", 4, range(runs))]), predicted, labels, np.arange(n).astype(str),
-                       tuple("abcdefghij"), groups={"g": group.astype(str)})
+    return Predictions(
+        runs_table([("ds", 4, range(runs))]),
+        predicted,
+        labels,
+        np.arange(n).astype(str),
+        tuple("abcdefghij"),
+        groups={"g": group.astype(str)},
+    )
 
 
 def test_crossfitted_is_zero_on_average_where_nothing_differs():
@@ -191,19 +215,31 @@ EYEGLASSES_TEST, EYEGLASSES_VALIDATION = (COUNTS["eyeglasses", "young", split] f
 HATEXPLAIN_RACE = COUNTS["toxic", "race", "test, any"]
 
 
-@pytest.mark.parametrize(("counts", "accuracy", "eod", "highest"), [
-    (SMILING_TEST, 93.09, 4.69, 6.2), (SMILING_TEST, 92.03, 6.11, 7.6), (SMILING_TEST, 92.57, 4.98, 6.5),
-    (SMILING_VALIDATION, 93.09, 4.69, 11.1), (SMILING_VALIDATION, 92.03, 6.11, 12.3),
-    (SMILING_VALIDATION, 92.57, 4.98, 11.3)])
+@pytest.mark.parametrize(
+    ("counts", "accuracy", "eod", "highest"),
+    [
+        (SMILING_TEST, 93.09, 4.69, 6.2),
+        (SMILING_TEST, 92.03, 6.11, 7.6),
+        (SMILING_TEST, 92.57, 4.98, 6.5),
+        (SMILING_VALIDATION, 93.09, 4.69, 11.1),
+        (SMILING_VALIDATION, 92.03, 6.11, 12.3),
+        (SMILING_VALIDATION, 92.57, 4.98, 11.3),
+    ],
+)
 def test_largest_dpd_of_celeba_smiling_by_young(counts, accuracy, eod, highest):
     """Teacher, NDS and DS at T = 10 as reported, in percent."""
     _, high = intervals.attainable_dpd(*counts, accuracy=accuracy / 100, eod=eod / 100)
     assert round(100 * high, 1) == highest
 
 
-@pytest.mark.parametrize(("counts", "accuracy", "eod", "lowest"), [
-    (EYEGLASSES_TEST, 98.57, 1.18, 10.3), (EYEGLASSES_VALIDATION, 98.57, 1.18, 12.0),
-    (HATEXPLAIN_RACE, 75.79, 1.13, 11.7)])
+@pytest.mark.parametrize(
+    ("counts", "accuracy", "eod", "lowest"),
+    [
+        (EYEGLASSES_TEST, 98.57, 1.18, 10.3),
+        (EYEGLASSES_VALIDATION, 98.57, 1.18, 12.0),
+        (HATEXPLAIN_RACE, 75.79, 1.13, 11.7),
+    ],
+)
 def test_smallest_dpd_of_eyeglasses_and_of_hatexplain(counts, accuracy, eod, lowest):
     low, high = intervals.attainable_dpd(*counts, accuracy=accuracy / 100, eod=eod / 100)
     assert round(100 * low, 1) == lowest and high > low

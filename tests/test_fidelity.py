@@ -16,11 +16,18 @@ FOUR = np.array([0, 0, 1, 1])
 
 def arms_of(labels, predicted, arms, *, classes=2, probabilities=None):
     labels = np.asarray(labels)
-    return Predictions(runs_table(arms), np.asarray(predicted), labels, np.arange(len(labels)).astype(str),
-                       tuple("abcdefghij"[:classes]), probabilities=probabilities)
+    return Predictions(
+        runs_table(arms),
+        np.asarray(predicted),
+        labels,
+        np.arange(len(labels)).astype(str),
+        tuple("abcdefghij"[:classes]),
+        probabilities=probabilities,
+    )
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------
+
 
 def test_agreement_and_flips_by_hand():
     before, after = np.array([0, 1, 1, 0]), np.array([1, 0, 1, 0])
@@ -55,12 +62,19 @@ def test_fidelity_table_by_hand():
 def test_kl_to_the_own_teacher():
     rng = np.random.default_rng(0)
     probabilities = softmax(rng.normal(size=(4, 50, 3)))
-    p = arms_of(rng.integers(0, 3, 50), probabilities.argmax(axis=2), [("teacher", None, [0, 1]), ("ds", 4, [0, 1])],
-                classes=3, probabilities=probabilities)
+    p = arms_of(
+        rng.integers(0, 3, 50),
+        probabilities.argmax(axis=2),
+        [("teacher", None, [0, 1]), ("ds", 4, [0, 1])],
+        classes=3,
+        probabilities=probabilities,
+    )
     p.runs["teacher_id"] = [None, None, "teacher-1", "teacher-0"]
     found = fidelity.fidelity(p)
-    assert found.kl.tolist() == [fidelity.kl_divergence(probabilities[1], probabilities[2]),
-                                 fidelity.kl_divergence(probabilities[0], probabilities[3])]
+    assert found.kl.tolist() == [
+        fidelity.kl_divergence(probabilities[1], probabilities[2]),
+        fidelity.kl_divergence(probabilities[0], probabilities[3]),
+    ]
     assert found.churn.isna().all()  # no NDS here
     p.runs["teacher_id"] = None
     assert fidelity.fidelity(p)[["kl", "agreement", "teacher_accuracy"]].isna().all(axis=None)
@@ -77,11 +91,18 @@ def test_calibration_error_by_hand():
 
 def test_calibration_by_predicted_class_and_group():
     p = np.array([[[0.9, 0.1, 0], [0.1, 0.9, 0], [0.6, 0.4, 0], [0.4, 0.6, 0]]])
-    predictions = with_groups(arms_of([0, 0, 0, 1], p.argmax(axis=2), [("nds", None, [0])], classes=3, probabilities=p),
-                              g=list("xxyy"))
+    predictions = with_groups(
+        arms_of([0, 0, 0, 1], p.argmax(axis=2), [("nds", None, [0])], classes=3, probabilities=p), g=list("xxyy")
+    )
     found = fidelity.calibration(predictions, sensitive="g", bins=5).set_index(["part", "name"])
-    assert found.index.tolist() == [("all", "all"), ("class", "a"), ("class", "b"), ("class", "c"), ("group", "x"),
-                                    ("group", "y")]
+    assert found.index.tolist() == [
+        ("all", "all"),
+        ("class", "a"),
+        ("class", "b"),
+        ("class", "c"),
+        ("group", "x"),
+        ("group", "y"),
+    ]
     assert found.n.tolist() == [4, 2, 2, 0, 2, 2]
     assert found.ece.tolist() == pytest.approx([0.4, (0.1 + 0.4) / 2, (0.9 + 0.4) / 2, np.nan, 0.4, 0.4], nan_ok=True)
     assert found.accuracy.tolist() == pytest.approx([0.75, 1, 0.5, np.nan, 0.5, 1], nan_ok=True)
@@ -89,8 +110,9 @@ def test_calibration_by_predicted_class_and_group():
 
 
 def test_worst_by_hand():
-    p = with_groups(arms_of([0, 0, 1, 1], [[0, 0, 1, 0], [1, 0, 1, 1]], [("nds", None, [0, 1])], classes=3),
-                    g=list("xyyx"))
+    p = with_groups(
+        arms_of([0, 0, 1, 1], [[0, 0, 1, 0], [1, 0, 1, 1]], [("nds", None, [0, 1])], classes=3), g=list("xyyx")
+    )
     found = fidelity.worst(p, sensitive="g")
     assert found.worst_class.tolist() == ["b", "a"] and found.worst_class_accuracy.tolist() == [0.5, 0.5]
     assert found.worst_group.tolist() == ["x", "x"] and found.worst_group_accuracy.tolist() == [0.5, 0.5]
@@ -115,6 +137,7 @@ def test_class_gain_equals_scipy_welch():
 
 
 # --- samples whose usual prediction differs --------------------------------------------------------------------------
+
 
 def test_changed_samples_by_hand():
     """Sample 0 never changes, sample 1 goes from class 0 to 1, sample 2 is tied in b and counts as unchanged."""
@@ -160,6 +183,7 @@ def test_no_change_stays_inside_the_null_and_a_change_leaves_it():
 
 # --- bad input -------------------------------------------------------------------------------------------------------
 
+
 def test_bad_input():
     p = study(n_classes=3)
     with pytest.raises(InvalidInput, match="calibration needs probabilities"):
@@ -183,6 +207,7 @@ def test_bad_input():
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
+
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))

@@ -28,8 +28,12 @@ def found():
 
 @pytest.fixture(scope="module")
 def changes(found):
-    return pd.concat(class_bias.significant_classes(found.arm(model="nds"), found.arm(model="ds", temperature=t))
-                     .assign(temperature=t) for t in found.temperatures)
+    return pd.concat(
+        class_bias.significant_classes(found.arm(model="nds"), found.arm(model="ds", temperature=t)).assign(
+            temperature=t
+        )
+        for t in found.temperatures
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +43,12 @@ def arms(found):
 
 def matrices():
     first, second = np.array([[5, 1, 0], [2, 9, 0], [0, 4, 3.0]]), np.array([[9, 0, 0], [0, 8.6, 0.4], [0, 0, 6.0]])
-    return pd.concat([figures.long_matrix(first, ["a", "b", "c"], panel="NDS"),
-                      figures.long_matrix(second, ["a", "b", "c"], panel="DS, T = 4")])
+    return pd.concat(
+        [
+            figures.long_matrix(first, ["a", "b", "c"], panel="NDS"),
+            figures.long_matrix(second, ["a", "b", "c"], panel="DS, T = 4"),
+        ]
+    )
 
 
 def labels(ax):
@@ -187,8 +195,16 @@ def test_image_grid_places_images_by_feature():
 
 
 def softened():
-    return pd.concat(pd.DataFrame({"class_name": ["cat", "dog"], "temperature": t,
-                                   "probability": softmax(np.array([0.0, 2.0]), temperature=t)}) for t in (1, 10))
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "class_name": ["cat", "dog"],
+                "temperature": t,
+                "probability": softmax(np.array([0.0, 2.0]), temperature=t),
+            }
+        )
+        for t in (1, 10)
+    )
 
 
 def test_softened_bars_are_the_probabilities():
@@ -209,8 +225,10 @@ def every_figure(found, changes, arms):
     yield figures.class_accuracy(many.groupby(["class_index", "temperature"]).head(1), title=title)
     yield figures.disagreement(matrices(), title=title)
     for n in (12, 25, 100):
-        yield figures.disagreement(figures.long_matrix(np.ones((n, n)), [f"a rather long name {i}" for i in range(n)],
-                                                       panel="NDS"), title=title)
+        yield figures.disagreement(
+            figures.long_matrix(np.ones((n, n)), [f"a rather long name {i}" for i in range(n)], panel="NDS"),
+            title=title,
+        )
     yield figures.significant_counts(class_bias.counts(found), title=title)
     yield figures.group_fairness(arms, sensitive="color", title=title)
     yield figures.group_fairness(arms[~(arms["temperature"] > 10)], sensitive="color", title=title)
@@ -306,8 +324,13 @@ def test_saving_again_gives_the_same_bytes(saved, found):
     counts, paths = saved
     before = [path.read_bytes() for path in paths]
     about = json.loads(paths[3].read_bytes())
-    figures.save(figures.significant_counts(counts, title=TITLE), counts, name="fig3_digits", out_dir=paths[0].parent,
-                 about=about)
+    figures.save(
+        figures.significant_counts(counts, title=TITLE),
+        counts,
+        name="fig3_digits",
+        out_dir=paths[0].parent,
+        about=about,
+    )
     assert [path.read_bytes() for path in paths] == before
 
 

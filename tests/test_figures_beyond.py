@@ -47,8 +47,9 @@ def readings():
     for there in (True, False):
         for term in ("teacher", "labels"):
             mean = np.array([0.1, 0.1, 0.1, 0.1]) if there else 0.1 / np.array([1, 4, 10, 40]) ** 2
-            frame = pd.DataFrame({"temperature": [1.0, 4.0, 10.0, 40.0], "mean": mean, "low": 0.9 * mean,
-                                  "high": 1.1 * mean})  # fmt: skip
+            frame = pd.DataFrame(
+                {"temperature": [1.0, 4.0, 10.0, 40.0], "mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
+            )
             gradients.append(frame.assign(term=term, t_squared=there))
         arms = pd.DataFrame(ARMS + [("nds loss x0.2", np.nan)] * (not there), columns=["model", "temperature"])
         mean = np.linspace(0.5, 0.9, len(arms))
@@ -156,8 +157,12 @@ def test_one_reading_alone_is_drawn(readings):
 
 def test_the_papers_distance_from_nds(counts):
     left, right = fb.reported_limit(counts, title=TITLE).axes
-    assert labels(right) == ["CIFAR-100, ResNet-56 → ResNet-20", "CIFAR-100, DenseNet-169 → DenseNet-121",
-                             "ImageNet, ResNet-50 → ResNet-18", "ImageNet, ViT-Base → TinyViT"]  # fmt: skip
+    assert labels(right) == [
+        "CIFAR-100, ResNet-56 → ResNet-20",
+        "CIFAR-100, DenseNet-169 → DenseNet-121",
+        "ImageNet, ResNet-50 → ResNet-18",
+        "ImageNet, ViT-Base → TinyViT",
+    ]
     assert left.lines[0].get_ydata()[-1] == pytest.approx(68.62 - 68.39)
     assert right.lines[0].get_ydata()[-1] == 9
 

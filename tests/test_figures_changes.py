@@ -114,8 +114,10 @@ def test_group_rates_are_those_of_fairlearn(found):
     from sklearn.metrics import accuracy_score
 
     arm, both = found.arm(model="nds"), {"accuracy": accuracy_score, "selection_rate": selection_rate}
-    frames = [MetricFrame(metrics=both, y_true=arm.labels == 2, y_pred=row == 2, sensitive_features=arm.groups["color"])
-              for row in arm.predicted]  # fmt: skip
+    frames = [
+        MetricFrame(metrics=both, y_true=arm.labels == 2, y_pred=row == 2, sensitive_features=arm.groups["color"])
+        for row in arm.predicted
+    ]
     theirs = pd.concat([frame.by_group for frame in frames]).groupby(level=0).mean()
     ours = fc.group_rates(arm, "class 2", sensitive="color")
     for measure in both:

@@ -33,9 +33,17 @@ def test_t_interval_equals_scipy_for_many_columns_at_once():
     np.testing.assert_allclose(stats.t_interval(values, coverage=0.9), (theirs.low, theirs.high), atol=1e-12)
 
 
-@pytest.mark.parametrize(("values", "coverage", "message"), [
-    ([0.5], 0.95, "two or more"), ([], 0.95, "two or more"), ([0.5, np.nan], 0.95, "position"),
-    ([0.5, np.inf], 0.95, "not finite"), ([0.1, 0.2], 95, "coverage is 95"), ([0.1, 0.2], 0, "between 0 and 1")])
+@pytest.mark.parametrize(
+    ("values", "coverage", "message"),
+    [
+        ([0.5], 0.95, "two or more"),
+        ([], 0.95, "two or more"),
+        ([0.5, np.nan], 0.95, "position"),
+        ([0.5, np.inf], 0.95, "not finite"),
+        ([0.1, 0.2], 95, "coverage is 95"),
+        ([0.1, 0.2], 0, "between 0 and 1"),
+    ],
+)
 def test_t_interval_refuses(values, coverage, message):
     with pytest.raises(InvalidInput, match=message):
         stats.t_interval(values, coverage=coverage)
@@ -55,8 +63,9 @@ def test_by_arm_has_one_row_an_arm_in_a_fixed_order():
 def test_by_arm_does_not_depend_on_the_order_of_runs():
     predictions, values = five_seeds(), np.random.default_rng(0).random(20)
     shuffled = np.random.default_rng(1).permutation(20)
-    pd.testing.assert_frame_equal(stats.by_arm(predictions, values),
-                                  stats.by_arm(predictions.take(shuffled), values[shuffled]))
+    pd.testing.assert_frame_equal(
+        stats.by_arm(predictions, values), stats.by_arm(predictions.take(shuffled), values[shuffled])
+    )
 
 
 def test_by_arm_refuses_one_seed_and_names_the_arm():
@@ -143,6 +152,7 @@ def test_five_seeds_do_not_warn():
 
 
 # shrinkage and shares
+
 
 def drawn_variances(rng, n, *, df, prior_df, prior=1.0):
     """Sample variances whose true ones follow Smyth's prior: prior * prior_df / chi2(prior_df)."""

@@ -11,11 +11,27 @@ from kdlib.errors import InvalidInput
 from kdlib.studies import load_profile
 from tests import simulated
 
-ACCURACY = pd.DataFrame({"model": ["teacher", "nds", "ds"], "temperature": [np.nan, np.nan, 4.0], "n_seeds": [5, 5, 5],
-                         "mean": [0.95, 0.9, 0.9125], "sd": [0.01, 0.02, 0.005], "low": [0.94, 0.88, 0.906],
-                         "high": [0.96, 0.92, 0.919]})
-COUNTS = pd.DataFrame({"temperature": [4.0], "n_seeds": [5], "n_significant_sc": [3], "n_significant_tc": [pd.NA],
-                       "null_low": [0], "null_high": [2]})
+ACCURACY = pd.DataFrame(
+    {
+        "model": ["teacher", "nds", "ds"],
+        "temperature": [np.nan, np.nan, 4.0],
+        "n_seeds": [5, 5, 5],
+        "mean": [0.95, 0.9, 0.9125],
+        "sd": [0.01, 0.02, 0.005],
+        "low": [0.94, 0.88, 0.906],
+        "high": [0.96, 0.92, 0.919],
+    }
+)
+COUNTS = pd.DataFrame(
+    {
+        "temperature": [4.0],
+        "n_seeds": [5],
+        "n_significant_sc": [3],
+        "n_significant_tc": [pd.NA],
+        "null_low": [0],
+        "null_high": [2],
+    }
+)
 
 
 @pytest.fixture
@@ -32,8 +48,11 @@ def found():
 def test_class_bias_cells(rows):
     shown = tables.class_bias_table(rows, title="A study").data
     assert shown.index.tolist() == ["Teacher", "NDS", "DS, T = 4"]
-    assert shown["Accuracy (%)"].tolist() == ["95.00 ± 1.00 [94.00, 96.00]", "90.00 ± 2.00 [88.00, 92.00]",
-                                              "91.25 ± 0.50 [90.60, 91.90]"]
+    assert shown["Accuracy (%)"].tolist() == [
+        "95.00 ± 1.00 [94.00, 96.00]",
+        "90.00 ± 2.00 [88.00, 92.00]",
+        "91.25 ± 0.50 [90.60, 91.90]",
+    ]
     assert shown["#SC"].tolist() == ["", "", "3"]
     assert shown["#TC"].tolist() == ["", "", ""]
     assert shown["chance alone"].tolist() == ["", "", "[0, 2]"]
@@ -52,12 +71,22 @@ def test_fairness_cells(found):
     arms = fairness.table(found, sensitive="color", draws=20)
     shown = tables.fairness_table(tables.fairness_rows(arms), title="t").data
     row = arms.iloc[1]
-    assert shown["EOD"].iloc[1] == (f"{100 * row['eod']:.2f} ± {100 * row['eod_sd']:.2f} "
-                                    f"[{100 * row['eod_low']:.2f}, {100 * row['eod_high']:.2f}]")
+    assert shown["EOD"].iloc[1] == (
+        f"{100 * row['eod']:.2f} ± {100 * row['eod_sd']:.2f} [{100 * row['eod_low']:.2f}, {100 * row['eod_high']:.2f}]"
+    )
     assert shown["EOD floor"].iloc[1] == f"{100 * row['eod_floor']:.2f} (≤ {100 * row['eod_floor_upper']:.2f})"
     assert set(shown["label DPD"]) == {f"{100 * row['label_dpd']:.2f}"}
-    assert shown.columns.tolist() == ["Accuracy", "EOD", "TPR part", "FPR part", "EOD floor", "DPD", "label DPD",
-                                      "|DPD − label DPD|", "DPD floor"]
+    assert shown.columns.tolist() == [
+        "Accuracy",
+        "EOD",
+        "TPR part",
+        "FPR part",
+        "EOD floor",
+        "DPD",
+        "label DPD",
+        "|DPD − label DPD|",
+        "DPD floor",
+    ]
 
 
 def test_the_caption_says_study_and_seeds(rows):
@@ -70,19 +99,32 @@ def test_the_caption_says_study_and_seeds(rows):
 
 def test_the_papers_columns_appear_only_where_there_are_numbers(rows):
     assert not any("paper" in name for name in tables.class_bias_table(rows, title="t").data)
-    paper = {"paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan], "paper_sd": [0.002, np.nan, *[np.nan] * 4],
-             "paper_inside": pd.array([True, False, pd.NA, pd.NA, pd.NA, pd.NA], "boolean")}
+    paper = {
+        "paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan],
+        "paper_sd": [0.002, np.nan, *[np.nan] * 4],
+        "paper_inside": pd.array([True, False, pd.NA, pd.NA, pd.NA, pd.NA], "boolean"),
+    }
     table = tables.class_bias_table(rows.assign(**paper), title="t")
-    assert table.data.columns.tolist() == ["Accuracy (%)", "Accuracy (%), paper", "#SC", "#SC, paper", "#TC",
-                                           "chance alone"]
+    assert table.data.columns.tolist() == [
+        "Accuracy (%)",
+        "Accuracy (%), paper",
+        "#SC",
+        "#SC, paper",
+        "#TC",
+        "chance alone",
+    ]
     assert table.data["Accuracy (%), paper"].tolist() == ["94.50 ± 0.20", "93.00 *", ""]
     assert table.data["#SC, paper"].tolist() == ["", "", "1"]
     assert table.caption.endswith("paper: as reported, in brackets ours − paper; * outside our interval")
 
 
 def test_the_difference_and_the_source_stand_beside_the_papers_number(rows):
-    paper = {"paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan], "difference": [0.005, -0.03, np.nan, 2, np.nan, 0],
-             "paper_source": ["arxiv_v1", "final", None, "arxiv_v1", None, None], "paper_sd": np.nan}
+    paper = {
+        "paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan],
+        "difference": [0.005, -0.03, np.nan, 2, np.nan, 0],
+        "paper_source": ["arxiv_v1", "final", None, "arxiv_v1", None, None],
+        "paper_sd": np.nan,
+    }
     table = tables.class_bias_table(rows.assign(**paper), title="t")
     assert table.data["Accuracy (%), paper"].tolist() == ["94.50 (+0.50)", "93.00 (−3.00)", ""]
     assert table.data["#SC, paper"].tolist() == ["", "", "1 (+2)"]
@@ -90,20 +132,38 @@ def test_the_difference_and_the_source_stand_beside_the_papers_number(rows):
 
 
 def individual_arms(paper=np.nan):
-    values = {"accuracy": 0.9, "confidence": 0.8, "counterfactual": 0.0407, "counterfactual_calibrated": 0.05,
-              "counterfactual_relative": 0.06}
-    arms = {f"{name}{part}": [value if not part else 0.001] for name, value in values.items()
-            for part in ("", "_sd", "_low", "_high")}
+    values = {
+        "accuracy": 0.9,
+        "confidence": 0.8,
+        "counterfactual": 0.0407,
+        "counterfactual_calibrated": 0.05,
+        "counterfactual_relative": 0.06,
+    }
+    arms = {
+        f"{name}{part}": [value if not part else 0.001]
+        for name, value in values.items()
+        for part in ("", "_sd", "_low", "_high")
+    }
     rows = tables.individual_rows(pd.DataFrame({"model": ["nds"], "temperature": [np.nan], "n_seeds": [5], **arms}))
     return rows.assign(paper_mean=np.where(rows["metric"] == "individual_fairness", paper, np.nan), paper_sd=np.nan)
 
 
 def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
     shown = tables.individual_table(individual_arms(), title="t").data
-    assert shown.columns.tolist() == ["Accuracy", "Confidence", "Counterfactual", "calibrated",
-                                      "relative to random pairs"]
-    assert shown.loc["NDS"].tolist() == ["90.00 ± 0.10", "80.00 ± 0.10", "0.0407 ± 0.0010", "0.0500 ± 0.0010",
-                                         "0.0600 ± 0.0010"]
+    assert shown.columns.tolist() == [
+        "Accuracy",
+        "Confidence",
+        "Counterfactual",
+        "calibrated",
+        "relative to random pairs",
+    ]
+    assert shown.loc["NDS"].tolist() == [
+        "90.00 ± 0.10",
+        "80.00 ± 0.10",
+        "0.0407 ± 0.0010",
+        "0.0500 ± 0.0010",
+        "0.0600 ± 0.0010",
+    ]
 
 
 def test_the_papers_individual_measure_is_shown_but_compared_with_nothing():

@@ -21,9 +21,16 @@ PAPER, QUICK = load_profile("paper"), load_profile("quick")
 
 def finding(**changes):
     values = dict(
-        statistic="a number", value=1.0, low=0.5, high=1.5, p=0.01, toward=True, n_blocks=5, temperatures=(2.0, 10.0),
+        statistic="a number",
+        value=1.0,
+        low=0.5,
+        high=1.5,
+        p=0.01,
+        toward=True,
+        n_blocks=5,
+        temperatures=(2.0, 10.0),
         text="The number is 1.",
-    )  # fmt: skip
+    )
     return Finding(**{**values, **changes})
 
 
@@ -63,11 +70,13 @@ def test_holm_is_over_the_claims_that_have_a_p():
 
 
 def test_the_sentence_ends_with_what_follows():
-    board = verdicts.judged({
-        1: finding(toward=False),
-        2: finding(control="On another scale it is 0.", instead="explained by accuracy"),
-        3: "no run is there.",
-    })  # fmt: skip
+    board = verdicts.judged(
+        {
+            1: finding(toward=False),
+            2: finding(control="On another scale it is 0.", instead="explained by accuracy"),
+            3: "no run is there.",
+        }
+    )
     assert board["sentence"].tolist() == [
         "The number is 1. That is against the claim.",
         "The number is 1. On another scale it is 0. The number is as claimed, but what overall accuracy alone does is "
@@ -103,8 +112,13 @@ def simulated_of(study):
     else:
         n = 40 if study.dataset == "cifar100" else 10
         effect = 0.12 if n == 40 else 0.0
-        p = classes(lambda t: effect * signs(n) * min(t, 20 - t / 2) / 10, temperatures=temperatures, n_classes=n,
-                    teacher=0.03, fresh=study.fresh_teachers)  # fmt: skip
+        p = classes(
+            lambda t: effect * signs(n) * min(t, 20 - t / 2) / 10,
+            temperatures=temperatures,
+            n_classes=n,
+            teacher=0.03,
+            fresh=study.fresh_teachers,
+        )
         p = with_teacher_ids(p)
     alpha = p.runs["alpha"].where(p.runs["model"] != "ds", study.alpha)
     return replace(p, runs=p.runs.assign(alpha=alpha, study=study.name))
@@ -235,8 +249,14 @@ def test_the_board_is_a_plain_table(collected):
     board = paper.verdicts(QUICK, runs_dir="")
     columns = list(verdicts.COLUMNS)
     assert board.columns.tolist() == [
-        "claim", "says", "study", "tested", *columns, "stand_in", *(f"stand_in_{name}" for name in columns),
-    ]  # fmt: skip
+        "claim",
+        "says",
+        "study",
+        "tested",
+        *columns,
+        "stand_in",
+        *(f"stand_in_{name}" for name in columns),
+    ]
     assert set(board["verdict"]) | set(board["stand_in_verdict"]) <= set(verdicts.VERDICTS)
     assert board["sentence"].str.endswith((".", "paper")).all()
     again = paper.verdicts(QUICK, runs_dir="")

@@ -54,10 +54,9 @@ def _star(radius: float = 64.0) -> tuple[np.ndarray, ...]:
 
 
 _C = TEMPLATE / 6  # half a cell of the 3 x 3 board
-# fmt: off
 # A shape is a union of convex polygons (x to the right, y down, the template's center is 0, 0); a circle has none.
 SHAPES: dict[str, tuple[np.ndarray, ...]] = {
-    "triangle": (np.array([(0, -32 * 3 ** 0.5), (64, 32 * 3 ** 0.5), (-64, 32 * 3 ** 0.5)]),),
+    "triangle": (np.array([(0, -32 * 3**0.5), (64, 32 * 3**0.5), (-64, 32 * 3**0.5)]),),
     "square": (_box(-64, -64, 64, 64),),
     "plus": (_box(-64, -_C, 64, _C), _box(-_C, -64, _C, 64)),
     "circle": (),
@@ -65,15 +64,24 @@ SHAPES: dict[str, tuple[np.ndarray, ...]] = {
     "rhombus": (np.array([(0, -64), (38, 0), (0, 64), (-38, 0)]),),
     "pentagon": (_regular(5),),
     "star": _star(),
-    "fivesquare": tuple(_box(x - _C, y - _C, x + _C, y + _C)
-                        for x, y in [(0, 0), *((i * 2 * _C, j * 2 * _C) for i in (-1, 1) for j in (-1, 1))]),
+    "fivesquare": tuple(
+        _box(x - _C, y - _C, x + _C, y + _C)
+        for x, y in [(0, 0), *((i * 2 * _C, j * 2 * _C) for i in (-1, 1) for j in (-1, 1))]
+    ),
     "trapezoid": (np.array([(-30, -48), (30, -48), (64, 48), (-64, 48)]),),
 }
 COLORS: dict[str, tuple[float, float, float]] = {
-    "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "pink": (1, .4, 1),
-    "cyan": (0, 1, 1), "purple": (.3, 0, .5), "ocean": (.1, .4, .5), "orange": (1, .6, 0), "white": (1, 1, 1),
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+    "pink": (1, 0.4, 1),
+    "cyan": (0, 1, 1),
+    "purple": (0.3, 0, 0.5),
+    "ocean": (0.1, 0.4, 0.5),
+    "orange": (1, 0.6, 0),
+    "white": (1, 1, 1),
 }
-# fmt: on
 TEXTURES = ("solid", "stripes", "grid", "hexgrid", "dots", "noise", "triangles", "zigzags", "rain", "pluses")
 
 SHAPE_NAMES, COLOR_NAMES = tuple(SHAPES), tuple(COLORS)
