@@ -9,7 +9,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None
   "kdlib needs Python 3.11 to 3.13, but $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % v)'
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo "  variables: PROFILE=quick|paper|real-small|FILE (reproduce), BUDGET=9m RUNS_DIR=FOLDER (paper-gpu), PYTHON=python3.12 (setup)"
 
 setup: $(INSTALLED)  ## make the environment in .venv (about 6 GB with the CUDA libraries of Linux)
@@ -22,8 +22,12 @@ paper-gpu: $(INSTALLED)  ## train the next missing runs of the paper's studies o
 	$(BIN)/python -m kdlib train --profile paper --device cuda --budget $(BUDGET) \
 	  $(if $(RUNS_DIR),--runs-dir $(RUNS_DIR)) || [ $$? -eq 3 ]
 
-test: lint  ## lint, then every test that is not marked slow
+test: lint  ## lint, then every test that is not marked slow, then the executed notebooks
 	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-notebooks
+
+test-notebooks: $(INSTALLED)  ## run the executed notebooks of real-small again: outputs and saved files are the committed ones
+	$(BIN)/python -m pytest -m notebooks -rs tests/test_executed.py
 
 test-slow: $(INSTALLED)  ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
@@ -51,4 +55,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help setup reproduce paper-gpu test test-slow bench lint lab lock
+.PHONY: help setup reproduce paper-gpu test test-notebooks test-slow bench lint lab lock

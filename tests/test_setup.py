@@ -94,7 +94,7 @@ def test_makefile_targets():
     text = (ROOT / "Makefile").read_text("utf-8")
     targets = re.findall(r"^([a-z-]+):", text, re.MULTILINE)
     assert targets[0] == "help", "the first target is the default one"
-    assert {"setup", "reproduce", "test", "test-slow", "lint", "lab"} <= set(targets)
+    assert {"setup", "reproduce", "test", "test-notebooks", "test-slow", "lint", "lab"} <= set(targets)
     assert sorted(re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)[1].split()) == sorted(targets)
 
 
@@ -116,8 +116,8 @@ def test_ci_script_can_be_run():
 
 def test_the_package_is_installed_whole():
     folder = ROOT / "kdlib"
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["kdlib"]
-    packaged = {path for pattern in patterns for path in folder.glob(pattern)}
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
+    packaged = {path for pattern in patterns for path in folder.rglob(pattern)}
     files = {path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
     assert {path for path in files if path.suffix != ".py"} == packaged
     assert all((path.parent / "__init__.py").exists() for path in files), "a folder without __init__.py is not packaged"

@@ -1,0 +1,97 @@
+"""The executed notebooks of real-small, run again: every output and every saved file is the one that is committed.
+
+nbval compares text and tables cell by cell. It leaves pictures out, but each one is also saved as a file, and the saved
+files are compared too. The notebooks run in this Python and in a copy of their folders: nothing is written here.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from kdlib import celeba, celeba_tables, places
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = Path("figures/real-small")
+EXECUTED = sorted(path.stem for path in (ROOT / FIGURES / "executed").glob("*.ipynb"))
+# They say what is in CelebA's lists, which not everybody has. The other cells of these notebooks run all the same.
+NEED_LISTS = {(stem, cell) for stem in ("fig6_celeba_attributes", "table05_celeba_training") for cell in (3, 5, 7)}
+NO_LISTS = bool(celeba_tables.not_run(places.data_dir() / celeba.FOLDER))
+PROCESSES = 3  # more than two cores, because notebooks do not take the same time
+
+pytestmark = pytest.mark.notebooks
+
+
+def code_cells(stem):
+    notebook = json.loads((ROOT / FIGURES / "executed" / f"{stem}.ipynb").read_text("utf-8"))
+    return range(sum(cell["cell_type"] == "code" for cell in notebook["cells"]))
+
+
+def as_test(stem, cell):
+    absent = NO_LISTS and (stem, cell) in NEED_LISTS
+    marks = pytest.mark.skipif(absent, reason=f"{stem}, cell {cell}: shows CelebA's lists, which are not there")
+    return pytest.param(stem, cell, id=f"{stem}-{cell}", marks=marks)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with what a notebook reads of the project: it finds the profile and writes its files there."""
+    folder = tmp_path_factory.mktemp("project")
+    for part in ("params", FIGURES / "executed", FIGURES / "predictions"):
+        shutil.copytree(ROOT / part, folder / part)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def said(project, request):
+    """{notebook: what nbval said}, of the notebooks whose tests were selected."""
+    wanted = [stem for stem in EXECUTED if any(stem in item.name for item in request.session.items)] or EXECUTED
+    parts = [part for first in range(PROCESSES) if (part := wanted[first::PROCESSES])]
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        texts = pool.map(lambda part: nbval(part, project), parts)
+    return {stem: text for part, text in zip(parts, texts, strict=True) for stem in part}
+
+
+def nbval(stems, project):
+    notebooks = [FIGURES / "executed" / f"{stem}.ipynb" for stem in stems]
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-rA", "--color=no", *notebooks]
+    environment = os.environ | {"KDLIB_DATA": str(places.data_dir()), "COLUMNS": "200"}
+    ran = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    return ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(("stem", "cell"), [as_test(stem, cell) for stem in EXECUTED for cell in code_cells(stem)])
+def test_a_cell_says_what_it_said(stem, cell, said):
+    name = f"{FIGURES}/executed/{stem}.ipynb::Cell {cell}"
+    if f"\nPASSED {name}\n" not in said[stem]:
+        section = re.search(rf"^_+ {re.escape(name)} _+$(.+?)^[_=]{{3}}", said[stem], re.MULTILINE | re.DOTALL)
+        pytest.fail(section[1] if section else said[stem][-5000:], pytrace=False)
+
+
+def test_the_saved_files_are_the_committed_ones(said, project, tmp_path):
+    """Tables by value, pages and pictures exactly; a PDF is the same picture as the PNG of its name."""
+    written = {path.name for path in (project / FIGURES).iterdir() if path.is_file()}
+    names = sorted(name for name in written if (ROOT / FIGURES / name).is_file())  # else a cell has said another name
+    before, after = tmp_path / "before", tmp_path / "after"
+    for root, folder in ((ROOT, before), (project, after)):
+        folder.mkdir()
+        for name in names:
+            shutil.copy(root / FIGURES / name, folder)
+    command = [sys.executable, ROOT / "tools/compare_tables.py", before, after]
+    compared = subprocess.run(command, capture_output=True, text=True)
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert [name for name in names if not same(before / name, after / name)] == []
+
+
+def same(before, after):
+    if before.suffix == ".png":
+        return np.array_equal(imread(before), imread(after))
+    return before.suffix not in (".html", ".tex", ".md") or before.read_bytes() == after.read_bytes()
