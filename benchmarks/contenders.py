@@ -18,9 +18,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as picture
 
-from kdlib import data, logit_table, models, store, training
+from kdlib import data, models, store
 from kdlib.studies import Run
-from kdlib.views import crops_and_flips
+from kdlib.training import logit_table, loop
+from kdlib.training.views import crops_and_flips
 
 
 @dataclass(frozen=True)
@@ -133,23 +134,23 @@ def make_run(case: Case, precision: str, *, teacher: Run | None = None) -> Run:
     )
 
 
-def make_views(case: Case, n: int, *, off: tuple[str, ...] = ()) -> training.Views:
+def make_views(case: Case, n: int, *, off: tuple[str, ...] = ()) -> loop.Views:
     x, y = synthetic_images(case, n)
     names = tuple(f"class {i}" for i in range(case.classes))
     split = data.Split(np.arange(n).astype(str), x, y, {}, names)
-    views = training.make_views(split, augment={"crop": case.crop, "flip": case.flip})
-    kind = PillowViews if "augmentation" in off else PlainViews if "layout" in off else training.Views
+    views = loop.make_views(split, augment={"crop": case.crop, "flip": case.flip})
+    kind = PillowViews if "augmentation" in off else PlainViews if "layout" in off else loop.Views
     return kind(**vars(views))
 
 
-class PlainViews(training.Views):
+class PlainViews(loop.Views):
     """Views whose batches lie as PyTorch lays them out by default."""
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         return super().batch(index, view).contiguous()
 
 
-class PillowViews(training.Views):
+class PillowViews(loop.Views):
     """Views made one image at a time with Pillow, as data loaders make them."""
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
@@ -180,15 +181,15 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
     student = build(case, case.student)
     layout = torch.contiguous_format if "layout" in off else torch.channels_last
     student.to(memory_format=layout)
-    state = training.State(student, training.make_optimizer(run, student), history=[], losses=[])
+    state = loop.State(student, loop.make_optimizer(run, student), history=[], losses=[])
     for group in state.optimizer.param_groups:
         group["foreach"] = "optimizer" not in off
     with tempfile.TemporaryDirectory() as folder:
         runs_dir = Path(folder)
-        weights = training._weights(build(case, case.teacher))
+        weights = loop._weights(build(case, case.teacher))
         store.save(runs_dir, run.teacher, arrays={"logits": np.zeros((1, 1))}, weights=weights, provenance={})
-        empty_table(training.table_path(runs_dir, run), (case.views, n, case.classes))
-        teacher = training.Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
+        empty_table(loop.table_path(runs_dir, run), (case.views, n, case.classes))
+        teacher = loop.Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
         teacher.model.to(memory_format=layout)
         if "layout" in off:
             student, teacher.model = with_slices(student), with_slices(teacher.model)
@@ -196,8 +197,8 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
             teacher.table = None
         state.model.train()
         while True:
-            bounds = training.batch_bounds(n, run.batch_size)
-            for (start, end), _ in zip(bounds, training._steps(run, state, views, teacher), strict=True):
+            bounds = loop.batch_bounds(n, run.batch_size)
+            for (start, end), _ in zip(bounds, loop._steps(run, state, views, teacher), strict=True):
                 yield end - start
             state.epoch, state.step, state.losses = (state.epoch + 1) % run.epochs, 0, []
 
@@ -211,5 +212,5 @@ def table_steps(case: Case, precision: str) -> Iterator[int]:
     while True:
         start = int(rng.integers(case.images - batch + 1))
         view = int(rng.integers(views.count))
-        training.forward(model, views, np.arange(start, start + batch), view, precision=precision)
+        loop.forward(model, views, np.arange(start, start + batch), view, precision=precision)
         yield batch

@@ -44,11 +44,11 @@ def serve(connection: Connection, case, contender) -> None:
     """In a process of its own: get warm, then take a turn whenever asked."""
     import torch
 
-    from kdlib import training
+    from kdlib.training import loop
 
     torch.set_num_threads(1)
     if contender.prepared:
-        training.prepare_process()
+        loop.prepare_process()
     if hasattr(os, "sched_setaffinity"):  # all on one core, where they take turns anyway
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     steps = contender.steps(case)

@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from kdlib import __version__, places, store, sweep
+from kdlib import __version__, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError, UndefinedMetric
 from kdlib.studies import Study, load_profile
+from kdlib.training import sweep
 
 MORE_TO_DO = 3  # exit status
 
@@ -92,14 +93,16 @@ def _readme(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from kdlib import fetch
+    from kdlib.data import fetch
 
     ready = fetch.fetch(arguments.dataset, root=arguments.root, say=lambda line: print(line, flush=True))
     return int(not ready)
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from kdlib import fidelity, individual, predictions, released
+    from kdlib import predictions
+    from kdlib.measure import fidelity, individual
+    from kdlib.predictions import released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
     folder = places.figures_dir(profile.name) / "predictions"

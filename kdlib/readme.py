@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from kdlib import places
-from kdlib.boards import SEEN, numbers_of
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import InvalidInput
 from kdlib.reproduce import first_output
+from kdlib.show.boards import SEEN, numbers_of
 from kdlib.studies import load_profile
 
 PICTURES = (
@@ -63,7 +63,7 @@ def claims_board(board: pd.DataFrame) -> str:
 def real_data_board(rows: pd.DataFrame) -> str:
     """One row a claim: for each study of real data whether the trend is seen, with its number, interval and p.
 
-    rows: what `verdicts.by_study` returned; those without a study are left out.
+    rows: what `board.by_study` returned; those without a study are left out.
     """
     lines = ["| what the paper says | on real data at this size |", "|---|---|"]
     tried = rows[rows["verdict"] != "not run"]

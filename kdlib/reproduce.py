@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdlib import paper, places, predictions, released, store, sweep
+from kdlib import places, predictions, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError, unknown
+from kdlib.paper import numbers
+from kdlib.predictions import released
 from kdlib.studies import Profile, Study, load_profile
+from kdlib.training import sweep
 
 PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
 # Profiles that take hours: `make reproduce` shows what is trained of them and names the command for the rest.
@@ -77,13 +80,13 @@ def workspace(
 
 def standing(study: Study) -> str:
     """'the paper's study', or 'stand-in: ' and every reason."""
-    reasons = paper.stand_in_reasons(study)
+    reasons = numbers.stand_in_reasons(study)
     return f"stand-in: {'; '.join(reasons)}" if reasons else "the paper's study"
 
 
 def _brief_standing(study: Study) -> str:
     """The same in one reason, for a line of the summary."""
-    reasons = paper.stand_in_reasons(study)
+    reasons = numbers.stand_in_reasons(study)
     more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
     return f"stand-in ({reasons[0]}{more})" if reasons else "the paper's study"
 

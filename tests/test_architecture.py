@@ -56,8 +56,8 @@ def test_measuring_never_imports_training_nor_torch(module):
 
 
 def test_the_sweep_imports_training_only_when_a_run_is_missing():
-    top = imports(ROOT / "kdlib/sweep.py", top_only=True)
-    assert not {"torch", "kdlib.training", "kdlib.data", "kdlib.models"} & top
+    top = imports(ROOT / "kdlib/training/sweep.py", top_only=True)
+    assert not {"torch", "kdlib.training.loop", "kdlib.data", "kdlib.models"} & top
     assert kdlib_imports("sweep") <= BASE | {"training"}
 
 

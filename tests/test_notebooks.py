@@ -12,8 +12,8 @@ import pytest
 
 from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
+from kdlib.paper.silences import remarks
 from kdlib.places import project_root
-from kdlib.remarks import remarks
 from kdlib.studies import load_profile
 
 FOLDER = project_root(Path(__file__)) / "notebooks"

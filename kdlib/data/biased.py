@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kdlib.data import Drawn, Split, check_whole
+from kdlib.data.dial import GROUPS, PLACE, cell_counts
 from kdlib.data.trifeature import (
     COLOR_NAMES,
     SHAPE_NAMES,
@@ -22,7 +23,6 @@ from kdlib.data.trifeature import (
     picked,
     render,
 )
-from kdlib.dial import GROUPS, PLACE, cell_counts
 from kdlib.errors import unknown
 
 # The negative class (0) comes first, and so does the group that rho > 0 gives fewer positives.

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kdlib import celeba, places
-from kdlib.data import Split, cache, check_whole
+from kdlib import places
+from kdlib.data import Split, cache, celeba, check_whole
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
