@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from contenders import CASES, LEVERS, Case
+from cases import CASES, Case
+from contenders import LEVERS
 
 SEEDS = 5
 TEMPERATURES = (1, 3, 6, 12)

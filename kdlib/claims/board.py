@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kdlib import predictions as readers
 from kdlib.claims import on_classes as classes
 from kdlib.claims import on_groups as fairness
-from kdlib.claims.finding import LEVEL, Finding, check_blocks, p_text
+from kdlib.claims.finding import Finding, p_text
 from kdlib.errors import KdlibError, NotTrained
 from kdlib.measure import stats
+from kdlib.measure.arms import check_blocks
+from kdlib.measure.intervals import LEVEL
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions
+from kdlib.predictions import collect as readers
 from kdlib.studies import Profile, Study, load_profile
 
 VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")

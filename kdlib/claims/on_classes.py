@@ -14,28 +14,13 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from kdlib.claims.finding import (
-    LEVEL,
-    Finding,
-    Tested,
-    at,
-    between,
-    by_block,
-    interval,
-    joint,
-    n_blocks,
-    p_text,
-    paired_test,
-    t_test,
-    tested,
-    too_few,
-)
+from kdlib.claims.finding import Finding, interval, joint, p_text, too_few
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.arms import Arm, compared_arms, complete_blocks, study_arms
+from kdlib.measure.arms import Arm, at, between, by_block, compared_arms, complete_blocks, n_blocks, study_arms
 from kdlib.measure.class_bias import compare_arms, disagreement, n_significant
 from kdlib.measure.class_nulls import count_trend
 from kdlib.measure.fidelity import agreement, teacher_rows
-from kdlib.measure.intervals import paired_differences
+from kdlib.measure.intervals import LEVEL, Tested, paired_differences, paired_test, t_test, tested
 from kdlib.predictions import Predictions
 
 TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes

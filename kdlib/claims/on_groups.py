@@ -8,25 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdlib.claims.finding import (
-    LEVEL,
-    Finding,
-    Tested,
-    at,
-    between,
-    by_block,
-    interval,
-    joint,
-    n_blocks,
-    p_text,
-    paired_test,
-    slopes,
-    t_test,
-)
+from kdlib.claims.finding import Finding, interval, joint, p_text
 from kdlib.errors import InvalidInput
+from kdlib.measure.arms import at, between, by_block, n_blocks
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
 from kdlib.measure.individual import individual_runs, with_twin
+from kdlib.measure.intervals import LEVEL, Tested, block_slopes, paired_test, t_test
 from kdlib.predictions import Predictions
 
 ONE_TO_TEN = (1.0, 10.0)  # the temperatures of the paper's tables of group fairness
@@ -59,8 +47,8 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
     p, feature = between(p, *ONE_TO_TEN), feature_of(p, sensitive)
     runs, floor = group_fairness(p, sensitive=feature), run_floors(p, sensitive=feature)
     values = {name: runs[name].to_numpy() for name in MEASURES}
-    eod, dpd = (t_test(slopes(by_block(p, values[name]))) for name in MEASURES)
-    beyond = [t_test(slopes(by_block(p, values[name] - floor[name]))) for name in MEASURES]
+    eod, dpd = (t_test(block_slopes(by_block(p, values[name]))) for name in MEASURES)
+    beyond = [t_test(block_slopes(by_block(p, values[name] - floor[name]))) for name in MEASURES]
     both, toward = joint([eod, dpd], [-1, -1])
     steeper, below = joint(beyond, [-1, -1])
     return Finding(
@@ -139,7 +127,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
     p, feature = between(p, *ONE_TO_TEN), changed if changed in p.twins else next(iter(p.twins))
     runs = individual_runs(p, twins=p.twins[feature], among=with_twin(p, feature))
     raw, calibrated, relative = (
-        t_test(slopes(by_block(p, runs[f"counterfactual{control}"].to_numpy())))
+        t_test(block_slopes(by_block(p, runs[f"counterfactual{control}"].to_numpy())))
         for control in ("", "_calibrated", "_relative")
     )
     return Finding(

@@ -6,29 +6,26 @@ sha256 is right. Archives are kept: with them what was unpacked is checked, and 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
-import filelock
 from tqdm import tqdm
 
-from kdlib import places
+from kdlib import files, places
 from kdlib.catalogue import DATASETS
 from kdlib.data import celeba
 from kdlib.errors import DataError, unknown
@@ -223,12 +220,7 @@ def _is_right(source: Source, folder: Path) -> bool:
 
 
 def _is_published(path: Path, source: Source) -> bool:
-    return path.is_file() and path.stat().st_size == source.size and _sha256(path) == source.sha256
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.is_file() and path.stat().st_size == source.size and files.sha256_of(path) == source.sha256
 
 
 def _put(new: Path, path: Path) -> None:
@@ -243,18 +235,14 @@ def _put(new: Path, path: Path) -> None:
 @contextmanager
 def _locked(folder: Path, say: Say) -> Iterator[None]:
     """Hold the data set for one process."""
-    with _on_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".fetch.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            say(f"another process is at work in {folder}: waiting for it")
-            lock.acquire()
-    try:
+
+    def waiting() -> None:
+        say(f"another process is at work in {folder}: waiting for it")
+
+    with ExitStack() as held:
+        with _on_disk(folder):
+            held.enter_context(files.locked(folder / ".fetch.lock", waiting=waiting))
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -310,7 +298,7 @@ def _download(source: Source, path: Path, *, command: str, say: Say, pause: floa
                 time.sleep(wait)
     if _is_published(part, source):
         return part
-    found = _sha256(part)
+    found = files.sha256_of(part)
     part.unlink()
     if resumed and again:  # halves of two different files
         say(f"{path.name}: what was there of it is of another file; from the start")
@@ -431,14 +419,10 @@ def _unpack(archive: Path, folder: str) -> None:
     home = archive.parent
     for left in home.glob(".unpacking-*"):  # of a process that died
         shutil.rmtree(left, ignore_errors=True)
-    with _on_disk(home / folder):
-        fresh = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=home))
-        try:
-            for name, content in tqdm(_members(archive, folder), desc=folder, unit="file", mininterval=1, disable=None):
-                target = fresh / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with content, open(target, "wb") as out:
-                    shutil.copyfileobj(content, out)
-            _put(fresh / folder, home / folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    with _on_disk(home / folder), files.folder_beside(home / "unpacking") as fresh:
+        for name, content in tqdm(_members(archive, folder), desc=folder, unit="file", mininterval=1, disable=None):
+            target = fresh / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with content, open(target, "wb") as out:
+                shutil.copyfileobj(content, out)
+        _put(fresh / folder, home / folder)

@@ -267,3 +267,47 @@ def paired_by_seed(a: Arm, b: Arm) -> tuple[Arm, Arm]:
 
 def _listed(seeds: np.ndarray) -> str:
     return ", ".join(map(str, seeds))
+
+
+def between(p: Predictions, low: float, high: float) -> Predictions:
+    """The students with low <= T <= high, and every run that has no temperature."""
+    t = p.runs["temperature"].to_numpy(float)
+    return p.take(np.flatnonzero(np.isnan(t) | ((t >= low) & (t <= high))))
+
+
+def at(p: Predictions, *temperatures: float) -> Predictions:
+    """The students at these temperatures, and every run that has none. Raises InvalidInput if one is not there."""
+    missing = [t for t in temperatures if t not in p.temperatures]
+    if missing:
+        raise InvalidInput(f"there is no student at T = {', '.join(f'{t:g}' for t in missing)}.")
+    t = p.runs["temperature"].to_numpy(float)
+    return p.take(np.flatnonzero(np.isnan(t) | np.isin(t, temperatures)))
+
+
+def check_blocks(p: Predictions) -> None:
+    """Raise InvalidInput where students of several seeds have one teacher: there are fewer blocks than seeds."""
+    for arm in (arm for arm in arm_rows(p.runs) if arm.model == "ds"):
+        teachers = p.runs["teacher_id"].iloc[arm.rows].dropna()
+        if teachers.duplicated().any():
+            raise InvalidInput(
+                f"{arm.name}: {len(teachers)} students of {teachers.nunique()} teachers. The unit is the teacher, and "
+                "one teacher for several seeds is pseudo-replication: train a teacher for each seed."
+            )
+
+
+def by_block(p: Predictions, values: np.ndarray) -> pd.DataFrame:
+    """values (R,) of the students: one row a block, one column a temperature; blocks that lack one are left out.
+
+    Raises InvalidInput for fewer than two blocks.
+    """
+    students = p.runs.assign(value=values)[(p.runs["model"] == "ds").to_numpy()]
+    block = students["teacher_id"].fillna("seed " + students["seed"].astype(str))
+    wide = students.assign(block=block).pivot(index="block", columns="temperature", values="value").dropna()
+    if len(wide) < 2:
+        raise InvalidInput(f"{len(wide)} blocks have a student at every temperature; two or more are needed.")
+    return wide
+
+
+def n_blocks(p: Predictions) -> int:
+    """How many blocks have a student at every temperature."""
+    return len(by_block(p, np.zeros(len(p.runs))))

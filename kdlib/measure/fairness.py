@@ -1,9 +1,8 @@
 """Group fairness: how much rates differ between the groups of a sensitive feature.
 
 Demographic parity difference (DPD) and equalized odds difference (EOD) with fairlearn's signatures, the paper's
-Algorithm 1 for several classes, and the values that chance and the labels alone produce ("floors"). Intervals and the
-attainable range are in `fairness_intervals`, individual fairness is in `individual`; both can be reached from here.
-No torch.
+Algorithm 1 for several classes, and the values that chance and the labels alone produce ("floors"). Intervals are
+in `intervals`, individual fairness is in `individual`. No torch.
 """
 
 from __future__ import annotations
@@ -31,25 +30,7 @@ from kdlib.measure.group_counts import (
     rates,
     spread,
 )
-from kdlib.measure.individual import counterfactual, individual_fairness
-from kdlib.measure.intervals import attainable_dpd, bootstrap_intervals, crossfitted, paired_differences
 from kdlib.predictions import Predictions
-
-__all__ = [
-    "attainable_dpd",
-    "bootstrap_intervals",
-    "counterfactual",
-    "crossfitted",
-    "demographic_parity_difference",
-    "equalized_odds_difference",
-    "false_positive_rate_difference",
-    "floors",
-    "group_fairness",
-    "individual_fairness",
-    "paired_differences",
-    "table",
-    "true_positive_rate_difference",
-]
 
 FEW = 5  # fewer positives or negatives than this make a rate too coarse to compare
 

@@ -1,4 +1,4 @@
-"""How sure, and how far: intervals for DPD and EOD that hold, and the range of DPD that accuracy and EOD leave open.
+"""How sure: differences between partners, trends over blocks, and intervals for DPD and EOD that hold.
 
 The largest minus the smallest of many noisy rates is too large on average, so a percentile bootstrap of it has no
 meaning. Two groups have a signed difference, which can be bootstrapped; for more groups `crossfitted` gives an estimate
@@ -8,7 +8,7 @@ without that excess. No torch.
 from __future__ import annotations
 
 import warnings
-from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from scipy import special
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric, unknown
 from kdlib.measure import stats
+from kdlib.measure.arms import by_block
+from kdlib.measure.class_tests import least_p
 from kdlib.measure.group_counts import Cells, count, crosstab, describe_pairs, differences, prepare, rates, spread
 from kdlib.predictions import Predictions
 
@@ -279,75 +281,69 @@ def _measure(named: np.ndarray, measured: np.ndarray) -> np.ndarray:
 # --- what accuracy and EOD leave open --------------------------------------------------------------------------------
 
 
-def attainable_dpd(positives, negatives, *, accuracy: float, eod: float) -> tuple[float, float]:
-    """(lowest, highest) DPD of any two-class classifier with this accuracy and EOD on these groups.
+LEVEL = 0.05
 
-    positives, negatives: (G,) label counts of each group. accuracy, eod: fractions 0 .. 1.
-    A linear programme over the groups' TPR and FPR: accuracy fixes one weighted sum of them, EOD bounds their
-    differences, DPD is a difference of selection rates. EOD must be reached, not only kept: where an optimum stays
-    below it, every pair of groups that could reach it is tried.
-    A reported triple whose DPD lies outside cannot come from this split; mind the rounding of what was reported.
-    Raises InvalidInput if no classifier has that accuracy and EOD on these groups.
+
+class Tested(NamedTuple):
+    """A mean over blocks, its 95 % t-interval and two-sided p."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def block_slopes(wide: pd.DataFrame) -> np.ndarray:
+    """Least squares slope on log2 T of each row of `by_block`: change of the value for each doubling of T.
+
+    Raises InvalidInput for fewer than two temperatures.
     """
-    positives, negatives = _label_counts(positives, negatives)
-    for name, value in (("accuracy", accuracy), ("eod", eod)):
-        if not 0 <= value <= 1:
-            raise InvalidInput(f"{name} is {value!r}; it is a fraction, 0 .. 1.")
-    size, pairs = positives + negatives, list(permutations(range(len(positives)), 2))
-    selected = np.hstack([np.diag(positives / size), np.diag(negatives / size)])  # (G, 2G) times (TPR, FPR)
-    dpd_below = np.array([np.append(selected[i] - selected[j], -1.0) for i, j in pairs])
-    low = _smallest(np.eye(2 * len(size) + 1)[-1], positives, negatives, accuracy, eod, dpd_below)
-    high = max(
-        -_smallest(-row * (np.arange(len(row)) < 2 * len(size)), positives, negatives, accuracy, eod, dpd_below)
-        for row in dpd_below
-    )
-    if not np.isfinite(low):
-        raise InvalidInput(
-            f"no classifier has accuracy {accuracy} and EOD {eod} on groups with {positives.tolist()} "
-            f"positives and {negatives.tolist()} negatives. Check that both are fractions."
+    if wide.shape[1] < 2:
+        raise InvalidInput(f"a slope needs two temperatures; there is T = {', '.join(f'{t:g}' for t in wide)}.")
+    x = np.log2(wide.columns.to_numpy(float))
+    x = x - x.mean()
+    return wide.to_numpy() @ x / (x @ x)
+
+
+def t_test(values: np.ndarray) -> Tested:
+    """Student's t-test of one number a block against 0. Where they are all alike, p is the least of sign flips."""
+    low, high = stats.t_interval(values)
+    return tested(float(np.mean(values)), float(low), float(high), n=len(values))
+
+
+def tested(value: float, low: float, high: float, *, n: int) -> Tested:
+    """The p that belongs to a 95 % t-interval over n blocks."""
+    se = (high - low) / 2 / special.stdtrit(n - 1, 1 - LEVEL / 2)
+    if se <= 1e-12:
+        return Tested(value, low, high, 1.0 if abs(value) <= 1e-12 else least_p(n, n, "paired"))
+    return Tested(value, low, high, float(2 * special.stdtr(n - 1, -abs(value) / se)))
+
+
+def paired_test(p: Predictions, values: np.ndarray, *, against: str) -> Tested:
+    """`intervals.paired_differences` of values (R,) at the only temperature of `p`, with its p."""
+    row = paired_differences(p, values, against=against).iloc[0]
+    return tested(row["mean"], row["low"], row["high"], n=int(row["n_pairs"]))
+
+
+def trends(predictions: Predictions, runs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Trend with T of columns of a table with one row a run: change for each doubling of T, over teacher blocks.
+
+    One row a column: measure, slope (least squares on log2 T in each block, then the mean), low, high (95 %
+    t-interval over blocks), p (two-sided, against 0), n_blocks. The unit is that of the column.
+    Raises InvalidInput for fewer than two temperatures or blocks.
+    """
+    rows = []
+    for column in columns:
+        found = block_slopes(by_block(predictions, runs[column].to_numpy()))
+        test = t_test(found)
+        rows.append(
+            {
+                "measure": column,
+                "slope": test.value,
+                "low": test.low,
+                "high": test.high,
+                "p": test.p,
+                "n_blocks": len(found),
+            }
         )
-    return float(max(low, 0.0)), float(high)
-
-
-def _label_counts(positives, negatives) -> tuple[np.ndarray, np.ndarray]:
-    positives, negatives = np.asarray(positives, float), np.asarray(negatives, float)
-    if positives.ndim != 1 or positives.shape != negatives.shape or len(positives) < 2:
-        raise InvalidInput(
-            f"positives {positives.shape} and negatives {negatives.shape}: one count each for two groups or more."
-        )
-    if not (min(positives.min(), negatives.min()) > 0 and np.isfinite(positives + negatives).all()):
-        raise UndefinedMetric(
-            f"positives {positives.tolist()}, negatives {negatives.tolist()}: each group needs both, "
-            "or EOD is undefined."
-        )
-    return positives, negatives
-
-
-def _smallest(cost, positives, negatives, accuracy: float, eod: float, dpd_below: np.ndarray) -> float:
-    """Smallest cost over x = (TPR of G groups, FPR of G groups, DPD bound), EOD reached; infinite if infeasible."""
-    from scipy.optimize import linprog
-
-    n_groups, total = len(positives), (positives + negatives).sum()
-    unit = np.eye(2 * n_groups + 1)
-    pairs = permutations(range(n_groups), 2)
-    eod_below = np.array([unit[i + rate] - unit[j + rate] for i, j in pairs for rate in (0, n_groups)])
-    right = np.concatenate([positives, -negatives, [0.0]]) / total
-    limits = np.concatenate([np.zeros(len(dpd_below)), np.full(len(eod_below), eod)])
-
-    def solve(*reached: np.ndarray):
-        return linprog(
-            cost,
-            A_ub=np.vstack([dpd_below, eod_below]),
-            b_ub=limits,
-            A_eq=np.vstack([right, *reached]),
-            b_eq=[accuracy - negatives.sum() / total, *[eod] * len(reached)],
-            bounds=(0, 1),
-            method="highs",
-        )
-
-    free = solve()
-    if free.status != 0:
-        return np.inf
-    if (eod_below @ free.x).max() >= eod - 1e-7:
-        return free.fun
-    return min((found.fun for found in map(solve, eod_below) if found.status == 0), default=np.inf)
+    return pd.DataFrame(rows)

@@ -11,26 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from kdlib.claims.board import verdicts
-from kdlib.claims.finding import between
 from kdlib.errors import InvalidInput, unknown
-from kdlib.paper.silences import attainable, remarks
+from kdlib.measure.arms import between
 from kdlib.paper.stand_in import all_reported, stand_in_reasons
 from kdlib.predictions import Predictions
 from kdlib.studies import Study
-
-__all__ = [
-    "at_its_temperatures",
-    "attainable",
-    "beside",
-    "beside_arms",
-    "remarks",
-    "reported",
-    "reported_for",
-    "sensitive_features",
-    "stand_in_reasons",
-    "verdicts",
-]
 
 KEYS = ["model", "temperature", "metric"]
 SAME_NUMBER = ["dataset", "label", "sensitive", "teacher", "student", "alpha", *KEYS]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax
 
-from kdlib import store
+from kdlib import files, store
 from kdlib.errors import NotTrained, StoreError, unknown
 from kdlib.studies import Run, Study
 
@@ -77,8 +77,8 @@ def write(
     path = path_of(folder, study)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        store.replace_file(path, _parquet([arrays for arrays, _ in read], about))
-        store.replace_file(path.with_suffix(".json"), store.to_json(_summary(study, about)))
+        files.replace_file(path, _parquet([arrays for arrays, _ in read], about))
+        files.replace_file(path.with_suffix(".json"), files.to_json(_summary(study, about)))
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error}. Free space or choose another folder.") from error
     return path

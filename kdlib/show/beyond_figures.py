@@ -1,4 +1,4 @@
-"""Figures of the notebooks beyond the paper; style, colors and saving are those of figures.py. No torch."""
+"""Figures of the notebooks beyond the paper; the look is that of style.py. No torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from kdlib.catalogue import DATASETS, MODELS
-from kdlib.data import dial
+from kdlib.measure.bias_dial import ideal_disparity
 from kdlib.paper.nulls import PAIR, STANDINGS
-from kdlib.show import figures
-from kdlib.show.figures import CHANCE, COLORS, LINES, MARKERS, NAMES, styled
+from kdlib.show import style
+from kdlib.show.style import CHANCE, COLORS, LINES, MARKERS, NAMES, in_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ READING_STYLE = {
 # ---------------------------------------------------------------------------------------------- the paper's own counts
 
 
-@styled
+@in_style
 def reported_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     """The paper's #SC and #TC against T: a panel a pair of networks and count.
 
@@ -39,7 +39,7 @@ def reported_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     accuracy alone for the usual spread, dotted its upper end for the widest. The darker a dot, the less explains it.
     """
     panels = list(counts.groupby([*PAIR, "metric"], sort=False))
-    figure = figures.blank(11.5, 2.35 * (len(panels) // 4) + 1.0, title)
+    figure = style.blank(11.5, 2.35 * (len(panels) // 4) + 1.0, title)
     for ax, ((*pair, metric), rows) in zip(figure.subplots(len(panels) // 4, 4).flat, panels, strict=True):
         _count_panel(ax, rows.sort_values("temperature"))
         ax.set_title(f"{METRICS[metric]}: {_pair_name(*pair)}", fontsize=8)
@@ -83,14 +83,14 @@ def _count_panel(ax: Axes, rows: pd.DataFrame) -> None:
                 clip_on=False,
             )
     ax.set_ylim(0, 1.12 * max(2.0, rows["count"].max(), rows["shift_high"].max()))
-    ax.yaxis.set_major_locator(figures.whole())
-    figures.temperature_axis(ax, [v for v in t if v in (2, 4, 6, 8, 10, 20, 40)])
+    ax.yaxis.set_major_locator(style.whole())
+    style.temperature_axis(ax, [v for v in t if v in (2, 4, 6, 8, 10, 20, 40)])
 
 
 # ------------------------------------------------------------------------------------------------------ other choices
 
 
-@styled
+@in_style
 def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
     """Significant classes under every choice: a panel a reference and correction, a row a test and normalization.
 
@@ -100,7 +100,7 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
         (against, correction) for correction in counts["correction"].unique() for against in counts["against"].unique()
     ]
     corrections, references = counts["correction"].nunique(), counts["against"].nunique()
-    figure = figures.blank(1.6 + 3.6 * references, 0.7 + 2.35 * corrections, title)
+    figure = style.blank(1.6 + 3.6 * references, 0.7 + 2.35 * corrections, title)
     axes = figure.subplots(corrections, references, squeeze=False, sharex=True, sharey=True)
     for ax, (against, correction) in zip(axes.flat, columns, strict=True):
         rows = counts[(counts["against"] == against) & (counts["correction"] == correction)]
@@ -112,7 +112,7 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
         image,
         ax=list(axes.flat),
         shrink=0.6,
-        ticks=figures.whole(),
+        ticks=style.whole(),
         label=f"significant classes (of {counts['classes'].iloc[0]})",
     )
     return figure
@@ -126,7 +126,7 @@ def _choices(ax: Axes, rows: pd.DataFrame, largest: int):
     table = rows.pivot(index=["test", "normalise"], columns="temperature", values="n_significant")
     table = table.reindex(rows.set_index(["test", "normalise"]).index.unique())
     values = table.to_numpy(float)
-    image = ax.imshow(values, cmap=figures.COUNTS, vmin=0, vmax=max(largest, 1), aspect="auto")
+    image = ax.imshow(values, cmap=style.COUNTS, vmin=0, vmax=max(largest, 1), aspect="auto")
     ax.set_yticks(
         range(len(table)), [f"{test}, {n}{' (paper)' if _is_papers(test, n) else ''}" for test, n in table.index]
     )
@@ -145,21 +145,21 @@ def _is_papers(test: str, normalise: str) -> bool:
 # ------------------------------------------------------------------------------------------------- measures against T
 
 
-@styled
+@in_style
 def over_temperature(arms: pd.DataFrame, *, panels: Mapping[str, str], title: str, columns: int = 3) -> Figure:
     """Columns of a table of arms against T, a panel a column, with 95 % t-intervals; teacher and NDS as lines.
 
     arms: model, temperature; m, m_low, m_high for each key m of `panels`, whose values are the panels' titles.
     """
     height = -(-len(panels) // columns)
-    figure = figures.blank(3.7 * columns, 2.5 * height + 0.9, title)
+    figure = style.blank(3.7 * columns, 2.5 * height + 0.9, title)
     axes = figure.subplots(height, columns, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
         _levels(ax, arms, name)
         _with_interval(ax, arms[arms["model"] == "ds"], name, label=NAMES["ds"], **_of("ds"))
         ax.set_title(heading)
         ax.set_ylim(bottom=0)
-        figures.temperature_axis(ax, arms["temperature"].dropna())
+        style.temperature_axis(ax, arms["temperature"].dropna())
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -170,29 +170,29 @@ def _of(model: str) -> dict[str, str]:
     return {"color": COLORS[model], "linestyle": LINES[model], "marker": MARKERS[model]}
 
 
-def _with_interval(ax: Axes, rows: pd.DataFrame, name: str, **style: object) -> None:
+def _with_interval(ax: Axes, rows: pd.DataFrame, name: str, **look: object) -> None:
     mean, low, high = (rows[f"{name}{end}"] for end in ("", "_low", "_high"))
-    ax.errorbar(rows["temperature"], mean, yerr=[mean - low, high - mean], zorder=3, **style)
+    ax.errorbar(rows["temperature"], mean, yerr=[mean - low, high - mean], zorder=3, **look)
 
 
 def _levels(ax: Axes, arms: pd.DataFrame, name: str) -> None:
     for model in ("teacher", "nds"):
         for _, arm in arms[arms["model"] == model].iterrows():
-            figures.level(ax, model, *arm[[name, f"{name}_low", f"{name}_high"]])
+            style.level(ax, model, *arm[[name, f"{name}_low", f"{name}_high"]])
 
 
 # ----------------------------------------------------------------------------------------------------------- the dial
 
 
-@styled
+@in_style
 def bias_dial(arms: pd.DataFrame, *, title: str) -> Figure:
     """DPD and EOD against T, a column a position of the dial, beside what the errors let expect.
 
-    arms: beyond.dial_arms of every position, one under the other. Blue: a learner with the students' accuracy that
+    arms: bias_dial.dial_arms of every position, one under the other. Blue: a learner with the students' accuracy that
     knows the base rates of its training part. Grey: a model with the same errors that does not react to the group.
     """
     positions = sorted(arms["rho"].unique())
-    figure = figures.blank(3.5 * len(positions) + 0.4, 5.6, title)
+    figure = style.blank(3.5 * len(positions) + 0.4, 5.6, title)
     axes = figure.subplots(2, len(positions), sharey="row", squeeze=False)
     for column, rho in zip(axes.T, positions, strict=True):
         here = arms[arms["rho"] == rho]
@@ -233,21 +233,21 @@ def _dial_panel(ax: Axes, arms: pd.DataFrame, students: pd.DataFrame, measure: s
     )
     _levels(ax, shown, measure)
     _with_interval(ax, rows, measure, label=NAMES["ds"], **_of("ds"))
-    figures.temperature_axis(ax, t)
+    style.temperature_axis(ax, t)
     ax.set_xlabel("")
 
 
-@styled
+@in_style
 def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
     """Every run: its DPD against its errors, a panel a position of the dial.
 
-    runs: beyond.dial_runs of every position. Blue: a learner with as many errors that knows the base rates of its
+    runs: bias_dial.dial_runs of every position. Blue: a learner with as many errors that knows the base rates of its
     training part. Grey: all errors go with the color; no classifier can lie above it.
     """
     positions = sorted(runs["rho"].unique())
-    figure = figures.blank(3.5 * len(positions) + 1.6, 3.7, title)
+    figure = style.blank(3.5 * len(positions) + 1.6, 3.7, title)
     axes = figure.subplots(1, len(positions), squeeze=False)[0]
-    greens = dict(zip(t := sorted(runs["temperature"].dropna().unique()), figures.greens(len(t)), strict=True))
+    greens = dict(zip(t := sorted(runs["temperature"].dropna().unique()), style.greens(len(t)), strict=True))
     for ax, rho in zip(axes, positions, strict=True):
         here = runs[runs["rho"] == rho]
         _error_lines(ax, rho, most=1.1 * (1 - here["accuracy"]).max())
@@ -272,7 +272,7 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
 
 def _error_lines(ax: Axes, rho: float, most: float) -> None:
     error = np.linspace(0, most, 60)
-    ideal = [dial.ideal_disparity(rho=rho, accuracy=max(1 - e, 0.5)) for e in error]
+    ideal = [ideal_disparity(rho=rho, accuracy=max(1 - e, 0.5)) for e in error]
     ax.plot(100 * error, 200 * error, color=COLORS["chance"], linestyle=":", label="all errors go with the color")
     ax.plot(
         100 * error, 100 * np.array(ideal), color=COLORS["labels"], linestyle="--", label="expected from the errors"
@@ -284,21 +284,21 @@ def _error_lines(ax: Axes, rho: float, most: float) -> None:
 # ------------------------------------------------------------------------------------------- the factor T squared
 
 
-@styled
+@in_style
 def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFrame, *, title: str) -> Figure:
     """Both readings of the loss: gradient of each term, accuracy, and #SC against T.
 
-    Each with a column t_squared. gradients: beyond.gradients_by_temperature; accuracy: stats.by_arm of DS, NDS, and NDS
-    with its loss scaled; counts: class_bias.counts.
+    Each with a column t_squared. gradients: gradient_norms.gradients_by_temperature; accuracy: stats.by_arm of DS,
+    NDS, and NDS with its loss scaled; counts: class_bias.counts.
     """
-    figure = figures.blank(11.5, 4.1, title)
+    figure = style.blank(11.5, 4.1, title)
     left, middle, right = figure.subplots(1, 3)
-    for t_squared, style in READING_STYLE.items():
-        _gradient_lines(left, gradients[gradients["t_squared"] == t_squared], style, READINGS[t_squared])
+    for t_squared, look in READING_STYLE.items():
+        _gradient_lines(left, gradients[gradients["t_squared"] == t_squared], look, READINGS[t_squared])
         students = accuracy[(accuracy["t_squared"] == t_squared) & (accuracy["model"] == "ds")]
-        _with_interval(middle, _percent(students), "mean", label=f"DS, {READINGS[t_squared]}", **style)
+        _with_interval(middle, _percent(students), "mean", label=f"DS, {READINGS[t_squared]}", **look)
         rows = counts[counts["t_squared"] == t_squared]
-        right.plot(rows["temperature"], rows["n_significant_sc"].astype(float), label="_", clip_on=False, **style)
+        right.plot(rows["temperature"], rows["n_significant_sc"].astype(float), label="_", clip_on=False, **look)
     left.set(yscale="log", title="gradient norm with respect to the logits\nof a batch, mean over epochs and seeds")
     _reference_levels(middle, accuracy)
     middle.set_title("test accuracy (%), 95 % interval")
@@ -307,10 +307,10 @@ def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFr
         band["temperature"], band["null_low"], band["null_high"], **CHANCE, zorder=1, label="chance alone (95 %)"
     )
     right.set_title(f"#SC (of {counts['classes'].iloc[0]} classes)")
-    right.yaxis.set_major_locator(figures.whole())
+    right.yaxis.set_major_locator(style.whole())
     right.set_ylim(0, max(counts["n_significant_sc"].max(), band["null_high"].max()) * 1.15)
     for ax in (left, middle, right):
-        figures.temperature_axis(ax, counts["temperature"])
+        style.temperature_axis(ax, counts["temperature"])
     handles = {
         label: h for ax in (left, middle, right) for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
@@ -318,9 +318,9 @@ def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFr
     return figure
 
 
-def _gradient_lines(ax: Axes, rows: pd.DataFrame, style: Mapping[str, str], reading: str) -> None:
+def _gradient_lines(ax: Axes, rows: pd.DataFrame, look: Mapping[str, str], reading: str) -> None:
     """The teacher's term filled, the labels' open."""
-    for term, face in (("teacher", style["color"]), ("labels", "white")):
+    for term, face in (("teacher", look["color"]), ("labels", "white")):
         chosen = rows[rows["term"] == term]
         yerr = [chosen["mean"] - chosen["low"].clip(lower=0.5 * chosen["mean"]), chosen["high"] - chosen["mean"]]
         ax.errorbar(
@@ -328,7 +328,7 @@ def _gradient_lines(ax: Axes, rows: pd.DataFrame, style: Mapping[str, str], read
             chosen["mean"],
             yerr=yerr,
             markerfacecolor=face,
-            **style,
+            **look,
             label=f"{term}' term, {reading}".replace("teacher'", "teacher's"),
         )
 
@@ -341,7 +341,7 @@ def _percent(rows: pd.DataFrame) -> pd.DataFrame:
 def _reference_levels(ax: Axes, accuracy: pd.DataFrame) -> None:
     alone = _percent(accuracy[accuracy["temperature"].isna()].drop_duplicates("model"))
     for _, arm in alone[alone["model"] == "nds"].iterrows():
-        figures.level(ax, "nds", *arm[["mean", "mean_low", "mean_high"]])
+        style.level(ax, "nds", *arm[["mean", "mean_low", "mean_high"]])
     for _, arm in alone[alone["model"].str.startswith("nds loss")].iterrows():
         ax.axhline(
             arm["mean"], color="#762A83", linestyle=":", label=arm["model"].replace("nds loss x", "NDS, loss × ")
@@ -349,7 +349,7 @@ def _reference_levels(ax: Axes, accuracy: pd.DataFrame) -> None:
         ax.axhspan(arm["mean_low"], arm["mean_high"], color="#762A83", alpha=0.12, linewidth=0)
 
 
-@styled
+@in_style
 def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
     """The paper's own numbers to T = 40: does DS come back to NDS? Accuracy of DS less NDS, and #SC as a share.
 
@@ -358,18 +358,18 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
     rows = counts[
         (counts["metric"] == "n_significant_sc") & counts.groupby(PAIR)["temperature"].transform("max").gt(10)
     ]
-    figure = figures.blank(9.6, 3.9, title)
+    figure = style.blank(9.6, 3.9, title)
     left, right = figure.subplots(1, 2)
     for (pair, group), marker, line in zip(
         rows.groupby(PAIR, sort=False), "osD^v", ("-", "--", "-.", ":", "-"), strict=False
     ):
-        style = {"marker": marker, "linestyle": line, "color": COLORS["ds"], "markerfacecolor": "white"}
+        look = {"marker": marker, "linestyle": line, "color": COLORS["ds"], "markerfacecolor": "white"}
         group = group.sort_values("temperature")
-        left.plot(group["temperature"], 100 * (group["accuracy"] - group["accuracy_reference"]), **style)
+        left.plot(group["temperature"], 100 * (group["accuracy"] - group["accuracy_reference"]), **look)
         right.plot(
             group["temperature"],
             100 * group["count"] / group["classes"],
-            **style,
+            **look,
             label=_pair_name(*pair).replace("\n", ", "),
         )
     nds = left.axhline(0, color=COLORS["nds"], linestyle=LINES["nds"])
@@ -378,7 +378,7 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
     right.axhline(4.5, color=COLORS["chance"], linestyle=LINES["chance"])
     right.set_ylim(bottom=0)
     for ax in (left, right):
-        figures.temperature_axis(ax, [2, 3, 4, 5, 6, 8, 10, 20, 30, 40])
+        style.temperature_axis(ax, [2, 3, 4, 5, 6, 8, 10, 20, 30, 40])
     handles, labels = right.get_legend_handles_labels()
     figure.legend([*handles, nds], [*labels, NAMES["nds"]], loc="outside lower center", ncols=3)
     return figure

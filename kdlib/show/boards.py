@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kdlib import store
-from kdlib.paper import numbers
+from kdlib import files
+from kdlib.paper import attainable, silences
 from kdlib.show import tables
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
         cells["on the stand-in"] = board["stand_in_verdict"]
         cells[ON_THE_STAND_IN] = [_found(row, "stand_in_") for row in rows]
     frame = pd.DataFrame(cells).set_axis(board["claim"].astype(str), axis=0).rename_axis(None)
-    shown = tables.styled(frame, f"{title}\n{WORDS}\n{NOTE}", wrap=True).map(_shade, subset=["verdict on the paper"])
+    shown = tables.text_table(frame, f"{title}\n{WORDS}\n{NOTE}", wrap=True)
+    shown = shown.map(_shade, subset=["verdict on the paper"])
     shown = shown.set_table_styles([ON_ONE_LINE], overwrite=False)
     return shown.set_properties(subset=list(frame)[3::2], **{"min-width": "22em"})
 
@@ -87,7 +88,7 @@ def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
         "what was found": [_found(row, "") for row in rows.to_dict("records")],
     }
     note = "Holm's correction is over all rows. None of it judges the paper."
-    return tables.styled(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
+    return tables.text_table(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
 
 
 def numbers_of(row: dict[str, object], prefix: str = "") -> str:
@@ -122,23 +123,23 @@ def _line(cells: list[str]) -> str:
 
 def write_markdown(board: pd.DataFrame, path: Path | str, *, title: str) -> Path:
     """Write `claims_markdown` to a file and return its path. Raises StoreError where the folder cannot be written."""
-    store.replace_file(Path(path), claims_markdown(board, title=title).encode())
+    files.replace_file(Path(path), claims_markdown(board, title=title).encode())
     return Path(path)
 
 
 def remarks_table(artefact: str) -> Styler:
     """Where the paper is silent or contradicts itself on an artefact, and what we do."""
-    notes = numbers.remarks(artefact).set_axis(["point", "what is known", "ours"], axis=1)
+    notes = silences.remarks(artefact).set_axis(["point", "what is known", "ours"], axis=1)
     frame = notes.set_index("point").rename_axis(None)
-    return tables.styled(frame, "Where the paper is silent or contradicts itself", wrap=True)
+    return tables.text_table(frame, "Where the paper is silent or contradicts itself", wrap=True)
 
 
 def attainable_table(artefact: str) -> Styler:
     """Reported accuracy, EOD and DPD of each arm, and the DPD that the first two leave possible on official splits."""
-    found = numbers.attainable(artefact)
+    found = attainable.ranges(artefact)
     title = "What the paper's own accuracy and EOD leave possible for DPD (in percent; nothing of ours, no stand-in)"
     if found.empty:
-        return tables.styled(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
+        return tables.text_table(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
     splits = {split: part for split, part in found.groupby("split", sort=False)}
     keys = ["dataset", "label", "sensitive", "model", "temperature"]
     arms = found.drop_duplicates(keys).sort_values(
@@ -146,7 +147,7 @@ def attainable_table(artefact: str) -> Styler:
     )
     frame = pd.DataFrame({_arm(row): _cells(row, splits) for row in arms.to_dict("records")}).T
     gaps = "; ".join(_gap(part.iloc[0]) for _, part in found.groupby(["label", "sensitive", "split"], sort=False))
-    return tables.styled(frame, f"{title}\n* the reported DPD lies outside; DPD of the labels: {gaps}")
+    return tables.text_table(frame, f"{title}\n* the reported DPD lies outside; DPD of the labels: {gaps}")
 
 
 def _arm(row: dict[str, object]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kdlib.data import celeba
 from kdlib.errors import DataError
-from kdlib.show import figures, tables
+from kdlib.show import style, tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ PRINTED = {"Smiling": (61793, 16287, 37780, 40300), "Not Smiling": (59765, 18315
 # Each row stands under the other's name: the key says which it is.
 PRINTED_AS = {"smiling": "Not Smiling", "not smiling": "Smiling"}
 ROLES = {
-    "labels": (list(celeba.LABELS.values()), {"color": figures.COLORS["labels"]}),
+    "labels": (list(celeba.LABELS.values()), {"color": style.COLORS["labels"]}),
     "sensitive features": (list(celeba.GROUPS.values()), {"color": "#762A83", "hatch": "////", "edgecolor": "white"}),
     "not used here": ([], {"color": "#C4C4C4"}),
 }
@@ -94,7 +94,7 @@ def training_table(rows: pd.DataFrame, *, title: str) -> Styler:
         },
         index=rows["row"] + rows["source"].map({"paper": " (paper)", "computed": ""}),
     )
-    return tables.styled(frame.rename_axis(None), title)
+    return tables.text_table(frame.rename_axis(None), title)
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
@@ -115,10 +115,10 @@ def attribute_shares(attributes: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("images", ascending=False).rename_axis("attribute").reset_index()
 
 
-@figures.styled
+@style.in_style
 def attribute_bars(shares: pd.DataFrame, *, title: str) -> Figure:
     """Figure 6 of the paper, from `attribute_shares`: a bar an attribute, those that the paper's studies use marked."""
-    figure = figures.blank(6.6, 0.19 * len(shares) + 1.2, title)
+    figure = style.blank(6.6, 0.19 * len(shares) + 1.2, title)
     ax = figure.subplots()
     used = [name for names, _ in ROLES.values() for name in names]
     for role, (names, look) in ROLES.items():

@@ -14,8 +14,8 @@ import pandas as pd
 from kdlib.errors import unknown
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
 from kdlib.predictions import Predictions
-from kdlib.show import figures, tables
-from kdlib.show.figures import COLORS, LINES, MARKERS, styled
+from kdlib.show import style, tables
+from kdlib.show.style import COLORS, LINES, MARKERS, in_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,13 +70,13 @@ def changes_by_temperature(predictions: Predictions, *, normalise: str = "differ
     )
 
 
-@styled
+@in_style
 def class_changes(changes: pd.DataFrame, *, title: str) -> Figure:
     """How large the true changes of classes are (left) and whether they point to the teacher (right), against T.
 
     changes: `changes_by_temperature` on the scale 'difference'. 95 % intervals.
     """
-    figure = figures.blank(8.2, 3.7, title)
+    figure = style.blank(8.2, 3.7, title)
     left, right = figure.subplots(1, 2)
     _line(left, changes, "sd", scale=100)
     left.set(
@@ -105,7 +105,7 @@ def _line(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1) -> None:
         clip_on=False,
         label="DS, 95 % interval",
     )
-    figures.temperature_axis(ax, rows["temperature"])
+    style.temperature_axis(ax, rows["temperature"])
 
 
 def changes_table(changes: pd.DataFrame, *, title: str) -> Styler:
@@ -123,7 +123,7 @@ def changes_table(changes: pd.DataFrame, *, title: str) -> Styler:
         "estimate from all p-values; these three with Welch's test and the paper's ratio"
     )
     index = [f"T = {t:g}" for t in changes["temperature"]]
-    return tables.styled(pd.DataFrame(cells).set_axis(index), f"{title}\n{note}")
+    return tables.text_table(pd.DataFrame(cells).set_axis(index), f"{title}\n{note}")
 
 
 def _intervals(rows: pd.DataFrame, name: str, *, scale: float = 1) -> list[str]:
@@ -160,7 +160,7 @@ def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
         f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
         " correction; inconclusive: neither is shown"
     )
-    return tables.styled(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
+    return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
 
 
 _ENDS = {"low": "difference_low", "high": "difference_high"}
@@ -204,7 +204,7 @@ def fidelity_table(arms: pd.DataFrame, *, title: str) -> Styler:
         "positive flips": _means(rows, "positive_flips"),
         "calibration error": _means(rows, "ece"),
     }
-    return tables.styled(_by_arm(rows, cells), f"{title}\n{FIDELITY_NOTE}")
+    return tables.text_table(_by_arm(rows, cells), f"{title}\n{FIDELITY_NOTE}")
 
 
 def samples_table(arms: pd.DataFrame, changed: pd.DataFrame, gains: pd.DataFrame, *, title: str) -> Styler:
@@ -221,7 +221,7 @@ def samples_table(arms: pd.DataFrame, changed: pd.DataFrame, gains: pd.DataFrame
     cells["images changed"] = [f"{100 * images[v]['matched']:.1f}" if v in images else "" for v in t]
     cells["by seeds alone"] = [_null(images[v]) if v in images else "" for v in t]
     cells["class that gains least"] = [_loss(losses[v]) if v in losses else "" for v in t]
-    return tables.styled(_by_arm(arms, cells), f"{title}\n{SAMPLES_NOTE}")
+    return tables.text_table(_by_arm(arms, cells), f"{title}\n{SAMPLES_NOTE}")
 
 
 def _null(row: Mapping[str, float]) -> str:
@@ -276,4 +276,4 @@ def groups_table(ours: pd.DataFrame, theirs: pd.DataFrame, *, title: str) -> Sty
     }
     frame = pd.DataFrame(values).rename_axis(None)
     frame.loc["largest − smallest"] = frame.max() - frame.min()
-    return tables.styled(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")
+    return tables.text_table(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")

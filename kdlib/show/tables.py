@@ -7,7 +7,6 @@ Shares are fractions, shown in percent; unit 'ratio' is shown as it is. Tables o
 
 from __future__ import annotations
 
-import hashlib
 import html
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kdlib import files
 from kdlib.errors import InvalidInput
 from kdlib.paper.numbers import FEATURES, reported_for
 from kdlib.studies import Study
@@ -209,13 +209,13 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
     for metric, part in rows.groupby("metric", sort=False):
         found = {arm_name(row["model"], row["temperature"]): _paper_cell(row) for _, row in part.iterrows()}
         cells[f"{headings.get(metric, metric)}, paper"] = [found.get(arm, "") for arm in arms]
-    return styled(pd.DataFrame(cells, index=arms), f"{study.title}{groups}\nnot run: {command}")
+    return text_table(pd.DataFrame(cells, index=arms), f"{study.title}{groups}\nnot run: {command}")
 
 
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
-    """A styled table: one row an arm, one column a metric, and the paper's numbers where the rows have them.
+    """A text_table table: one row an arm, one column a metric, and the paper's numbers where the rows have them.
 
-    rows: see the module. columns: metric -> (heading, how one row becomes a cell). title: figures.heading(study).
+    rows: see the module. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
     note: how to read it, below the title. Raises InvalidInput for a metric that the rows do not have.
     """
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
@@ -230,7 +230,7 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
         if _has_paper(found):
             cells[f"{heading}, paper"] = [_paper_cell(found[arm]) if arm in found else "" for arm in arms]
     lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
-    return styled(pd.DataFrame(cells, index=arms), "\n".join(filter(None, lines)))
+    return text_table(pd.DataFrame(cells, index=arms), "\n".join(filter(None, lines)))
 
 
 def _paper_note(rows: pd.DataFrame) -> str:
@@ -269,7 +269,7 @@ def _paper_cell(row: pd.Series) -> str:
     return f"{shown(row['paper_mean'])}{spread}{difference}{outside}"
 
 
-def styled(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
+def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
     """A table of text in the one look of all tables; wrap: cells may have several lines."""
     broken = [("white-space", "pre-line"), ("vertical-align", "top"), ("max-width", "36em")]
     cell = [("text-align", "left"), ("padding", "4px 12px"), ("border-bottom", "1px solid #DDDDDD")]
@@ -289,7 +289,7 @@ def styled(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
 
 def _name(frame: pd.DataFrame, caption: str) -> str:
     """The same for the same table, another for another: on one page, the style of one table must not reach the next."""
-    return "kdlib" + hashlib.sha256(f"{caption}{list(frame.columns)}".encode()).hexdigest()[:8]
+    return "kdlib" + files.sha256(f"{caption}{list(frame.columns)}".encode())[:8]
 
 
 def _escaped(frame: pd.DataFrame, language: str) -> Styler:

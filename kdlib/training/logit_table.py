@@ -11,17 +11,16 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-import filelock
 import numpy as np
 
-from kdlib import store
+from kdlib import files
 from kdlib.errors import StoreError
-from kdlib.store import Stopped
+from kdlib.files import Stopped
 
 SAFE_SECONDS = 60  # between two notes of what is safe
 FP32_BYTES, MAX_BYTES = 2**30, 2**35
@@ -47,29 +46,14 @@ def open_table(path: Path, answer: Answer, *, shape: Shape, batch: int, stop: St
     answer(view, start, end) -> (end - start, C) logits of images start .. end in one view, at most `batch` of them.
     stop is asked before every batch. Raises Stopped when it says so, StoreError where the disk refuses.
     """
-    with _alone(path.with_suffix(".lock"), stop):
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(path.with_suffix(".lock"), stop=stop))
+        except OSError as error:
+            raise _refused(path, error) from error
         if not _intact(path):
             _fill(path, answer, shape, batch, stop)
     return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-@contextmanager
-def _alone(path: Path, stop: Stop) -> Iterator[None]:
-    """Hold a lock. While another process has it, to fill the same table, stop is asked every second."""
-    lock = filelock.FileLock(path)
-    while not lock.is_locked:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=1)
-        except filelock.Timeout:
-            if stop():
-                raise Stopped from None
-        except OSError as error:
-            raise _refused(path.with_suffix(".npy"), error) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _refused(path: Path, error: Exception) -> StoreError:
@@ -83,8 +67,7 @@ def _intact(path: Path) -> bool:
     digest = path.with_suffix(".sha256")
     if not (path.is_file() and digest.is_file()):
         return False
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest.read_text()
+    return files.sha256_of(path) == digest.read_text()
 
 
 def _fill(path: Path, answer: Answer, shape: Shape, batch: int, stop: Stop) -> None:
@@ -92,7 +75,7 @@ def _fill(path: Path, answer: Answer, shape: Shape, batch: int, stop: Stop) -> N
     try:
         with open(unfinished, "r+b" if unfinished.is_file() else "w+b") as file:
             digest = _append(file, mark, answer, shape, batch, stop)
-        store.replace_file(path.with_suffix(".sha256"), digest.encode())
+        files.replace_file(path.with_suffix(".sha256"), digest.encode())
         unfinished.replace(path)
         mark.unlink(missing_ok=True)
     except (OSError, StoreError) as error:
@@ -135,7 +118,7 @@ def _header(shape: Shape) -> bytes:
 def _note(file: BinaryIO, mark: Path, **state: int | str) -> None:
     file.flush()
     os.fsync(file.fileno())
-    store.replace_file(mark, store.to_json(state))
+    files.replace_file(mark, files.to_json(state))
 
 
 def _safe(file: BinaryIO, mark: Path, header: bytes, row_bytes: int, batch: int) -> tuple[int, hashlib._Hash]:

@@ -6,15 +6,11 @@ trains beside it, in which order, or where it was interrupted changes nothing.
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import json
-import math
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,215 +18,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from kdlib import data, losses, models, store
 from kdlib.catalogue import DATASETS
-from kdlib.errors import DataError, InvalidInput, StoreError, TrainingFailed
+from kdlib.errors import DataError, TrainingFailed
+from kdlib.files import Stopped
 from kdlib.studies import Run
-from kdlib.training import logit_table
-from kdlib.training.logit_table import Stop, Stopped
-from kdlib.training.views import Streamed, Texts, Views, make_views
+from kdlib.training.checkpoint import State, load_checkpoint, save_checkpoint
+from kdlib.training.inference import autocast, forward_all
+from kdlib.training.logit_table import Stop
+from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
+from kdlib.training.teacher import Teacher
+from kdlib.training.views import AnyViews, Views, make_views
 
-AnyViews = Views | Streamed | Texts
-
-INIT, EPOCH, STEP = 0, 1, 2  # random streams of a run
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 CHECKPOINT_SECONDS = 60
-TABLE_SHARED_BY = 2  # students that share a teacher's table, at the least: see `uses_table`
-
-
-def learning_rate(run: Run, epoch: float) -> float:
-    """The rate at a moment of training, `epoch` in epochs since the start."""
-    if epoch < run.warmup:
-        return run.lr * (epoch + 1e-8) / run.warmup
-    share = epoch / run.epochs
-    if run.schedule["name"] == "step":
-        passed = sum(share >= milestone - 1e-9 for milestone in run.schedule["milestones"])
-        return run.lr * run.schedule["gamma"] ** passed
-    if run.schedule["name"] == "cosine":
-        done = (epoch - run.warmup) / max(run.epochs - run.warmup, 1e-8)
-        return run.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return run.lr
-
-
-def epoch_plan(run: Run, epoch: int, n: int, views: int) -> tuple[np.ndarray, np.ndarray]:
-    """(order (N,), view of each image (N,)) of one epoch: a function of the run and the epoch alone."""
-    rng = run.rng(EPOCH, epoch)
-    return rng.permutation(n), rng.integers(views, size=n)
-
-
-def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
-    """Where batches start and end. A last batch of one would have no batch statistics, so it joins the one before."""
-    starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], n], strict=True))
-
-
-def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
-    """The run's optimizer.
-
-    foreach gives the same bits as one parameter after the other, with less Python. fused would be faster still, but
-    it takes memory as it lies, and the moments of a resumed run lie in another order than its channels_last weights.
-    """
-    common = {"lr": run.lr, "weight_decay": run.weight_decay, "foreach": True}
-    if run.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=run.momentum, **common)
-    return torch.optim.AdamW(model.parameters(), **common)
 
 
 # ---------------------------------------------------------------------------------------------- the teacher's answers
 
 
-def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
-    """Whether the teacher's logits for all views are computed once instead of at every step.
-
-    A table costs `views` forward passes of the training set, a live teacher `epochs` passes for each student. How many
-    students there are a run does not know, and must not: it gives the same bits whatever else is trained, and table
-    and live teacher differ in the last ones. So a table is made where two students pay for it. A lone student then
-    pays at most twice what a live teacher costs; with more (the studies have 6 to 13) the table only gains.
-    """
-    return views <= TABLE_SHARED_BY * run.epochs and logit_table.fits((views, n, classes))
-
-
-def teacher_table(
-    path: Path, model: nn.Module, views: AnyViews, classes: int, *, precision: str, stop: Stop
-) -> np.ndarray:
-    """The teacher's logits for every view and image, (views, N, C), memory-mapped from `path`; computed if missing."""
-    model.eval()
-
-    def answer(view: int, start: int, end: int) -> np.ndarray:
-        return forward(model, views, np.arange(start, end), view, precision=precision).cpu().numpy()
-
-    shape = (views.count, len(views.labels), classes)
-    return logit_table.open_table(path, answer, shape=shape, batch=views.forward_batch, stop=stop)
-
-
-@torch.inference_mode()
-def forward_all(model: nn.Module, views: AnyViews, view: int, *, precision: str = "fp32") -> Tensor:
-    """(N, C) float32 logits of a model in eval mode for every sample in one view."""
-    model.eval()
-    n, device = len(views.labels), views.labels.device
-    parts = np.array_split(np.arange(n), range(views.forward_batch, n, views.forward_batch))
-    answers = []
-    for x in views.feed((index, np.full_like(index, view)) for index in parts):
-        with autocast(precision, device):
-            answers.append(model(x).float())
-    return torch.cat(answers)
-
-
-@torch.inference_mode()
-def forward(model: nn.Module, views: AnyViews, index: np.ndarray, view: int, *, precision: str) -> Tensor:
-    """(B, C) float32 logits for samples index (B,) in one view."""
-    rows = torch.from_numpy(index).to(views.labels.device)
-    with autocast(precision, rows.device):
-        return model(views.batch(rows, torch.full_like(rows, view))).float()
-
-
-def autocast(precision: str, device: torch.device | str) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-class Teacher:
-    """Answers with the teacher's logits for the view that the student sees: from the table, or live."""
-
-    def __init__(self, run: Run, views: AnyViews, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
-        self.precision, self.table = run.teacher.precision, None
-        model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
-        self.model = model.requires_grad_(False).eval()
-        if uses_table(run, len(views.labels), views.count, classes):
-            path = table_path(runs_dir, run)
-            self.table = teacher_table(path, model, views, classes, precision=self.precision, stop=stop)
-
-    def logits(self, index: np.ndarray, view: np.ndarray, x: Tensor) -> Tensor:
-        """(B, C) float32 for images index (B,) in views (B,), which the student sees as x."""
-        if self.table is not None:
-            return torch.from_numpy(self.table[view, index].astype(np.float32)).to(x.device)
-        with torch.no_grad(), autocast(self.precision, x.device):
-            return self.model(x).float()
-
-
-def table_path(runs_dir: Path, run: Run) -> Path:
-    """Where the table of a student's teacher stands; students with the same teacher, data and augmentation share it."""
-    key = hashlib.sha256(store.to_json([run.data, run.augment])).hexdigest()[:8]
-    return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}-views.npy"
-
-
-def load_model(runs_dir: Path, run: Run, *, classes: int, device: str = "cpu", **input_: int) -> nn.Module:
-    """A trained run's network for data with `input_` (`Views.input`).
-
-    Raises StoreError where its weights are damaged or of another architecture.
-    """
-    model = models.build(run.model, classes=classes, **input_)
-    try:
-        model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
-    except (RuntimeError, ValueError) as error:
-        raise StoreError(
-            f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}"
-        ) from error
-    return model.to(device, memory_format=torch.channels_last)
-
-
 # ------------------------------------------------------------------------------------------------------- one training
-
-
-@dataclass
-class State:
-    """All that changes while a run trains; what a checkpoint holds."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    step: int = 0  # in the epoch
-    seconds: float = 0.0
-    history: list[dict[str, float]] | None = None
-    losses: list[Tensor] | None = None  # of the current epoch's steps
-    best: dict[str, Tensor] | None = None  # weights of the epoch with the best validation accuracy, if the run keeps it
-    best_accuracy: float = -1.0
-
-
-POSITION = ("epoch", "step", "seconds", "history", "best_accuracy")
-
-
-def save_checkpoint(state: State, path: Path) -> None:
-    """Write the state behind the sha256 of its bytes; the checkpoint before it stays until this one is whole."""
-    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
-    for i, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-    tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
-    tensors["losses"] = torch.stack(state.losses) if state.losses else torch.zeros(0)
-    position = json.dumps({name: getattr(state, name) for name in POSITION})
-    payload = save_tensors(
-        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position}
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.replace_file(path, hashlib.sha256(payload).hexdigest().encode() + payload)
-
-
-def load_checkpoint(state: State, path: Path) -> bool:
-    """Bring `state` to where the checkpoint was. False, and nothing changed, if there is none or it is damaged."""
-    raw = path.read_bytes() if path.is_file() else b""
-    payload = raw[64:]
-    if not payload or hashlib.sha256(payload).hexdigest().encode() != raw[:64]:
-        return False
-    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-    tensors = load_tensors(payload)
-    state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, i, name = key.split(".", 2)
-            moments.setdefault(int(i), {})[name] = value
-    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    position = json.loads(header["__metadata__"]["position"])
-    for name in POSITION:
-        setattr(state, name, position[name])
-    state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")} or None
-    state.losses = list(tensors["losses"].unbind())
-    return True
 
 
 @lru_cache(maxsize=3)
@@ -427,24 +236,3 @@ def _provenance(state: State, device: str, train_images: int) -> dict[str, Any]:
         "train_images": train_images,
         "history": state.history,
     }
-
-
-def prepare_process() -> None:
-    """One thread, and freed memory kept: for a process that only trains, since both last as long as it does.
-
-    By default glibc hands the large activations back to the system at every step and gets them anew, zeroed page by
-    page: half of LeNet-5's step at 224 pixels. Other C libraries are left as they are.
-    """
-    torch.set_num_threads(1)
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def choose_device(wanted: str) -> str:
-    """'cpu', or 'cuda' where it is there and wanted ('auto' or 'cuda'). Raises InvalidInput for an absent GPU."""
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise InvalidInput(f"unknown device {wanted!r}; valid: auto, cpu, cuda.")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput("device 'cuda' was asked for, but torch finds no GPU here. Use device 'auto' or 'cpu'.")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

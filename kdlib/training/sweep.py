@@ -125,7 +125,7 @@ def _train_missing(
     """Train these runs; True if stopped before all were tried."""
     deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
     if device != "cpu":
-        from kdlib.training.loop import choose_device  # only torch knows what there is
+        from kdlib.training.process import choose_device  # only torch knows what there is
 
         device = choose_device(device)
     workers = min(workers or (1 if device == "cuda" else cores()), len(missing))
@@ -239,12 +239,13 @@ def _stopping() -> bool:
 def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, device: str) -> str:
     if _stopping():
         return "stopped"
-    from kdlib.training import loop
+    from kdlib import files
+    from kdlib.training import loop, process
 
-    loop.prepare_process()
+    process.prepare_process()
     try:
         loop.train_run(Run.from_dict(run), runs_dir=folder, data_root=data_root, device=device, stop=_stopping)
-    except loop.Stopped:
+    except files.Stopped:
         return "stopped"
     except KdlibError:
         raise

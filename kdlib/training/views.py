@@ -173,6 +173,9 @@ def normalized(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((x.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
+AnyViews = Views | Streamed | Texts
+
+
 def make_views(
     split: Split,
     *,

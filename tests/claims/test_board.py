@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib import predictions
 from kdlib.claims import board, on_classes
 from kdlib.claims.finding import Finding
 from kdlib.errors import InvalidInput, NotTrained
 from kdlib.measure.class_nulls import count_trend
-from kdlib.paper import numbers
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.studies import load_profile
 from tests.simulated_claims import classes, grouped, signs, with_teacher_ids
@@ -139,7 +137,7 @@ def collected(monkeypatch):
         made.read.append((study.name, runs_dir, released))
         return made.of(study)
 
-    monkeypatch.setattr(predictions, "collect", collect)
+    monkeypatch.setattr(collect, "collect", collect)
     monkeypatch.setattr(on_classes, "count_trend", fewer_permutations)
     return made
 
@@ -155,7 +153,7 @@ def nothing(study):
 
 def test_without_runs_every_claim_is_not_run_and_names_the_command(collected):
     collected.of = nothing
-    rows = numbers.verdicts("paper", runs_dir="somewhere", released="elsewhere")
+    rows = board.verdicts("paper", runs_dir="somewhere", released="elsewhere")
     assert rows["verdict"].tolist() == ["not run"] * 12
     assert rows["stand_in_verdict"].tolist() == ["not run"] * 12
     assert "python -m kdlib train cifar100-resnet --profile paper" in rows["sentence"][0]
@@ -163,7 +161,7 @@ def test_without_runs_every_claim_is_not_run_and_names_the_command(collected):
 
 
 def test_stand_ins_never_judge_the_paper(collected):
-    rows = numbers.verdicts("quick", runs_dir="")
+    rows = board.verdicts("quick", runs_dir="")
     assert rows["verdict"].tolist() == ["not run"] * 12
     assert rows["value"].isna().all()
     assert rows["sentence"].str.contains("only the paper's own study decides").all()
@@ -171,7 +169,7 @@ def test_stand_ins_never_judge_the_paper(collected):
 
 
 def test_the_same_rules_run_on_the_stand_ins(collected):
-    rows = numbers.verdicts("quick", runs_dir="").set_index("claim")
+    rows = board.verdicts("quick", runs_dir="").set_index("claim")
     assert rows["stand_in"][[1, 2, 7]].tolist() == ["digits"] * 3
     assert rows["stand_in"][8] == "trifeature-shape"
     assert rows["stand_in"][12] == "digits, digits-alpha06"
@@ -201,7 +199,7 @@ def test_the_count_of_two_classes_is_asked_for_no_trend(collected):
 
 
 def test_the_papers_own_studies_judge(collected):
-    rows = numbers.verdicts(PAPER, runs_dir="").set_index("claim")
+    rows = board.verdicts(PAPER, runs_dir="").set_index("claim")
     assert rows["verdict"][2] == "reproduced"
     assert rows["p_holm"][2] >= rows["p"][2]
     assert (rows["n_blocks"][2], rows["n_temperatures"][2]) == (5, 9)
@@ -214,14 +212,14 @@ def test_the_papers_own_studies_judge(collected):
 
 def test_a_study_with_missing_runs_does_not_judge(collected):
     collected.of = lambda study: replace(simulated_of(study), absent=(f"{study.dataset} ds seed 3 T=4: not trained",))
-    rows = numbers.verdicts(PAPER, runs_dir="")
+    rows = board.verdicts(PAPER, runs_dir="")
     assert set(rows["verdict"]) == {"not run"}
     assert rows["sentence"].str.contains("runs are still missing").any()
 
 
 def test_failed_runs_are_named_and_left_out(collected):
     collected.of = lambda study: replace(simulated_of(study), absent=("ds seed 3 T=4: failed, loss not finite",))
-    rows = numbers.verdicts(only("cifar100-resnet"), runs_dir="").set_index("claim")
+    rows = board.verdicts(only("cifar100-resnet"), runs_dir="").set_index("claim")
     assert "Left out because they failed: ds seed 3 T=4: failed, loss not finite." in rows["sentence"][2]
     assert rows["verdict"][2] == "reproduced"
 
@@ -229,7 +227,7 @@ def test_failed_runs_are_named_and_left_out(collected):
 def test_a_recipe_that_is_not_the_papers_does_not_judge(collected):
     profile = only("cifar100-resnet", "cifar10-resnet")
     longer = {name: replace(s, student={**s.student, "epochs": 200}) for name, s in profile.studies.items()}
-    rows = numbers.verdicts(replace(profile, studies=longer), runs_dir="").set_index("claim")
+    rows = board.verdicts(replace(profile, studies=longer), runs_dir="").set_index("claim")
     assert set(rows["verdict"]) == {"not run"}
     assert rows["stand_in"][4] == "cifar10-resnet", "the claim's own data set comes first"
     assert rows["stand_in_verdict"][2] == "reproduced"
@@ -242,13 +240,13 @@ def test_one_teacher_for_all_seeds_does_not_judge(collected):
         return replace(p, runs=p.runs.assign(teacher_id=p.runs["teacher_id"].where(p.runs["model"] != "ds", first)))
 
     collected.of = one_teacher
-    rows = numbers.verdicts(PAPER, runs_dir="")
+    rows = board.verdicts(PAPER, runs_dir="")
     assert set(rows["verdict"]) == {"not run"}
     assert rows["sentence"].str.contains("pseudo-replication").all()
 
 
 def test_the_board_is_a_plain_table(collected):
-    rows = numbers.verdicts(QUICK, runs_dir="")
+    rows = board.verdicts(QUICK, runs_dir="")
     columns = list(board.COLUMNS)
     assert rows.columns.tolist() == [
         "claim",
@@ -261,10 +259,10 @@ def test_the_board_is_a_plain_table(collected):
     ]
     assert set(rows["verdict"]) | set(rows["stand_in_verdict"]) <= set(board.VERDICTS)
     assert rows["sentence"].str.endswith((".", "paper")).all()
-    again = numbers.verdicts(QUICK, runs_dir="")
+    again = board.verdicts(QUICK, runs_dir="")
     pd.testing.assert_frame_equal(rows, again)
 
 
 def test_an_unknown_profile_is_named():
     with pytest.raises(InvalidInput, match="quikc"):
-        numbers.verdicts("quikc", runs_dir="")
+        board.verdicts("quikc", runs_dir="")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kdlib.data import biased as b
-from kdlib.data import dial
 from kdlib.data import trifeature as t
 from kdlib.errors import InvalidInput
+from kdlib.measure import bias_dial
 
 DIAL = {
     "label": "convex",
@@ -80,7 +80,7 @@ def test_fairlearn_measures_the_expected_disparity_on_the_constructed_data():
     for (y, a), rate in wanted.items():
         cell = np.flatnonzero((test.y == y) & (group == a))
         predicted[cell[: round(rate * len(cell))]] = 1
-    expected = dial.expected_disparity(
+    expected = bias_dial.expected_disparity(
         rho=0.25,
         group_share=0.2,
         true_positive_rate={"cool": 0.8, "warm": 0.9},

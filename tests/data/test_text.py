@@ -15,7 +15,7 @@ import pytest
 from kdlib import data
 from kdlib.data import swaps, text
 from kdlib.errors import DataError, InvalidInput
-from kdlib.paper.silences import LABEL_COUNTS
+from kdlib.paper.attainable import LABEL_COUNTS
 from tests.real_data import ROOT, requires
 
 LEARNT = {"tokenizer": "learnt", "tokens": 16, "vocabulary": 1000}

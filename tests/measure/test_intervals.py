@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
-from kdlib.measure import fairness
-from kdlib.measure import intervals as intervals
-from kdlib.paper.silences import LABEL_COUNTS
+from kdlib.measure import fairness, intervals
+from kdlib.paper import attainable
+from kdlib.paper.attainable import LABEL_COUNTS
 from kdlib.predictions import Predictions
+from tests import simulated
 from tests.simulated import runs_table, study, with_groups
 
 FIVE = [("teacher", None, range(5)), ("nds", None, range(5)), ("ds", 4, range(5)), ("ds", 10, range(5))]
@@ -228,7 +229,7 @@ HATEXPLAIN_RACE = COUNTS["toxic", "race", "test, any"]
 )
 def test_largest_dpd_of_celeba_smiling_by_young(counts, accuracy, eod, highest):
     """Teacher, NDS and DS at T = 10 as reported, in percent."""
-    _, high = intervals.attainable_dpd(*counts, accuracy=accuracy / 100, eod=eod / 100)
+    _, high = attainable.attainable_dpd(*counts, accuracy=accuracy / 100, eod=eod / 100)
     assert round(100 * high, 1) == highest
 
 
@@ -241,21 +242,21 @@ def test_largest_dpd_of_celeba_smiling_by_young(counts, accuracy, eod, highest):
     ],
 )
 def test_smallest_dpd_of_eyeglasses_and_of_hatexplain(counts, accuracy, eod, lowest):
-    low, high = intervals.attainable_dpd(*counts, accuracy=accuracy / 100, eod=eod / 100)
+    low, high = attainable.attainable_dpd(*counts, accuracy=accuracy / 100, eod=eod / 100)
     assert round(100 * low, 1) == lowest and high > low
 
 
 def test_perfect_classifier_has_the_label_gap_alone():
-    assert intervals.attainable_dpd([80, 20], [20, 80], accuracy=1, eod=0) == pytest.approx((0.6, 0.6))
-    assert intervals.attainable_dpd([50, 50], [50, 50], accuracy=1, eod=0) == pytest.approx((0, 0), abs=1e-9)
+    assert attainable.attainable_dpd([80, 20], [20, 80], accuracy=1, eod=0) == pytest.approx((0.6, 0.6))
+    assert attainable.attainable_dpd([50, 50], [50, 50], accuracy=1, eod=0) == pytest.approx((0, 0), abs=1e-9)
 
 
 def test_eod_must_be_reached_not_only_kept():
     """Groups alike, half positive, EOD 0.2: TPRs apart by 0.2 give DPD 0.1, and FPRs may undo it or double it."""
-    low, high = intervals.attainable_dpd([50, 50], [50, 50], accuracy=0.8, eod=0.2)
+    low, high = attainable.attainable_dpd([50, 50], [50, 50], accuracy=0.8, eod=0.2)
     assert (low, high) == pytest.approx((0.0, 0.2), abs=1e-9)
     # accuracy 0.95: all errors are spent on one group's rate, so nothing is left to undo or to double it
-    low, high = intervals.attainable_dpd([50, 50], [50, 50], accuracy=0.95, eod=0.2)
+    low, high = attainable.attainable_dpd([50, 50], [50, 50], accuracy=0.95, eod=0.2)
     assert (low, high) == pytest.approx((0.1, 0.1), abs=1e-9)
 
 
@@ -267,7 +268,7 @@ def test_every_classifier_lies_inside(seed, groups):
     tpr, fpr = rng.random(groups), rng.random(groups)
     accuracy = (positives @ tpr + negatives @ (1 - fpr)) / (positives + negatives).sum()
     selected = (positives * tpr + negatives * fpr) / (positives + negatives)
-    low, high = intervals.attainable_dpd(positives, negatives, accuracy=accuracy, eod=max(np.ptp(tpr), np.ptp(fpr)))
+    low, high = attainable.attainable_dpd(positives, negatives, accuracy=accuracy, eod=max(np.ptp(tpr), np.ptp(fpr)))
     assert low - 1e-6 <= np.ptp(selected) <= high + 1e-6 and 0 <= low <= high <= 1 + 1e-9
 
 
@@ -279,23 +280,39 @@ def test_attainable_by_brute_force():
     eod = np.maximum(abs(tpr_a - tpr_b), abs(fpr_a - fpr_b))
     dpd = abs((30 * tpr_a + 70 * fpr_a) - (45 * tpr_b + 55 * fpr_b)) / 100
     here = (abs(accuracy - 0.8) < 0.002) & (abs(eod - 0.15) < 1e-9)
-    low, high = intervals.attainable_dpd(positives, negatives, accuracy=0.8, eod=0.15)
+    low, high = attainable.attainable_dpd(positives, negatives, accuracy=0.8, eod=0.15)
     assert dpd[here].max() == pytest.approx(high, abs=0.01) and dpd[here].min() == pytest.approx(low, abs=0.01)
 
 
 def test_attainable_refuses_what_cannot_be():
     with pytest.raises(InvalidInput, match="no classifier has accuracy 1 and EOD 0.5"):
-        intervals.attainable_dpd([50, 50], [50, 50], accuracy=1, eod=0.5)
+        attainable.attainable_dpd([50, 50], [50, 50], accuracy=1, eod=0.5)
     with pytest.raises(InvalidInput, match="accuracy is 93.09; it is a fraction"):
-        intervals.attainable_dpd([50, 50], [50, 50], accuracy=93.09, eod=0.05)
+        attainable.attainable_dpd([50, 50], [50, 50], accuracy=93.09, eod=0.05)
     with pytest.raises(UndefinedMetric, match="each group needs both"):
-        intervals.attainable_dpd([50, 0], [50, 50], accuracy=0.9, eod=0.05)
+        attainable.attainable_dpd([50, 0], [50, 50], accuracy=0.9, eod=0.05)
     with pytest.raises(InvalidInput, match="two groups or more"):
-        intervals.attainable_dpd([50], [50], accuracy=0.9, eod=0.05)
+        attainable.attainable_dpd([50], [50], accuracy=0.9, eod=0.05)
 
 
 def test_no_warnings_escape_from_the_programme():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        low, high = intervals.attainable_dpd([1, 10**6, 7], [10**6, 1, 9], accuracy=0.5, eod=1.0)
+        low, high = attainable.attainable_dpd([1, 10**6, 7], [10**6, 1, 9], accuracy=0.5, eod=1.0)
     assert 0 <= low <= high <= 1
+
+
+def test_a_slope_is_the_change_for_each_doubling_of_t_within_blocks():
+    p = simulated.study(n_classes=3, total=20, n_seeds=5, temperatures=(1, 2, 8))
+    block = np.array([0.0, 5.0, -3.0, 9.0, 1.0])[p.runs["seed"]]  # what teachers hand on takes no part
+    t = np.log2(p.runs["temperature"].fillna(1))
+    own = np.array([1.0, 2.0, 3.0, 4.0, 5.0])[p.runs["seed"]]
+    runs = pd.DataFrame({"alike": block - 0.5 * t, "own": block + own * t, "flat": block})
+    found = intervals.trends(p, runs, ["alike", "own", "flat"]).set_index("measure")
+    assert found["slope"].tolist() == pytest.approx([-0.5, 3.0, 0.0])
+    assert (found["n_blocks"] == 5).all()
+    assert found.loc["alike", ["low", "high"]].tolist() == pytest.approx([-0.5, -0.5])
+    # sd of 1 .. 5 is sqrt(2.5), t(0.975, 4) = 2.7764
+    half = 2.7764 * np.sqrt(2.5 / 5)
+    assert found.loc["own", ["low", "high"]].tolist() == pytest.approx([3 - half, 3 + half], abs=1e-3)
+    assert found.loc["own", "p"] == pytest.approx(0.0132, abs=1e-3) and found.loc["flat", "p"] == 1

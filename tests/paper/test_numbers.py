@@ -8,7 +8,7 @@ import pytest
 
 from kdlib import catalogue
 from kdlib.errors import InvalidInput
-from kdlib.paper import numbers
+from kdlib.paper import numbers, stand_in
 from kdlib.studies import Study, load_profile
 from tests import simulated
 
@@ -105,8 +105,8 @@ def test_names_agree_with_the_catalogue():
 
 
 def test_the_papers_own_studies():
-    assert numbers.stand_in_reasons(cifar10()) == []
-    assert numbers.stand_in_reasons(trifeature()) == []
+    assert stand_in.stand_in_reasons(cifar10()) == []
+    assert stand_in.stand_in_reasons(trifeature()) == []
 
 
 def test_what_the_paper_does_not_state_is_no_reason():
@@ -117,11 +117,11 @@ def test_what_the_paper_does_not_state_is_no_reason():
         augment={"crop": 2, "flip": True},
         teacher={**SGD, "model": "resnet56", "momentum": 0.0, "precision": "bf16"},
     )
-    assert numbers.stand_in_reasons(study) == []
+    assert stand_in.stand_in_reasons(study) == []
 
 
 def test_every_study_of_the_quick_profile_is_a_stand_in():
-    reasons = {name: numbers.stand_in_reasons(study) for name, study in load_profile("quick").studies.items()}
+    reasons = {name: stand_in.stand_in_reasons(study) for name, study in load_profile("quick").studies.items()}
     assert reasons["digits"] == ["data set digits is not in the paper"]
     assert "image size 32 instead of 224" in reasons["trifeature-shape"]
     assert all(reasons.values())
@@ -158,7 +158,7 @@ def test_every_study_of_the_quick_profile_is_a_stand_in():
     ],
 )
 def test_each_difference_is_a_reason_of_its_own(change, reason):
-    assert numbers.stand_in_reasons(cifar10(**change)) == [reason]
+    assert stand_in.stand_in_reasons(cifar10(**change)) == [reason]
 
 
 @pytest.mark.parametrize(
@@ -171,23 +171,23 @@ def test_each_difference_is_a_reason_of_its_own(change, reason):
     ],
 )
 def test_options_of_the_data(study, reason):
-    assert numbers.stand_in_reasons(study) == [reason]
+    assert stand_in.stand_in_reasons(study) == [reason]
 
 
 def test_the_size_of_trifeature_is_left_open():
-    assert numbers.stand_in_reasons(trifeature(per_combination=25, test_images=5000, seed=3)) == []
-    assert numbers.stand_in_reasons(trifeature(label="texture")) == []
+    assert stand_in.stand_in_reasons(trifeature(per_combination=25, test_images=5000, seed=3)) == []
+    assert stand_in.stand_in_reasons(trifeature(label="texture")) == []
 
 
 def test_a_difference_that_both_share_is_said_once():
     short = {**SGD, "epochs": 40}
     study = cifar10(teacher={**short, "model": "resnet56"}, student={**short, "model": "resnet20"})
-    assert numbers.stand_in_reasons(study) == ["40 epochs instead of 100"]
+    assert stand_in.stand_in_reasons(study) == ["40 epochs instead of 100"]
 
 
 def test_both_alphas_of_cifar100_are_the_papers():
-    assert numbers.stand_in_reasons(cifar10(dataset="cifar100", alpha=0.6)) == []
-    assert numbers.stand_in_reasons(cifar10(dataset="cifar100", alpha=0.5)) == ["alpha 0.5 instead of 0.6 or 0.8"]
+    assert stand_in.stand_in_reasons(cifar10(dataset="cifar100", alpha=0.6)) == []
+    assert stand_in.stand_in_reasons(cifar10(dataset="cifar100", alpha=0.5)) == ["alpha 0.5 instead of 0.6 or 0.8"]
 
 
 # --------------------------------------------------------------------------------------------------------------- beside

@@ -5,7 +5,7 @@ import pytest
 
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import InvalidInput
-from kdlib.paper import silences
+from kdlib.paper import attainable, silences
 
 
 def test_every_remark_belongs_to_artefacts_and_says_all_three_things():
@@ -45,17 +45,17 @@ def test_an_unknown_artefact_is_named():
 
 def test_label_counts_are_of_the_official_splits():
     sizes = {"test": 19962, "validation": 19867}
-    for counts in silences.LABEL_COUNTS:
+    for counts in attainable.LABEL_COUNTS:
         total = sum(counts.positives) + sum(counts.negatives)
         assert total == (1924 if counts.dataset == "hatexplain" else sizes[counts.split])
     per_label = {}
-    for c in silences.LABEL_COUNTS:
+    for c in attainable.LABEL_COUNTS:
         per_label.setdefault((c.dataset, c.label, c.split.split(",")[0]), set()).add(sum(c.positives))
     assert all(len(found) == 1 for found in per_label.values()), "positives differ between groupings of one split"
 
 
 def test_the_reported_dpd_of_celeba_by_young_fits_the_validation_split_alone():
-    found = silences.attainable("table02")
+    found = attainable.ranges("table02")
     assert found.groupby("split")["inside"].all().to_dict() == {"test": False, "validation": True}
     teacher = found[(found["model"] == "teacher") & (found["split"] == "test")].iloc[0]
     assert (round(100 * teacher["highest"], 1), teacher["dpd"]) == (6.2, 0.0941)
@@ -63,25 +63,25 @@ def test_the_reported_dpd_of_celeba_by_young_fits_the_validation_split_alone():
 
 
 def test_the_reported_dpd_of_eyeglasses_fits_no_split():
-    found = silences.attainable("table09").query("label == 'eyeglasses'")
+    found = attainable.ranges("table09").query("label == 'eyeglasses'")
     assert not found["inside"].any()
     lowest = found[found["model"] == "teacher"].set_index("split")["lowest"]
     assert (100 * lowest).round(1).to_dict() == {"test": 10.3, "validation": 12.0}
 
 
 def test_hatexplain_takes_the_accuracy_that_all_features_share():
-    found = silences.attainable("table03").query("sensitive == 'race' and model == 'teacher' and split == 'test, any'")
+    found = attainable.ranges("table03").query("sensitive == 'race' and model == 'teacher' and split == 'test, any'")
     assert found["accuracy"].item() == 0.7579
     assert round(100 * found["lowest"].item(), 1) == 11.7
     assert not found["inside"].item()
 
 
 def test_nothing_is_said_of_test_sets_that_the_paper_does_not_describe():
-    assert silences.attainable("table10").empty
+    assert attainable.ranges("table10").empty
 
 
 def test_ranges_are_ranges():
     for artefact in ("table02", "table03", "table09"):
-        found = silences.attainable(artefact)
+        found = attainable.ranges(artefact)
         assert (found["lowest"] <= found["highest"]).all()
         assert np.isfinite(found[["lowest", "highest"]]).all(axis=None)

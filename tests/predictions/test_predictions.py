@@ -8,7 +8,8 @@ import pytest
 
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
-from kdlib.predictions import Predictions, assemble, collect, collect_all, collect_parts, softmax
+from kdlib.predictions import Predictions, softmax
+from kdlib.predictions.collect import assemble, collect, collect_all, collect_parts
 
 
 def arrays(logits, ids=("a", "b", "c"), labels=(0, 1, 1), names=("no", "yes"), sex=("f", "m", "f")):

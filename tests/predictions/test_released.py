@@ -11,7 +11,8 @@ import pytest
 from kdlib import cli, store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.measure import fidelity, individual
-from kdlib.predictions import collect, collect_all, collect_parts, released
+from kdlib.predictions import released
+from kdlib.predictions.collect import collect, collect_all, collect_parts
 
 PROVENANCE = {
     "device": "cpu",

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from kdlib.data import dial
-from kdlib.measure import class_nulls
+from kdlib.measure import bias_dial, class_nulls
 from kdlib.paper import nulls
 from kdlib.show import beyond_figures as fb
-from kdlib.show import figures
+from kdlib.show import style
 from tests import simulated
 from tests.show.test_figures import artist, labels, luminance
 
@@ -138,7 +137,7 @@ def test_runs_stand_at_their_error_and_disparity(dials):
     most, line = artist(axes[1], "all errors go with the color"), artist(axes[1], "expected from the errors")
     assert most.get_ydata() == pytest.approx(2 * most.get_xdata())
     x, y = line.get_xdata()[30], line.get_ydata()[30]
-    assert y == pytest.approx(100 * dial.ideal_disparity(rho=0.8, accuracy=1 - x / 100))
+    assert y == pytest.approx(100 * bias_dial.ideal_disparity(rho=0.8, accuracy=1 - x / 100))
     assert set(artist(axes[0], "expected from the errors").get_ydata()) == {0}
 
 
@@ -191,5 +190,5 @@ def test_no_text_is_cut_off_and_titles_stay(counts, dials, readings, choices):
 
 
 def test_the_same_table_gives_the_same_bytes(dials):
-    first, second = (figures.rendered(fb.bias_dial(dials, title=TITLE), "png") for _ in range(2))
+    first, second = (style.rendered(fb.bias_dial(dials, title=TITLE), "png") for _ in range(2))
     assert first == second

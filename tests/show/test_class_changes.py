@@ -7,7 +7,7 @@ import pytest
 from kdlib.errors import InvalidInput, KdlibError
 from kdlib.measure import class_effects, class_nulls, fidelity
 from kdlib.show import class_changes as fc
-from kdlib.show import figures, tables
+from kdlib.show import style, tables
 from tests import simulated
 
 TITLE = "A study\nstand-in, not the paper's study"
@@ -46,7 +46,7 @@ def test_the_figure_shows_points_and_slopes(changes):
     assert right.containers[0][0].get_ydata().tolist() == changes["slope"].tolist()
     assert {line.get_ydata()[0] for line in right.lines} >= {0, 1}
     assert figure._suptitle.get_text() == TITLE
-    assert figures.rendered(figure, "png") == figures.rendered(fc.class_changes(changes, title=TITLE), "png")
+    assert style.rendered(figure, "png") == style.rendered(fc.class_changes(changes, title=TITLE), "png")
 
 
 def test_the_table_by_temperature(changes):

@@ -8,7 +8,7 @@ import pytest
 
 from kdlib.errors import InvalidInput
 from kdlib.measure import class_bias, fairness, stats
-from kdlib.show import figures, tables
+from kdlib.show import save, tables
 from kdlib.studies import load_profile
 from tests import simulated
 
@@ -208,11 +208,11 @@ def test_latex_is_booktabs_in_plain_ascii(rows):
 
 def test_a_table_is_saved_with_its_numbers(rows, tmp_path):
     table = tables.class_bias_table(rows, title="t")
-    paths = figures.save(table, rows, name="table06_x", out_dir=tmp_path, about={"shows": "counts"})
+    paths = save.save(table, rows, name="table06_x", out_dir=tmp_path, about={"shows": "counts"})
     assert [path.suffix for path in paths] == [".html", ".tex", ".csv", ".json"]
     pd.testing.assert_frame_equal(pd.read_csv(paths[2]), rows, check_dtype=False)
     assert json.loads(paths[3].read_bytes()) == {"shows": "counts"}
     before = [path.read_bytes() for path in paths]
     again = tables.class_bias_table(rows, title="t")
-    figures.save(again, rows, name="table06_x", out_dir=tmp_path, about={"shows": "counts"})
+    save.save(again, rows, name="table06_x", out_dir=tmp_path, about={"shows": "counts"})
     assert [path.read_bytes() for path in paths] == before

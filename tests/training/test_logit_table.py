@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from kdlib.errors import StoreError
+from kdlib.files import Stopped
 from kdlib.training import logit_table
-from kdlib.training.logit_table import Stopped, open_table
+from kdlib.training.logit_table import open_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (3, 5, 2)  # views, images, classes; batches of 2 make 3 a view

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib import data, models, store
+from kdlib import data, files, models, store
 from kdlib.catalogue import DATASETS
 from kdlib.errors import DataError, InvalidInput, StoreError, TrainingFailed
-from kdlib.training import logit_table, loop
-from kdlib.training.loop import Views, batch_bounds, epoch_plan, learning_rate, make_views, train_run
+from kdlib.training import inference, logit_table, loop, process
+from kdlib.training.loop import train_run
+from kdlib.training.schedule import batch_bounds, epoch_plan, learning_rate
+from kdlib.training.teacher import Teacher, table_path, teacher_table, uses_table
+from kdlib.training.views import Views, make_views
 
 
 @pytest.fixture(autouse=True)
@@ -136,10 +139,10 @@ def test_a_run_also_answers_the_twins_of_the_test_part(tmp_path, teacher):
     arrays, _ = store.read(tmp_path, run)
     assert {name for name in arrays if name.startswith("twin:")} == {"twin:color", "twin:texture"}
     train, test = (data.load("trifeature", part, **options) for part in ("train", "test"))
-    model = loop.load_model(tmp_path, run, classes=10, channels=3, image_size=16)
+    model = inference.load_model(tmp_path, run, classes=10, channels=3, image_size=16)
     for name, images in (("logits", test.x), ("twin:color", test.twins["color"])):
         views = make_views(replace(test, x=images), like=make_views(train))
-        assert np.array_equal(arrays[name], loop.forward_all(model, views, 0).numpy())
+        assert np.array_equal(arrays[name], inference.forward_all(model, views, 0).numpy())
     assert not np.array_equal(arrays["twin:color"], arrays["logits"])
 
 
@@ -157,7 +160,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, teacher,
     (tmp_path / "cut").mkdir()
     shutil.copytree(store.folder(tmp_path / "whole", teacher), store.folder(tmp_path / "cut", teacher))
     asked = iter(range(10**9))
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(files.Stopped):
         train_run(student, runs_dir=tmp_path / "cut", stop=lambda: next(asked) >= stop_at)
     assert store.state(tmp_path / "cut", student) == "partial"
     train_run(student, runs_dir=tmp_path / "cut")
@@ -173,7 +176,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, teacher,
 def test_a_damaged_checkpoint_is_dropped_and_the_run_starts_anew(tmp_path, teacher, damage):
     train_run(teacher, runs_dir=tmp_path / "whole")
     asked = iter(range(10**9))
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(files.Stopped):
         train_run(teacher, runs_dir=tmp_path / "cut", stop=lambda: next(asked) >= 5)
     checkpoint = store.partial(tmp_path / "cut", teacher) / "checkpoint"
     raw = bytearray(checkpoint.read_bytes())
@@ -216,7 +219,7 @@ def deep_teacher(pictures):
 @pytest.mark.parametrize(("size", "limit"), [(2**30, 1e-5), (1, 1e-2)], ids=["fp32", "fp16"])
 def test_table_and_live_teacher_agree_for_all_162_views(tmp_path, monkeypatch, pictures, deep_teacher, size, limit):
     monkeypatch.setattr(logit_table, "FP32_BYTES", size)
-    table = loop.teacher_table(tmp_path / "t.npy", deep_teacher, pictures, 16, precision="fp32", stop=never)
+    table = teacher_table(tmp_path / "t.npy", deep_teacher, pictures, 16, precision="fp32", stop=never)
     assert table.shape == (162, 16, 16) and table.dtype == (np.float32 if size > 1 else np.float16)
     rng, largest = np.random.default_rng(2), 0
     for view in range(162):  # the images of a batch in another order and number than when the table was filled
@@ -230,17 +233,17 @@ def test_table_and_live_teacher_agree_for_all_162_views(tmp_path, monkeypatch, p
 
 
 def test_the_table_is_used_where_it_is_cheaper_and_the_choice_depends_on_the_run_alone(student):
-    assert loop.uses_table(replace(student, epochs=100), 50_000, 162, 100)
-    assert not loop.uses_table(replace(student, epochs=20), 50_000, 162, 100)
-    assert loop.uses_table(replace(student, epochs=1), 3000, 1, 10)
-    assert not loop.uses_table(replace(student, epochs=100), 1_281_167, 162, 1000)  # 415 TB
+    assert uses_table(replace(student, epochs=100), 50_000, 162, 100)
+    assert not uses_table(replace(student, epochs=20), 50_000, 162, 100)
+    assert uses_table(replace(student, epochs=1), 3000, 1, 10)
+    assert not uses_table(replace(student, epochs=100), 1_281_167, 162, 1000)  # 415 TB
 
 
 def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teacher, student):
     train_run(teacher, runs_dir=tmp_path)
     before = weights(tmp_path, teacher)
     views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
-    live = loop.Teacher(replace(student, epochs=1), views, 10, runs_dir=tmp_path, device="cpu", stop=never)
+    live = Teacher(replace(student, epochs=1), views, 10, runs_dir=tmp_path, device="cpu", stop=never)
     assert live.table is None and not live.model.training
     index, view = np.arange(8), np.zeros(8, int)
     x = views.batch(torch.from_numpy(index), torch.from_numpy(view))
@@ -252,8 +255,8 @@ def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teache
 def test_the_teacher_answers_alike_from_its_table_and_live(tmp_path, teacher, student):
     train_run(teacher, runs_dir=tmp_path)
     views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
-    told = loop.Teacher(replace(student, epochs=5), views, 10, runs_dir=tmp_path, device="cpu", stop=never)
-    assert told.table.shape == (9, 100, 10) and loop.table_path(tmp_path, student).is_file()
+    told = Teacher(replace(student, epochs=5), views, 10, runs_dir=tmp_path, device="cpu", stop=never)
+    assert told.table.shape == (9, 100, 10) and table_path(tmp_path, student).is_file()
     rng = np.random.default_rng(0)
     index, view = rng.integers(100, size=32), rng.integers(9, size=32)
     x = views.batch(torch.from_numpy(index), torch.from_numpy(view))
@@ -295,10 +298,10 @@ def test_it_trains_as_a_plain_loop_does_on_the_same_stream_of_batches(tmp_path, 
     run = replace(student, model="resnet8", epochs=13)
     train_run(teacher, runs_dir=tmp_path)
     train_run(run, runs_dir=tmp_path)
-    fast = loop.load_model(tmp_path, run, classes=10, channels=3, image_size=8)
+    fast = inference.load_model(tmp_path, run, classes=10, channels=3, image_size=8)
     seed = int(run.rng(loop.INIT).integers(2**63))
     start, slow = (models.seeded(lambda: models.build("resnet8", classes=10, image_size=8), seed) for _ in range(2))
-    own = loop.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8).eval()
+    own = inference.load_model(tmp_path, teacher, classes=10, channels=3, image_size=8).eval()
     train = data.load("digits", "train", train_images=100)
     plain_loop(run, train.x, train.y, own, slow, 52)
     for weight, plain, before in zip(fast.parameters(), slow.parameters(), start.parameters(), strict=True):
@@ -326,7 +329,7 @@ def test_stopped_at_every_step_and_carried_to_another_folder_it_ends_with_the_sa
     stops = 0
     while store.state(tmp_path / f"{stops}", run) != "done":
         asked = iter([False, True])
-        with contextlib.suppress(loop.Stopped):
+        with contextlib.suppress(files.Stopped):
             train_run(run, runs_dir=tmp_path / f"{stops}", stop=lambda asked=asked: next(asked))
         if store.state(tmp_path / f"{stops}", run) != "done":
             (tmp_path / f"{stops}").rename(tmp_path / f"{stops + 1}")
@@ -356,7 +359,7 @@ except StoreError as error:
 def test_a_disk_too_full_for_a_checkpoint_is_an_error_and_the_one_before_goes_on(tmp_path, tiny_yaml, teacher):
     train_run(teacher, runs_dir=tmp_path / "whole")
     asked = iter([False] * 5 + [True])
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(files.Stopped):
         train_run(teacher, runs_dir=tmp_path / "cut", stop=lambda: next(asked))
     checkpoint = store.partial(tmp_path / "cut", teacher) / "checkpoint"
     before = checkpoint.read_bytes()
@@ -435,16 +438,16 @@ def test_bf16_is_what_the_run_declares(tmp_path, runs):
 def test_weights_of_another_architecture_are_an_error(tmp_path, teacher):
     train_run(teacher, runs_dir=tmp_path)
     with pytest.raises(StoreError, match="do not fit resnet8"):
-        loop.load_model(tmp_path, teacher, classes=11, channels=3, image_size=8)
+        inference.load_model(tmp_path, teacher, classes=11, channels=3, image_size=8)
 
 
 def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert loop.choose_device("auto") == "cpu"
+    assert process.choose_device("auto") == "cpu"
     with pytest.raises(InvalidInput, match="finds no GPU here. Use device 'auto' or 'cpu'"):
-        loop.choose_device("cuda")
+        process.choose_device("cuda")
     with pytest.raises(InvalidInput, match="unknown device 'gpu'"):
-        loop.choose_device("gpu")
+        process.choose_device("gpu")
 
 
 @pytest.fixture
@@ -473,7 +476,7 @@ def test_the_best_epoch_on_validation_is_kept_and_both_parts_are_stored(tmp_path
     assert len(arrays["validation:sample_ids"]) == 700 and len(arrays["labels"]) == 997
     assert np.array_equal(arrays["validation:features"][:, 0], np.arange(700).astype(np.uint8))
     asked = iter(range(10**9))
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(files.Stopped):
         train_run(run, runs_dir=tmp_path / "cut", stop=lambda: next(asked) >= 18)
     train_run(run, runs_dir=tmp_path / "cut")
     assert weights(tmp_path / "cut", run) == weights(tmp_path / "whole", run)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from kdlib import cli, predictions, store
+from kdlib import cli, store
 from kdlib.errors import InvalidInput, KdlibError, TrainingFailed
+from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from kdlib.training import sweep
 from kdlib.training.loop import train_run
@@ -280,6 +281,6 @@ def test_slices_on_machines_that_come_and_go_and_runs_of_two_machines_merged(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["release", "--profile", str(tiny_yaml), "--runs-dir", str(ours)]) == 0
     for study in two_studies:
-        found = predictions.collect(study, runs_dir=sliced)
-        back = predictions.collect(study, runs_dir="nowhere", released=tmp_path / "figures/tiny/predictions")
+        found = collect.collect(study, runs_dir=sliced)
+        back = collect.collect(study, runs_dir="nowhere", released=tmp_path / "figures/tiny/predictions")
         assert np.array_equal(back.predicted, found.predicted) and back.absent == ()

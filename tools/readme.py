@@ -1,6 +1,7 @@
 """What is generated of the README: the table of artefacts, the board of claims, and the gallery of pictures.
 
-All come from the last `make reproduce`; what they are made of stays in the gallery, so that a test can compare.
+`python tools/readme.py` writes it from the last `make reproduce`. What it is made of stays in the gallery, so that a
+test can compare.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def artefact_table(summary: list[dict[str, Any]]) -> str:
 def claims_board(board: pd.DataFrame) -> str:
     """One row a claim of the paper: the verdict, the study that decides, and what the same rule finds on a stand-in.
 
-    board: what `paper.verdicts` returned.
+    board: what `claims.board.verdicts` returned.
     """
     rows = ["| claim | verdict on the paper | study that decides | the same rule on a stand-in |", "|---|---|---|---|"]
     for row in board.to_dict("records"):
@@ -86,7 +87,7 @@ def first_table(text: str) -> str:
 
 def with_section(text: str, name: str, body: str) -> str:
     """The README with `body` between the marks of a section. Raises InvalidInput if they are not there."""
-    start, end = f"<!-- {name}: written by `python -m kdlib readme` -->", f"<!-- /{name} -->"
+    start, end = f"<!-- {name}: written by `python tools/readme.py` -->", f"<!-- /{name} -->"
     if start not in text or end not in text:
         raise InvalidInput(f"README.md lacks the lines {start} and {end}; put them where {name} belong.")
     head, rest = text.split(start, 1)
@@ -118,3 +119,7 @@ def update() -> list[Path]:
     written = [Path(shutil.copy(made / name, gallery / name)) for name in GALLERY]
     readme.write_text(generated(readme.read_text(encoding="utf-8"), gallery), encoding="utf-8")
     return [readme, *written]
+
+
+if __name__ == "__main__":
+    print(*update(), sep="\n")
