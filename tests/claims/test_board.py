@@ -12,6 +12,7 @@ from kdlib.claims.finding import Finding
 from kdlib.errors import InvalidInput, NotTrained
 from kdlib.measure.class_nulls import count_trend
 from kdlib.paper.stand_in import stand_in_reasons
+from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from tests.simulated_claims import classes, grouped, signs, with_teacher_ids
 
@@ -133,11 +134,11 @@ def collected(monkeypatch):
     """Replaces runs on disk: a function from a study to predictions, or an error."""
     made = SimpleNamespace(of=simulated_of, read=[])
 
-    def collect(study, *, runs_dir, released=None):
+    def collected_of(study, *, runs_dir, released=None):
         made.read.append((study.name, runs_dir, released))
         return made.of(study)
 
-    monkeypatch.setattr(collect, "collect", collect)
+    monkeypatch.setattr(collect, "collect", collected_of)
     monkeypatch.setattr(on_classes, "count_trend", fewer_permutations)
     return made
 

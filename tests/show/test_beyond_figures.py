@@ -10,7 +10,7 @@ from kdlib.paper import nulls
 from kdlib.show import beyond_figures as fb
 from kdlib.show import style
 from tests import simulated
-from tests.show.test_figures import artist, labels, luminance
+from tests.show.test_class_figures import artist, labels, luminance
 
 TITLE = "A long title of a study, with networks of long names, ResNet-56 → a student with a long name\nstand-in"
 ARMS = [("teacher", np.nan), ("nds", np.nan), *(("ds", t) for t in (1.0, 4.0, 10.0, 40.0))]
