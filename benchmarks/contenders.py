@@ -14,44 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cases import Case, build, synthetic_images, with_slices
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as picture
 
-from kdlib import data, logit_table, models, store, training
+from kdlib import data, store
 from kdlib.studies import Run
-from kdlib.views import crops_and_flips
-
-
-@dataclass(frozen=True)
-class Case:
-    """A pair of the paper at its own size. images: in the bench; study_images: what whole studies are counted at."""
-
-    title: str
-    teacher: str
-    student: str
-    size: int
-    classes: int
-    batch: int
-    temperatures: int
-    images: int
-    study_images: int
-    crop: int = 4
-    flip: bool = True
-    epochs: int = 100
-
-    @property
-    def views(self) -> int:
-        return crops_and_flips(self.crop, self.flip)
-
-
-CASES = {
-    "a": Case("ResNet-56 to ResNet-20, 32 px", "resnet56", "resnet20", 32, 100, 128, 12, 2560, 50_000),
-    "b": Case("ResNet-20 to LeNet-5, 224 px", "resnet20", "lenet5", 224, 10, 64, 12, 320, 6_000),
-    "b-plain": Case(
-        "ResNet-20 to LeNet-5, 224 px, no augmentation", "resnet20", "lenet5", 224, 10, 64, 12, 320, 6_000, 0, False
-    ),
-}
+from kdlib.training import checkpoint, inference, logit_table, loop, schedule
+from kdlib.training.teacher import Teacher, table_path
+from kdlib.training.views import Views
+from kdlib.training.views import make_views as views_of
 
 LEVERS = {
     "table": "the teacher's logits from its table",
@@ -82,29 +55,10 @@ class Contender:
     def steps(self, case: Case) -> Iterator[int]:
         """Take step after step, yielding the number of images of each."""
         if self.loop == "torchdistill":
-            import peer  # only here is torchdistill needed
+            import peer  # which needs torchdistill
 
             return peer.steps(case, self.precision)
         return table_steps(case, self.precision) if self.loop == "table" else kdlib_steps(case, self)
-
-
-def synthetic_images(case: Case, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images (N, 3, size, size) uint8, labels (N,)): noise."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (n, 3, case.size, case.size), dtype=np.uint8)
-    return x, np.arange(n) % case.classes
-
-
-def build(case: Case, name: str) -> torch.nn.Module:
-    return models.seeded(lambda: models.build(name, classes=case.classes, image_size=case.size), 0)
-
-
-def with_slices(model: torch.nn.Module) -> torch.nn.Module:
-    """A net that is not channels_last: there slices, as others write the shortcut, are faster."""
-    for block in model.modules():
-        if isinstance(block, models.Block):
-            block.subsample = lambda x, stride=block.stride: x[:, :, ::stride, ::stride]
-    return model
 
 
 def make_run(case: Case, precision: str, *, teacher: Run | None = None) -> Run:
@@ -133,23 +87,23 @@ def make_run(case: Case, precision: str, *, teacher: Run | None = None) -> Run:
     )
 
 
-def make_views(case: Case, n: int, *, off: tuple[str, ...] = ()) -> training.Views:
+def make_views(case: Case, n: int, *, off: tuple[str, ...] = ()) -> Views:
     x, y = synthetic_images(case, n)
     names = tuple(f"class {i}" for i in range(case.classes))
     split = data.Split(np.arange(n).astype(str), x, y, {}, names)
-    views = training.make_views(split, augment={"crop": case.crop, "flip": case.flip})
-    kind = PillowViews if "augmentation" in off else PlainViews if "layout" in off else training.Views
+    views = views_of(split, augment={"crop": case.crop, "flip": case.flip})
+    kind = PillowViews if "augmentation" in off else PlainViews if "layout" in off else Views
     return kind(**vars(views))
 
 
-class PlainViews(training.Views):
+class PlainViews(Views):
     """Views whose batches lie as PyTorch lays them out by default."""
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         return super().batch(index, view).contiguous()
 
 
-class PillowViews(training.Views):
+class PillowViews(Views):
     """Views made one image at a time with Pillow, as data loaders make them."""
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
@@ -180,15 +134,15 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
     student = build(case, case.student)
     layout = torch.contiguous_format if "layout" in off else torch.channels_last
     student.to(memory_format=layout)
-    state = training.State(student, training.make_optimizer(run, student), history=[], losses=[])
+    state = checkpoint.State(student, schedule.make_optimizer(run, student), history=[], losses=[])
     for group in state.optimizer.param_groups:
         group["foreach"] = "optimizer" not in off
     with tempfile.TemporaryDirectory() as folder:
         runs_dir = Path(folder)
-        weights = training._weights(build(case, case.teacher))
+        weights = loop._weights(build(case, case.teacher))
         store.save(runs_dir, run.teacher, arrays={"logits": np.zeros((1, 1))}, weights=weights, provenance={})
-        empty_table(training.table_path(runs_dir, run), (case.views, n, case.classes))
-        teacher = training.Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
+        empty_table(table_path(runs_dir, run), (case.views, n, case.classes))
+        teacher = Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
         teacher.model.to(memory_format=layout)
         if "layout" in off:
             student, teacher.model = with_slices(student), with_slices(teacher.model)
@@ -196,8 +150,8 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
             teacher.table = None
         state.model.train()
         while True:
-            bounds = training.batch_bounds(n, run.batch_size)
-            for (start, end), _ in zip(bounds, training._steps(run, state, views, teacher), strict=True):
+            bounds = schedule.batch_bounds(n, run.batch_size)
+            for (start, end), _ in zip(bounds, loop._steps(run, state, views, teacher), strict=True):
                 yield end - start
             state.epoch, state.step, state.losses = (state.epoch + 1) % run.epochs, 0, []
 
@@ -211,5 +165,5 @@ def table_steps(case: Case, precision: str) -> Iterator[int]:
     while True:
         start = int(rng.integers(case.images - batch + 1))
         view = int(rng.integers(views.count))
-        training.forward(model, views, np.arange(start, start + batch), view, precision=precision)
+        inference.forward(model, views, np.arange(start, start + batch), view, precision=precision)
         yield batch

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from contenders import Case, build, synthetic_images, with_slices
+from cases import Case, build, synthetic_images, with_slices
 from PIL import Image
 from torch.utils.data import Dataset, RandomSampler
 from torchdistill.core.distillation import get_distillation_box

@@ -15,7 +15,7 @@ TURN_SECONDS = 0.8  # a turn takes whole steps, at least this long
 
 def race(case_name: str, contenders: list, rounds: int) -> list[dict]:
     """One row a contender and round: images, cpu_seconds, wall_seconds, peak_mib of its process so far."""
-    from contenders import CASES
+    from cases import CASES
 
     context, rows, lanes = get_context("spawn"), [], []
     for contender in contenders:
@@ -44,11 +44,11 @@ def serve(connection: Connection, case, contender) -> None:
     """In a process of its own: get warm, then take a turn whenever asked."""
     import torch
 
-    from kdlib import training
+    from kdlib.training import process
 
     torch.set_num_threads(1)
     if contender.prepared:
-        training.prepare_process()
+        process.prepare_process()
     if hasattr(os, "sched_setaffinity"):  # all on one core, where they take turns anyway
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     steps = contender.steps(case)

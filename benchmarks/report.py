@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from contenders import CASES, LEVERS, Case
+from cases import CASES, Case
+from contenders import LEVERS
 
 SEEDS = 5
 TEMPERATURES = (1, 3, 6, 12)
@@ -152,7 +153,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
     import kdlib
 
-    with plt.style.context(Path(kdlib.__file__).parent / "figures.mplstyle"):
+    with plt.style.context(Path(kdlib.__file__).parent / "show/figures.mplstyle"):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
         styles = {("torchdistill", "fp32"): "0.6", ("torchdistill", "bf16"): "0.8"}
         styles |= {("kdlib", "fp32"): "C0", ("kdlib", "bf16"): "C1"}

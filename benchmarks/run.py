@@ -23,7 +23,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch starts, here and in the proc
 
 import pandas as pd  # noqa: E402
 import report  # noqa: E402
-from contenders import CASES, LEVERS, Contender  # noqa: E402
+from cases import CASES
+from contenders import LEVERS, Contender  # noqa: E402
 from race import race  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"

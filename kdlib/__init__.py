@@ -17,4 +17,29 @@ The code works in fractions; percent only where a number is shown.
 Data flow, one way: params/*.yaml -> Study -> Runs -> predictions on disk -> measures -> table or figure.
 """
 
+from pkgutil import resolve_name
+
 __version__ = "0.1.0"
+
+# Where each public name lives. It is loaded when it is first used, so that `import kdlib` is quick and needs no torch.
+PUBLIC = {
+    "Predictions": "kdlib.predictions:Predictions",
+    "class_bias": "kdlib.measure.class_bias",
+    "collect": "kdlib.predictions.collect:collect",
+    "distillation_loss": "kdlib.losses:distillation_loss",
+    "fairness": "kdlib.measure.fairness",
+    "load_profile": "kdlib.studies:load_profile",
+    "train": "kdlib.training.sweep:train",
+}
+__all__ = list(PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    """A public name (PEP 562). Raises AttributeError for any other."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'kdlib' has no attribute {name!r}; it has {', '.join(PUBLIC)}")
+    return resolve_name(PUBLIC[name])
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])

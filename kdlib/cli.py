@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from kdlib import __version__, places, store, sweep
+from kdlib import __version__, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError, UndefinedMetric
 from kdlib.studies import Study, load_profile
+from kdlib.training import sweep
 
 MORE_TO_DO = 3  # exit status
 
@@ -78,28 +79,19 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("release", parents=[common], help="for maintainers: write figures/<profile>/predictions/")
     one.add_argument("studies", nargs="*", metavar="STUDY", help="default: every study of an artefact that is trained")
     one.set_defaults(function=_release)
-
-    one = commands.add_parser("readme", help="for maintainers: write the README's tables and gallery from figures/")
-    one.set_defaults(function=_readme)
     return command
 
 
-def _readme(arguments: argparse.Namespace) -> int:
-    from kdlib import readme
-
-    print(*readme.update(), sep="\n")
-    return 0
-
-
 def _fetch(arguments: argparse.Namespace) -> int:
-    from kdlib import fetch
+    from kdlib.data import fetch
 
     ready = fetch.fetch(arguments.dataset, root=arguments.root, say=lambda line: print(line, flush=True))
     return int(not ready)
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from kdlib import fidelity, individual, predictions, released
+    from kdlib.measure import fidelity, individual
+    from kdlib.predictions import collect, released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
     folder = places.figures_dir(profile.name) / "predictions"
@@ -108,7 +100,7 @@ def _release(arguments: argparse.Namespace) -> int:
         study = profile.study(name)
         if not arguments.studies and any(store.state(runs_dir, run) != "done" for run in study.runs()):
             continue
-        found = predictions.collect(study, runs_dir=runs_dir)
+        found = collect.collect(study, runs_dir=runs_dir)
         try:
             others = individual.scalars(found)
         except (InvalidInput, UndefinedMetric) as error:

@@ -10,31 +10,25 @@ runs/<...>.failed.json              why a run stopped; it is not trained again u
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
+from kdlib import files
 from kdlib.errors import StoreError
 from kdlib.studies import Run
 
 MEASURED = ("run.json", "predictions.npz")
 WEIGHTS = "weights.safetensors"
 LFS_POINTER = b"version https://git-lfs"
-
-
-class Stopped(Exception):
-    """Work was asked to stop; where it was is on disk."""
 
 
 def folder(runs_dir: Path, run: Run) -> Path:
@@ -62,26 +56,13 @@ def failure_path(runs_dir: Path, run: Run) -> Path:
 
 @contextmanager
 def locked(runs_dir: Path, run: Run, *, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold the run for one process. The system frees the lock of a process that dies, so none goes stale.
-
-    While another process has it, stop is asked every second. Raises Stopped when it says so.
-    """
-    path = Path(runs_dir) / "locks" / run.id[:16]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=1)
-            except filelock.Timeout:
-                if stop():
-                    raise Stopped from None
-    except OSError as error:
-        raise StoreError(f"cannot write to {runs_dir}: {error}. Choose another runs_dir.") from error
-    try:
+    """Hold the run for one process (`files.locked`). Raises Stopped when stop says so, StoreError for a bad folder."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(Path(runs_dir) / "locks" / run.id[:16], stop=stop))
+        except OSError as error:
+            raise StoreError(f"cannot write to {runs_dir}: {error}. Choose another runs_dir.") from error
         yield
-    finally:
-        lock.release()
 
 
 def save(
@@ -98,25 +79,19 @@ def save(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     contents = {
-        "run.json": to_json({"run": run.to_dict(), "id": run.id, "provenance": provenance}),
+        "run.json": files.to_json({"run": run.to_dict(), "id": run.id, "provenance": provenance}),
         "predictions.npz": buffer.getvalue(),
         WEIGHTS: weights,
     }
-    manifest = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
-    }
+    manifest = {name: {"sha256": files.sha256(data), "bytes": len(data)} for name, data in contents.items()}
     try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
-        try:
-            for name, data in {**contents, "manifest.json": to_json(manifest)}.items():
-                write_synced(fresh / name, data)
+        with files.folder_beside(home) as fresh:
+            for name, data in {**contents, "manifest.json": files.to_json(manifest)}.items():
+                files.write_synced(fresh / name, data)
             _verified(fresh, *contents)
             if home.exists():  # only a damaged run is ever written again
                 shutil.rmtree(home)
             os.replace(fresh, home)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise StoreError(
             f"cannot write {run} to {home}: {error}. Earlier runs are untouched; free space or choose "
@@ -159,7 +134,7 @@ def record_failure(runs_dir: Path, run: Run, reason: str) -> None:
     """Note that a run failed and why; its checkpoint is dropped."""
     path = failure_path(runs_dir, run)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, to_json({"run": run.to_dict(), "id": run.id, "reason": reason}))
+    files.replace_file(path, files.to_json({"run": run.to_dict(), "id": run.id, "reason": reason}))
     shutil.rmtree(partial(runs_dir, run), ignore_errors=True)
 
 
@@ -173,29 +148,6 @@ def failure(runs_dir: Path, run: Run) -> str | None:
     """Why the run failed, or None."""
     path = failure_path(runs_dir, run)
     return json.loads(path.read_bytes())["reason"] if path.is_file() else None
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, a crash or a full disk sees the old one or the new one, never half of it."""
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        write_synced(fresh, data)
-        os.replace(fresh, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}. What stood there before is untouched.") from error
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def to_json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
 def _verified(home: Path, *names: str) -> dict[str, bytes]:
@@ -213,7 +165,7 @@ def _verified(home: Path, *names: str) -> dict[str, bytes]:
             raise _damaged(home, f"{name} cannot be read ({error})") from error
         if data.startswith(LFS_POINTER):
             raise _damaged(home, f"{name} is a Git-LFS pointer, not the file")
-        if (len(data), hashlib.sha256(data).hexdigest()) != (size, digest):
+        if (len(data), files.sha256(data)) != (size, digest):
             raise _damaged(home, f"{name} is not what was written ({len(data)} bytes of {size})")
         contents[name] = data
     return contents

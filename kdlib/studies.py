@@ -6,7 +6,6 @@ The fields below are settled: a change to them needs a new SCHEMA, or released r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kdlib import places
+from kdlib import files, places
 from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
 from kdlib.errors import ProfileError, unknown
 
@@ -78,7 +77,7 @@ class Run:
     @cached_property
     def id(self) -> str:
         """64 hexadecimal digits, the run's address."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return files.sha256(json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":")).encode())
 
     def rng(self, *stream: int) -> np.random.Generator:
         """A random stream of this run alone: depends on its id and `stream` (such as the epoch), on nothing else."""

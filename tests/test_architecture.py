@@ -1,4 +1,4 @@
-"""Imports go one way, measuring needs no torch, and modules stay small: checked from the source."""
+"""Imports go down only, folder by folder; measuring needs no torch; every file says what it is for."""
 
 import ast
 import subprocess
@@ -8,102 +8,155 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {"errors", "catalogue", "celeba", "dial", "places", "studies", "store"}
-TRAINING = {"losses", "models", "library_models", "text_models", "data", "views", "logit_table", "training"}
-TOP = {"fetch", "reproduce", "readme", "cli", "__main__"}
-MODULES = {p.stem if p.parent.name == "kdlib" else "data" for p in (ROOT / "kdlib").rglob("*.py")} - {"__init__"}
-MEASURING = MODULES - BASE - TRAINING - TOP - {"sweep"}
+# A room may import what stands on a lower floor. Rooms of one floor do not know each other.
+FLOORS = (
+    ("errors", "__init__"),
+    ("places", "files", "catalogue"),
+    ("studies",),
+    ("store",),
+    ("data",),
+    ("predictions", "losses", "models", "library_models", "text_models"),
+    ("measure",),
+    ("paper",),
+    ("show", "claims"),
+    ("training",),
+    ("notebook",),
+    ("reproduce",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+MAY_TRAIN = (
+    "notebook",
+    "reproduce",
+    "cli",
+    "__main__",
+)  # where a run is missing; nothing else above training imports it
+CORE = ("losses", "models", *(f"measure.{name}" for name in ("arms", "stats", "class_tests", "class_bias")))
+CORE += tuple(f"measure.{name}" for name in ("fairness", "group_counts", "individual"))
+TRAINS = ("losses", "models", "library_models", "text_models", "data", "training")  # these may need torch
+FILES = sorted((ROOT / "kdlib").rglob("*.py"))
 
 
-def files(module: str) -> list[Path]:
-    return sorted((ROOT / "kdlib/data").glob("*.py")) if module == "data" else [ROOT / f"kdlib/{module}.py"]
+def module(path: Path) -> str:
+    """'measure.arms' for kdlib/measure/arms.py; 'measure' for kdlib/measure/__init__.py."""
+    parts = path.relative_to(ROOT / "kdlib").with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path): path for path in FILES}
 
 
 def imports(path: Path, *, top_only: bool = False) -> set[str]:
-    """Full names of what a file imports; of kdlib its first level, such as 'kdlib.store'."""
+    """Full names of what a file imports; of kdlib its modules, such as 'kdlib.measure.arms'."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
     for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "kdlib":
-            found |= {f"kdlib.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module)
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in inner if name.removeprefix("kdlib.") in MODULES}
+            found |= known | ({node.module} if len(known) < len(inner) else set())
     return found
 
 
-def kdlib_imports(module: str) -> set[str]:
-    names = set().union(*(imports(path) for path in files(module)))
-    return {name.split(".")[1] for name in names if name.startswith("kdlib.")} - {module, "__version__"}
+def kdlib_imports(name: str, **options: bool) -> set[str]:
+    """Modules of kdlib that one imports, without 'kdlib.' ahead; the package itself is '__init__'."""
+    names = imports(MODULES[name], **options)
+    return {n.removeprefix("kdlib.") if n != "kdlib" else "__init__" for n in names if n.split(".")[0] == "kdlib"}
 
 
-@pytest.mark.parametrize("module", sorted(BASE))
-def test_the_base_imports_the_base_alone(module):
-    assert kdlib_imports(module) <= BASE
+def room(name: str) -> str:
+    return name.split(".")[0]
 
 
-@pytest.mark.parametrize("module", sorted(TRAINING))
-def test_training_never_imports_measuring(module):
-    assert kdlib_imports(module) <= BASE | TRAINING
+def test_every_room_has_a_floor():
+    assert {room(name) for name in MODULES} == set(FLOOR)
 
 
-@pytest.mark.parametrize("module", sorted(MEASURING))
-def test_measuring_never_imports_training_nor_torch(module):
-    assert kdlib_imports(module) <= BASE | MEASURING
-    names = set().union(*(imports(path) for path in files(module)))
-    assert not {name for name in names if name.split(".")[0] in ("torch", "torchvision", "safetensors")}
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_go_down_only(name):
+    for other in kdlib_imports(name):
+        assert room(other) == room(name) or FLOOR[room(other)] < FLOOR[room(name)], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if FLOOR[room(name)] > FLOOR["training"]))
+def test_what_stands_above_training_imports_its_sweep_alone(name):
+    of_training = {other for other in kdlib_imports(name) if room(other) == "training"}
+    assert of_training <= {"training.sweep"} and (not of_training or room(name) in MAY_TRAIN)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) == "training"))
+def test_training_imports_no_measures(name):
+    assert not {room(other) for other in kdlib_imports(name)} & {"predictions", "measure", "paper", "claims", "show"}
+
+
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_the_core_imports_itself_alone(name):
+    allowed = {"__init__", "errors", "catalogue", "predictions", *CORE}
+    assert kdlib_imports(name) <= allowed
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room(name) not in TRAINS))
+def test_no_module_but_training_names_torch(name):
+    assert not {
+        other for other in imports(MODULES[name]) if other.split(".")[0] in ("torch", "torchvision", "safetensors")
+    }
 
 
 def test_the_sweep_imports_training_only_when_a_run_is_missing():
-    top = imports(ROOT / "kdlib/sweep.py", top_only=True)
-    assert not {"torch", "kdlib.training", "kdlib.data", "kdlib.models"} & top
-    assert kdlib_imports("sweep") <= BASE | {"training"}
+    top = imports(MODULES["training.sweep"], top_only=True)
+    assert not {name for name in top if name.startswith(("torch", "kdlib.training.", "kdlib.data", "kdlib.models"))}
 
 
-def test_measuring_modules_do_not_import_each_other_in_circles():
-    graph = {module: kdlib_imports(module) for module in MODULES}
+def test_modules_do_not_import_each_other_in_circles():
+    graph = {name: kdlib_imports(name, top_only=True) - {name} for name in MODULES}
     done: set[str] = set()
-    while left := MODULES - done:
-        free = {module for module in left if graph[module] <= done}
+    while left := set(MODULES) - done:
+        free = {name for name in left if graph[name] <= done}
         assert free, f"a circle of imports among {sorted(left)}"
         done |= free
 
 
 def test_everything_but_training_loads_without_torch():
-    names = sorted(f"kdlib.{module}" for module in MODULES - TRAINING - {"__main__"})
-    code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    names = [name for name in MODULES if room(name) not in TRAINS and name not in ("__main__", "__init__")]
+    code = f"import sys, {', '.join(f'kdlib.{name}' for name in sorted([*names, 'training.sweep']))}"
+    assert subprocess.run([sys.executable, "-c", f"{code}; sys.exit('torch' in sys.modules)"]).returncode == 0
 
 
-def test_pingouin_is_imported_only_where_it_is_used():
-    """It is GPL-3.0; kdlib is MIT, and works without it until somebody asks for what it computes."""
-    for module in MODULES:
-        for path in files(module):
-            assert "pingouin" not in {name.split(".")[0] for name in imports(path, top_only=True)}
+def test_pingouin_is_imported_nowhere():
+    """It is GPL-3.0 and kdlib is MIT: notebooks, tests and docs use it, the library does not."""
+    for path in FILES:
+        assert "pingouin" not in {name.split(".")[0] for name in imports(path)}, path
 
 
 def test_nothing_is_printed_but_by_the_command():
-    for module in MODULES - {"cli"}:
-        for path in files(module):
-            calls = [
-                node.func.id
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            ]
-            assert "print" not in calls, path
+    for name, path in MODULES.items():
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        calls = [n.func.id for n in tree if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        assert name == "cli" or "print" not in calls, path
 
 
 def test_every_file_says_what_it_is_for():
-    for path in [*(ROOT / "kdlib").rglob("*.py"), *(ROOT / "tests").glob("test_*.py")]:
+    for path in [*FILES, *(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tools").glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
 def test_every_public_function_says_what_it_does():
     missing = []
-    for path in (ROOT / "kdlib").rglob("*.py"):
+    for path in FILES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
             if public and len(ast.unparse(node).splitlines()) > 6 and not ast.get_docstring(node):
                 missing.append(f"{path.name}: {node.name}")
     assert not missing
+
+
+def test_tests_stand_in_the_folders_of_what_they_test():
+    folders = {path.parent.name for path in FILES if path.parent.name != "kdlib"}
+    for folder in folders:
+        for path in (ROOT / "tests" / folder).glob("test_*.py"):
+            assert path.stem.removeprefix("test_") in {
+                m.split(".")[1] for m in MODULES if m.startswith(f"{folder}.")
+            } | {folder}, path

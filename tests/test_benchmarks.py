@@ -19,21 +19,27 @@ def contenders(monkeypatch):
 
 
 @pytest.fixture
+def cases(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("cases").CASES
+
+
+@pytest.fixture
 def report(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module("report")
 
 
 @pytest.fixture
-def tiny(contenders):
-    case = contenders.CASES["a"]
+def tiny(cases):
+    case = cases["a"]
     return replace(case, teacher="resnet8", student="resnet8", size=8, classes=5, batch=4, images=20, crop=1)
 
 
-def test_a_student_pays_its_share_of_the_table(report, contenders):
-    case = contenders.CASES["a"]
+def test_a_student_pays_its_share_of_the_table(report, cases):
+    case = cases["a"]
     assert report.share(case, 12) == pytest.approx(162 / 1200)  # 162 views for 12 students of 100 epochs
-    assert report.share(contenders.CASES["b-plain"], 1) == pytest.approx(0.01)
+    assert report.share(cases["b-plain"], 1) == pytest.approx(0.01)
     measured = {("kdlib", "fp32", ""): pd.Series([2.0]), ("table", "fp32", ""): pd.Series([10.0])}
     measured["kdlib", "fp32", "table"] = pd.Series([9.0])
     assert report.student_ms(measured, case, "fp32")[0] == pytest.approx(2 + 1.35)

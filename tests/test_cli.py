@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from kdlib import cli, store, sweep
+from kdlib import cli, store
 from kdlib.errors import DataError, InvalidInput
 from kdlib.studies import load_profile
-from kdlib.sweep import Progress
+from kdlib.training import sweep
+from kdlib.training.sweep import Progress
 
 
 @pytest.fixture

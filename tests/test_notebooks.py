@@ -12,8 +12,8 @@ import pytest
 
 from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
+from kdlib.paper.silences import remarks
 from kdlib.places import project_root
-from kdlib.remarks import remarks
 from kdlib.studies import load_profile
 
 FOLDER = project_root(Path(__file__)) / "notebooks"
@@ -91,7 +91,7 @@ def test_exactly_the_four_parameters_directly_after_the_question(name):
 def test_opens_its_own_artefact_with_all_parameters(name):
     artefact = next(key for key, a in ARTEFACTS.items() if a.notebook == name)
     made = [node for node in trees(name) if isinstance(node, ast.Call)]
-    opened = [call for call in made if ast.unparse(call.func) == "reproduce.workspace"]
+    opened = [call for call in made if ast.unparse(call.func) == "notebook.workspace"]
     assert len(opened) == 1
     assert ast.literal_eval(opened[0].args[0]) == artefact
     given = {word.arg: ast.unparse(word.value) for word in opened[0].keywords}
@@ -101,7 +101,7 @@ def test_opens_its_own_artefact_with_all_parameters(name):
 @each
 def test_says_what_stands_in_and_saves_what_it_shows(name):
     assert "here.notice" in "".join(cell.source for cell in code(name))
-    assert "figures.save" in calls(name)
+    assert "save.save" in calls(name)
 
 
 @each

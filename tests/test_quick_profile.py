@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib import celeba, celeba_tables, places, reproduce
+from kdlib import places, reproduce
 from kdlib.catalogue import ARTEFACTS
+from kdlib.data import celeba
+from kdlib.show import celeba_attributes
 from kdlib.studies import load_profile
 
 
@@ -27,7 +29,9 @@ def quick(tmp_path_factory) -> tuple[list[reproduce.Outcome], Path]:
 def test_every_artefact_of_the_profile_is_made(quick):
     outcomes, _ = quick
     assert {o.artefact for o in outcomes} == set(load_profile("quick").artefacts)
-    needs_lists = celeba_tables.not_run(places.data_dir() / celeba.FOLDER)  # CelebA's, which figure 6 alone is made of
+    needs_lists = celeba_attributes.not_run(
+        places.data_dir() / celeba.FOLDER
+    )  # CelebA's, which figure 6 alone is made of
     other = {o.artefact: o.verdict for o in outcomes if not o.verdict.startswith("done")}
     assert set(other) == ({"fig6"} if needs_lists else set()), other
     assert all(o.outputs for o in outcomes if o.artefact not in other)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdlib import store
+from kdlib import files, store
 from kdlib.errors import StoreError
 
 ARRAYS = {
@@ -57,7 +57,7 @@ with store.locked(sys.argv[1], SimpleNamespace(id=sys.argv[2])):
     command = [sys.executable, "-c", holder, str(tmp_path), run.id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(store.Stopped), store.locked(tmp_path, run, stop=lambda: True):
+        with pytest.raises(files.Stopped), store.locked(tmp_path, run, stop=lambda: True):
             pytest.fail("it is held by another")
         other.kill()
 
@@ -191,10 +191,10 @@ def test_failures_are_kept_until_the_run_succeeds(tmp_path, run):
 
 def test_replacing_a_file_keeps_the_old_one_if_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    store.replace_file(path, b"old")
+    files.replace_file(path, b"old")
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(StoreError, match="disk full.*untouched"):
-        store.replace_file(path, b"new")
+        files.replace_file(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 

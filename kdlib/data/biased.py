@@ -1,7 +1,7 @@
 """`trifeature-biased`: Trifeature's images with a binary label, a binary group, and a dial for their correlation.
 
-A test of every fairness number, for its disparities can be worked out on paper (`dial.expected_disparity`), and a study
-of its own: what does distillation do to a disparity whose cause is known?
+A test of every fairness number, for its disparities can be worked out on paper (`bias_dial.expected_disparity`), and a
+study of its own: what does distillation do to a disparity whose cause is known?
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kdlib.data import Drawn, Split, check_whole
+from kdlib.data.dial import GROUPS, PLACE, cell_counts
 from kdlib.data.trifeature import (
     COLOR_NAMES,
     SHAPE_NAMES,
@@ -22,7 +23,6 @@ from kdlib.data.trifeature import (
     picked,
     render,
 )
-from kdlib.dial import GROUPS, PLACE, cell_counts
 from kdlib.errors import unknown
 
 # The negative class (0) comes first, and so does the group that rho > 0 gives fewer positives.

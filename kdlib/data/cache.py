@@ -7,12 +7,10 @@ The key holds the name, size and time of every source file, so that a changed fi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kdlib import files
 
 LIST = "arrays.json"
 
@@ -32,7 +32,7 @@ def prepared(folder: Path, key: dict[str, Any], make: Callable[[], dict[str, np.
     Raises what `make` raises.
     """
     text = json.dumps(key, sort_keys=True)
-    home = Path(folder) / ".kdlib" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    home = Path(folder) / ".kdlib" / files.sha256(text.encode())[:16]
     with suppress(OSError, ValueError, TypeError):
         return _read(home)
     arrays = make()
@@ -57,9 +57,7 @@ def _read(home: Path) -> dict[str, np.ndarray]:
 
 
 def _write(home: Path, arrays: dict[str, np.ndarray]) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
-    try:
+    with files.folder_beside(home) as fresh:
         for i, array in enumerate(arrays.values()):
             np.save(fresh / f"{i}.npy", np.asarray(array, order="C"), allow_pickle=False)
         sums = [_crc32(fresh / f"{i}.npy") for i in range(len(arrays))]
@@ -67,8 +65,6 @@ def _write(home: Path, arrays: dict[str, np.ndarray]) -> None:
         shutil.rmtree(home, ignore_errors=True)  # only a damaged one is written again
         with suppress(OSError):  # another process was first
             os.replace(fresh, home)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _crc32(path: Path) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kdlib import celeba, places
-from kdlib.data import Split, cache, check_whole
+from kdlib import files, places
+from kdlib.data import Split, cache, celeba, check_whole
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
@@ -126,20 +126,15 @@ def make_celeba64(
     blocks = _aligned([f"{aligned}/{name}" for name in names], 64).prefetched(
         (np.arange(i, min(i + step, total)), None) for i in starts
     )
-    partial = Path(target).with_name(f".{Path(target).name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            with archive.open("x.npy", "w", force_zip64=True) as out:
-                shape = {"descr": "|u1", "fortran_order": False, "shape": (total, 64, 64, 3)}
-                np.lib.format.write_array_header_1_0(out, shape)
-                for start, block in zip(starts, blocks, strict=True):
-                    out.write(np.ascontiguousarray(block.transpose(0, 2, 3, 1)).tobytes())
-                    progress(start + len(block), total)
-            with archive.open("image_id.npy", "w") as out:
-                np.lib.format.write_array(out, celeba.image_numbers(names))
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replacing(Path(target)) as partial, zipfile.ZipFile(partial, "w") as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as out:
+            shape = {"descr": "|u1", "fortran_order": False, "shape": (total, 64, 64, 3)}
+            np.lib.format.write_array_header_1_0(out, shape)
+            for start, block in zip(starts, blocks, strict=True):
+                out.write(np.ascontiguousarray(block.transpose(0, 2, 3, 1)).tobytes())
+                progress(start + len(block), total)
+        with archive.open("image_id.npy", "w") as out:
+            np.lib.format.write_array(out, celeba.image_numbers(names))
     return total
 
 

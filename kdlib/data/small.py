@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from kdlib import files
 from kdlib.data import Split, check_whole
 from kdlib.errors import DataError, unknown
 
@@ -54,7 +54,7 @@ def _stratified_order(ids: np.ndarray, labels: np.ndarray, *, seed: int) -> np.n
     Each class is shuffled by the hash of (seed, id), which no version of a random generator can change, and its
     k-th image stands at (k + 1/2) / (size of the class).
     """
-    shuffled = np.argsort([hashlib.sha256(f"{seed}/{i}".encode()).hexdigest() for i in ids], kind="stable")
+    shuffled = np.argsort([files.sha256(f"{seed}/{i}".encode()) for i in ids], kind="stable")
     depth = np.empty(len(ids))
     for c in np.unique(labels):
         of_class = shuffled[labels[shuffled] == c]

@@ -6,7 +6,6 @@ stays in the cache below the data folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kdlib import places
+from kdlib import files, places
 from kdlib.data import Split, cache, check_whole
 from kdlib.data.swaps import SWAPS, swapped
 from kdlib.errors import DataError, unknown
@@ -143,7 +142,7 @@ def published_vocabulary(data_dir: Path) -> list[str]:
     """The 30,522 tokens of bert-base-uncased. Raises DataError where they are not to be had, or are others."""
     path = published_file(data_dir, PUBLISHED, "vocab.txt")
     raw = path.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != PUBLISHED_SHA256:
+    if files.sha256(raw) != PUBLISHED_SHA256:
         raise DataError(f"{path} is not the published vocabulary of {PUBLISHED} (sha256 differs). Get it again.")
     return raw.decode().splitlines()
 

@@ -6,7 +6,6 @@ has to have its official number of images, for a run's address could not tell it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 import zlib
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdlib import places
+from kdlib import files, places
 from kdlib.data import Split, cache, check_whole
 from kdlib.data.stream import Images
 from kdlib.errors import DataError, InvalidInput
@@ -169,7 +168,7 @@ def content_ids(contents: Iterable[np.ndarray | bytes], y: np.ndarray) -> np.nda
 
     Of equal contents the second gets '-1' after it, the third '-2', in the order of their labels y (N,).
     """
-    digests = np.array([hashlib.sha256(content).hexdigest()[:16] for content in contents])
+    digests = np.array([files.sha256(content)[:16] for content in contents])
     order = np.lexsort((y, digests))
     at = np.arange(len(digests))
     first = np.append(True, digests[order][1:] != digests[order][:-1])

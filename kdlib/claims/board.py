@@ -1,0 +1,358 @@
+"""The paper's twelve claims: the study that judges each, its rule, and the board of verdicts.
+
+A verdict on the paper comes from the paper's own study alone, complete and with the recipe that the paper states. The
+same rules run on a stand-in too, in columns of their own: they show that the rules work, and judge nothing. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kdlib.claims import on_classes as classes
+from kdlib.claims import on_groups as fairness
+from kdlib.claims.finding import Finding, p_text
+from kdlib.errors import KdlibError, NotTrained
+from kdlib.measure import stats
+from kdlib.measure.arms import check_blocks
+from kdlib.measure.intervals import LEVEL
+from kdlib.paper.stand_in import stand_in_reasons
+from kdlib.predictions import Predictions
+from kdlib.predictions import collect as readers
+from kdlib.studies import Profile, Study, load_profile
+
+VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")
+COLUMNS = ("statistic", "value", "low", "high", "p", "p_holm", "n_blocks", "n_temperatures", "verdict", "sentence")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """studies   the primary study in params/paper.yaml, or the studies that are compared
+    tested       what the rule tests, in words
+    rule         predictions of these studies -> Finding
+    needs        'one' study, several that differ in 'alpha', or several 'data sets'
+    with_samples whether the rule needs probabilities and groups, not predicted classes alone
+    least_classes the fewest classes of which a trend in their counts can be asked
+    """
+
+    number: int
+    says: str
+    studies: tuple[str, ...]
+    tested: str
+    rule: Callable[..., Finding]
+    needs: str = "one"
+    with_samples: bool = False
+    least_classes: int = 2
+
+
+TRENDS = "temperatures permuted within each teacher's students; again on the arcsine scale"
+HARDER = ("cifar10-resnet", "svhn-resnet", "cifar100-resnet", "tiny-imagenet-resnet")
+CLAIMS = (
+    Claim(
+        1,
+        "DS is at least as accurate as NDS at most temperatures: distillation keeps generalization.",
+        ("cifar100-resnet",),
+        "accuracy of DS less that of the NDS of the same seed at T = 2 to 10: one-sided 95 % bound above −0.5 point "
+        "at 7 of 9 temperatures or more, and the mean above 0",
+        classes.accuracy_kept,
+    ),
+    Claim(
+        2,
+        "The number of classes that differ between NDS and DS (#SC) rises with T from 2 to 10.",
+        ("cifar100-resnet",),
+        f"Kendall's tau of #SC and T, {TRENDS}",
+        partial(classes.count_trends, against="nds", sign=1),
+        least_classes=10,
+    ),
+    Claim(
+        3,
+        "The number of classes that differ between teacher and DS (#TC) falls with T from 2 to 10.",
+        ("cifar100-resnet",),
+        f"Kendall's tau of #TC and T, {TRENDS}, and against teachers that taught none of the students",
+        partial(classes.count_trends, against="teacher", sign=-1),
+        least_classes=10,
+    ),
+    Claim(
+        4,
+        "On ten classes (CIFAR-10, SVHN) at most one class is affected at any T.",
+        ("cifar10-resnet",),
+        "#SC and #TC at most 3 at any T from 2 to 10 and at most 11 in sum, which is what chance gives",
+        classes.few_classes,
+    ),
+    Claim(
+        5,
+        "Harder data sets with more classes have a larger share of affected classes.",
+        HARDER,
+        "slope of the share of changed classes, and of the variance of their changes, on the log of the number of "
+        "classes; equally many test images a class",
+        classes.hardness,
+        needs="data sets",
+    ),
+    Claim(
+        6,
+        "At T = 30 and 40 the trends of #SC and #TC reverse.",
+        ("cifar100-resnet",),
+        "#SC and #TC at T = 40 less those at T = 10, jackknife over blocks",
+        classes.reversal,
+        least_classes=10,
+    ),
+    Claim(
+        7,
+        "DS disagrees with its teacher less often than NDS does; one pair such as cat and dog dominates.",
+        ("cifar10-resnet",),
+        "share of test images on which student and teacher disagree at T = 9, DS less the NDS of the same seed; error "
+        "consistency beside it",
+        classes.disagrees_less,
+    ),
+    Claim(
+        8,
+        "EOD and DPD fall as T rises from 1 to 10; DS is below NDS at every T, and so is the teacher.",
+        ("trifeature-shape",),
+        "slope of EOD and DPD by color on log T in each block, also less their attribute-blind floors",
+        partial(fairness.falls_with_temperature, sensitive="color"),
+        with_samples=True,
+    ),
+    Claim(
+        9,
+        "At T = 10 the student's DPD is below its teacher's.",
+        ("trifeature-shape",),
+        "DPD by color of the student at T = 10 less that of its own teacher",
+        partial(fairness.below_teacher, sensitive="color"),
+        with_samples=True,
+    ),
+    Claim(
+        10,
+        "EOD and DPD get worse again at T = 20, 30 and 40.",
+        ("trifeature-shape",),
+        "EOD and DPD by color at T = 40 less those at T = 10 in each block",
+        partial(fairness.rises_again, sensitive="color"),
+        with_samples=True,
+    ),
+    Claim(
+        11,
+        "Individual fairness improves with T.",
+        ("trifeature-shape",),
+        "slope on log T in each block of how far the output moves when the color alone changes; again after "
+        "temperature scaling of every model",
+        partial(fairness.reacts_less, changed="color"),
+        with_samples=True,
+    ),
+    Claim(
+        12,
+        "The trends at alpha = 0.6 and 0.8 agree.",
+        ("cifar100-resnet", "cifar100-resnet-alpha06"),
+        "Kendall's tau of #SC and T at both alphas: both significant and of one sign",
+        classes.alphas_agree,
+        needs="alpha",
+    ),
+)
+
+
+def verdicts(
+    profile: Profile | str | Path, *, runs_dir: Path | str, released: Path | str | None = None
+) -> pd.DataFrame:
+    """What the runs of a profile say of the paper's twelve claims, one row a claim.
+
+    claim (1 .. 12), says (the claim in words), study, tested; statistic, value, low, high (its 95 % interval; NaN where
+    it has none), p (two-sided; NaN where the rule is no test), p_holm (Holm over the claims that have a p), n_blocks,
+    n_temperatures; verdict: 'reproduced', 'not reproduced', 'explained by accuracy', 'inconclusive' or 'not run'; and a
+    sentence for readers. Verdicts use p_holm <= 0.05.
+    The same columns with 'stand_in_' in front hold what the same rules find on the first study that is not the paper's
+    own and has what the rule needs, of those that the profile lists for the artefact 'claims' (or all); stand_in names
+    it. They say nothing about the paper.
+    A study counts only when none of its runs is missing; runs that failed are named in the sentence.
+    """
+    read = profile if isinstance(profile, Profile) else load_profile(profile)
+    load = _Loader(runs_dir, released)
+    own = {claim.number: _own(claim, read, load) for claim in CLAIMS}
+    others = {claim.number: _on_a_stand_in(claim, read, load) for claim in CLAIMS}
+    frame = pd.DataFrame(
+        {
+            "claim": [c.number for c in CLAIMS],
+            "says": [c.says for c in CLAIMS],
+            "study": [", ".join(c.studies) for c in CLAIMS],
+            "tested": [c.tested for c in CLAIMS],
+        }
+    )
+    stand_in = judged({number: finding for number, (finding, _) in others.items()}).add_prefix("stand_in_")
+    return frame.join(judged(own)).assign(stand_in=[names for _, names in others.values()]).join(stand_in)
+
+
+def by_study(
+    profile: Profile | str | Path, *, runs_dir: Path | str, released: Path | str | None = None
+) -> pd.DataFrame:
+    """What the same rules find on every stand-in of a profile that they can work with: one row a claim and study.
+
+    claim, says, studies (names), title (data sets and models), then the columns of `verdicts` from statistic on. p_holm
+    is over all these rows, so a profile of many studies asks more of each. A claim that no study can answer is a row
+    with verdict 'not run'. None of it judges the paper.
+    """
+    read = profile if isinstance(profile, Profile) else load_profile(profile)
+    load = _Loader(runs_dir, released)
+    about, found = [], []
+    for claim in CLAIMS:
+        tried = [(studies, _attempt(claim, studies, read, load)) for studies in _candidates(claim, read)]
+        able = [(studies, finding) for studies, finding in tried if isinstance(finding, Finding)]
+        for studies, finding in able or [((), _first_reason(reason for _, reason in tried))]:
+            names, titles = ", ".join(study.name for study in studies), "; ".join(study.title for study in studies)
+            about.append({"claim": claim.number, "says": claim.says, "studies": names, "title": titles})
+            found.append(finding)
+    return pd.DataFrame(about).join(judged(dict(enumerate(found))))
+
+
+def judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
+    """Verdicts of a family of findings, or of the reasons why there is none; one row each, columns COLUMNS."""
+    p = stats.adjust(np.array([f.p if isinstance(f, Finding) else np.nan for f in found.values()]), "holm")
+    return pd.DataFrame([_row(f, p_holm) for f, p_holm in zip(found.values(), p, strict=True)], columns=list(COLUMNS))
+
+
+def _row(f: Finding | str, p_holm: float) -> dict[str, object]:
+    if isinstance(f, str):
+        return {"verdict": "not run", "sentence": f"Not run: {f}", "statistic": "", "n_blocks": 0, "n_temperatures": 0}
+    word = verdict(f, p_holm)
+    return {
+        "statistic": f.statistic,
+        "value": f.value,
+        "low": f.low,
+        "high": f.high,
+        "p": f.p,
+        "p_holm": p_holm,
+        "n_blocks": f.n_blocks,
+        "n_temperatures": len(f.temperatures),
+        "verdict": word,
+        "sentence": " ".join(filter(None, [f.text, f.control, _because(f, word, p_holm)])),
+    }
+
+
+def verdict(f: Finding, p_holm: float) -> str:
+    """The word for a finding: a significant number decides by its direction, a control can take a met claim away."""
+    decided = np.isnan(f.p) or p_holm <= LEVEL
+    if f.flat and not decided:
+        return "not reproduced"
+    if f.toward is None or not decided:
+        return "inconclusive"
+    return (f.instead or "reproduced") if f.toward else "not reproduced"
+
+
+def _because(f: Finding, word: str, p_holm: float) -> str:
+    if word == "not reproduced":
+        return "That is no change worth the name." if f.flat and not p_holm <= LEVEL else "That is against the claim."
+    if word == "inconclusive" and f.p <= LEVEL < p_holm:
+        return f"With Holm's correction for the claims tested together {p_text(p_holm)}, which is not enough."
+    if word == "explained by accuracy":
+        return "The number is as claimed, but what overall accuracy alone does is not ruled out."
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------ which study, and when
+
+
+class _Loader:
+    """Predictions of studies, read once; check_blocks has passed."""
+
+    def __init__(self, runs_dir: Path | str, released: Path | str | None) -> None:
+        self.runs_dir, self.released = runs_dir, released
+        self.read: dict[str, Predictions | KdlibError] = {}
+
+    def __call__(self, study: Study) -> Predictions:
+        """Raises NotTrained, StoreError or InvalidInput, the same error each time."""
+        if study.name not in self.read:
+            try:
+                self.read[study.name] = readers.collect(study, runs_dir=self.runs_dir, released=self.released)
+                check_blocks(self.read[study.name])
+            except KdlibError as error:
+                self.read[study.name] = error
+        found = self.read[study.name]
+        if isinstance(found, KdlibError):
+            raise found
+        return found
+
+
+def _found(claim: Claim, studies: Sequence[Study], load: _Loader) -> Finding:
+    return claim.rule(*(_lean(load(study), claim) for study in studies))
+
+
+def _lean(p: Predictions, claim: Claim) -> Predictions:
+    """Without probabilities and groups where the rule needs none: every selection of runs copies them."""
+    return p if claim.with_samples else replace(p, probabilities=None, confidence=None, twins={}, groups={})
+
+
+def _own(claim: Claim, profile: Profile, load: _Loader) -> Finding | str:
+    """What the paper's own studies say, or why nothing can be said."""
+    studies = [profile.studies[name] for name in claim.studies if name in profile.studies]
+    if len([study for study in studies if not stand_in_reasons(study)]) < len(claim.studies):
+        return f"only the paper's own study decides. Train it: {_trains(claim.studies, 'paper')}"
+    try:
+        lacking = [study.name for study in studies if _untrained(load(study))]
+        if lacking:
+            return f"runs are still missing. Train them: {_trains(lacking, profile.handle)}"
+        return _with_failures(_found(claim, studies, load), [load(study) for study in studies])
+    except NotTrained:
+        return f"no run is there. Train it: {_trains(claim.studies, profile.handle)}"
+    except KdlibError as error:
+        return str(error)
+
+
+def _trains(names: Sequence[str], profile: str) -> str:
+    return f"python -m kdlib train {' '.join(names)} --profile {profile}"
+
+
+def _untrained(p: Predictions) -> list[str]:
+    return [run for run in p.absent if run.endswith("not trained")]
+
+
+def _with_failures(f: Finding, found: list[Predictions]) -> Finding:
+    failed = [run for p in found for run in p.absent]
+    return f._replace(text=f"{f.text} Left out because they failed: {'; '.join(failed)}.") if failed else f
+
+
+def _on_a_stand_in(claim: Claim, profile: Profile, load: _Loader) -> tuple[Finding | str, str]:
+    """(finding or reason, names) of the first studies that are not the paper's own and that the rule can work with."""
+    reasons = []
+    for studies in _candidates(claim, profile):
+        found = _attempt(claim, studies, profile, load)
+        if isinstance(found, Finding):
+            return found, ", ".join(study.name for study in studies)
+        reasons.append(found)
+    return _first_reason(reasons), ""
+
+
+def _attempt(claim: Claim, studies: Sequence[Study], profile: Profile, load: _Loader) -> Finding | str:
+    """What the rule finds on these studies, or why it cannot work with them."""
+    try:
+        fewest = min(load(study).n_classes for study in studies)
+        if fewest < claim.least_classes:
+            return f"the rule counts classes, and {fewest} are too few for a trend."
+        return _found(claim, studies, load)
+    except NotTrained:  # its own message names a folder of this machine
+        return f"no run is there. Train it: {_trains([study.name for study in studies], profile.handle)}"
+    except KdlibError as error:
+        return str(error)
+
+
+def _first_reason(reasons: Iterable[str]) -> str:
+    return next(iter(reasons), "no stand-in in this profile has what the rule needs.")
+
+
+def _candidates(claim: Claim, profile: Profile) -> Iterator[tuple[Study, ...]]:
+    """Stand-ins among the studies of the board, in the profile's order, those on the claim's own data set first."""
+    names = profile.artefacts.get("claims", profile.studies)
+    own = [profile.studies[name] for name in names if stand_in_reasons(profile.studies[name])]
+    own.sort(key=lambda study: not claim.studies[0].startswith(f"{study.dataset.replace('_', '-')}-"))
+    if claim.needs == "one":
+        yield from ((study,) for study in own)
+    elif claim.needs == "alpha":
+        yield from ((a, b) for a, b in combinations(own, 2) if a.alpha != b.alpha and _but_alpha(a) == _but_alpha(b))
+    elif own:
+        yield tuple({study.dataset: study for study in reversed(own)}.values())
+
+
+def _but_alpha(study: Study) -> Study:
+    """The study as if at alpha 0, over all temperatures: what must be equal for two alphas to be compared."""
+    return replace(study, name="", alpha=0.0, temperatures=(), fresh_teachers=0, control_loss_scale=None)

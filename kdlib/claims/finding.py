@@ -1,0 +1,76 @@
+"""What the rules behind the verdicts share: a `Finding`, and tests over blocks.
+
+A block is a teacher, its students, and the non-distilled student of the same seed: the unit, because students of one
+teacher are not independent of each other. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import factorial
+from typing import NamedTuple
+
+from kdlib.measure.intervals import LEVEL, Tested
+
+
+class Finding(NamedTuple):
+    """What a rule found.
+
+    statistic, value, low, high   the number that decides, in words and with its 95 % interval (NaN: none)
+    p            two-sided; NaN where the rule is no test
+    toward       whether the number points the paper's way; None: neither way
+    text         the numbers in sentences that need no other text
+    control      what was checked to rule out another explanation
+    instead      the verdict that this check leaves where the rule is met; '' where it holds
+    flat         whether the number is shown to be about 0, which is against the claim
+    """
+
+    statistic: str
+    value: float
+    low: float
+    high: float
+    p: float
+    toward: bool | None
+    n_blocks: int
+    temperatures: tuple[float, ...]
+    text: str
+    control: str = ""
+    instead: str = ""
+    flat: bool = False
+
+
+def joint(found: Sequence[Tested], signs: Sequence[int]) -> tuple[float, bool | None]:
+    """(p, toward) of a claim about several numbers: for it all must point its way, against it one is enough.
+
+    signs: +1 where the claim says "above 0". For the claim p is the largest; against it the least, times their number.
+    """
+    toward = [sign * test.value for test, sign in zip(found, signs, strict=True)]
+    if all(value > 0 for value in toward):
+        return max(test.p for test in found), True
+    opposed = [test.p for test, value in zip(found, toward, strict=True) if value < 0]
+    return (min(1.0, len(found) * min(opposed)), False) if opposed else (1.0, None)
+
+
+# ------------------------------------------------------------------------------------------------------------ sentences
+
+
+def points(value: float) -> str:
+    """A share as signed points: '+1.20'."""
+    return f"{100 * value:+.2f}"
+
+
+def interval(found: Tested, shown=points) -> str:
+    """'+1.20 (+0.80 to +1.60)'."""
+    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
+
+
+def p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def too_few(temperatures: Sequence[float]) -> str:
+    """What to say where so few temperatures cannot show a trend: all in order, two ways of 2 / K! are too likely."""
+    least = 2 / factorial(len(temperatures))
+    if least <= LEVEL:
+        return ""
+    return f" {len(temperatures)} temperatures are too few for a trend: chance alone orders them with p = {least:.2g}."

@@ -1,0 +1,361 @@
+"""The rules for the paper's claims on accuracy and classes (1 to 7 and 12): predictions in, a `Finding` out.
+
+Rules know neither profiles nor the paper's numbers; `verdicts` joins them. The significance of a class is the paper's:
+Welch's test on accuracy_c / accuracy, p <= 0.05, uncorrected. No torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from kdlib.claims.finding import Finding, interval, joint, p_text, too_few
+from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure.arms import Arm, at, between, by_block, compared_arms, complete_blocks, n_blocks, study_arms
+from kdlib.measure.class_bias import compare_arms, disagreement, n_significant
+from kdlib.measure.class_nulls import count_trend
+from kdlib.measure.fidelity import agreement, teacher_rows
+from kdlib.measure.intervals import LEVEL, Tested, paired_differences, paired_test, t_test, tested
+from kdlib.predictions import Predictions
+
+TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes
+WELCH = {"test": "welch", "normalise": "ratio", "correction": None, "level": LEVEL}
+FIRES = 0.045  # share of unchanged classes that it calls significant, with five seeds an arm
+MOST_OF_TEN, SUM_OF_TEN = 3, 11  # of ten classes: 95 % of the largest of nine counts, and of their sum, by chance
+NAMES = {"nds": "#SC", "teacher": "#TC"}
+
+
+# ------------------------------------------------------------------------------------------------------------- accuracy
+
+
+def accuracy_kept(p: Predictions, *, margin: float = 0.005) -> Finding:
+    """Claim 1: one-sided 95 % bound of DS - NDS above -0.5 point at 7 of 9 temperatures or more, and the mean above 0.
+
+    Against it: the upper bound below 0 at 5 of 9 or more. The claim is that DS is not worse, so two arms that are alike
+    can meet the rule.
+    """
+    p = between(p, *TO_TEN)
+    rows = paired_differences(p, p.accuracy, against="nds", coverage=1 - 2 * LEVEL)
+    kept, worse, k = int((rows["low"] > -margin).sum()), int((rows["high"] < 0).sum()), len(rows)
+    change = t_test(_less_nds(p).mean(axis=1).to_numpy())
+    met = 9 * kept >= 7 * k and change.value > 0
+    return Finding(
+        "accuracy of DS − NDS, mean over T",
+        *change[:3],
+        p=np.nan,
+        toward=True if met else False if 9 * worse >= 5 * k else None,
+        n_blocks=n_blocks(p),
+        temperatures=tuple(rows["temperature"]),
+        text=f"DS less NDS is {interval(change)} points of accuracy, mean over temperatures. At {kept} of {k} "
+        f"temperatures it is shown that DS is not {100 * margin:g} point worse (one-sided 95 % bound), at {worse} that "
+        "it is worse.",
+    )
+
+
+def _less_nds(p: Predictions) -> pd.DataFrame:
+    """Accuracy of each block's students less that of the NDS of the same seed, a column a temperature."""
+    is_nds = (p.runs["model"] == "nds").to_numpy()
+    nds = dict(zip(p.runs["seed"][is_nds], p.accuracy[is_nds], strict=True))
+    return by_block(p, p.accuracy - p.runs["seed"].map(nds).to_numpy(float))
+
+
+# --------------------------------------------------------------------------------------------------- counts of classes
+
+
+def significant(reference: Arm, students: Sequence[Arm]) -> np.ndarray:
+    """(K,) classes that differ between the reference and each arm of students, the paper's count."""
+    return np.array([n_significant(reference, arm, **WELCH) for arm in students])
+
+
+def count_contrast(p: Predictions, *, against: str, low: float, high: float) -> Tested:
+    """The count of significant classes at T = high less that at T = low, jackknifed over blocks.
+
+    Each seed is left out in turn, with its NDS, teacher and students. Without any difference the t-interval misses 0 in
+    1 to 3 % of simulated studies: a little wide.
+    """
+    (reference,), arms = compared_arms(at(p, low, high), against)
+    students = complete_blocks(arms)
+    value, n = float(np.diff(significant(reference, students))[0]), len(students[0].seeds)
+    left_out = [
+        np.diff(significant(_without(reference, seed), [_without(arm, seed) for arm in students]))
+        for seed in students[0].seeds
+    ]
+    se = np.sqrt((n - 1) * np.var(left_out))
+    half = special.stdtrit(n - 1, 1 - LEVEL / 2) * se
+    return tested(value, value - half, value + half, n=n)
+
+
+def _without(arm: Arm, seed: int) -> Arm:
+    return arm.of_seeds(arm.seeds[arm.seeds != seed])
+
+
+def count_trends(p: Predictions, *, against: str, sign: int, permutations: int = 999) -> Finding:
+    """Claims 2 and 3: the count rises (sign 1) or falls (-1) with T from 2 to 10.
+
+    Kendall's tau of the count and T, temperatures permuted within blocks. Explained by accuracy: the trend is gone on
+    the arcsine scale. #TC also falls when students grow more alike to their own teacher, so there it must fall against
+    teachers that taught none of them too. Flat: the interval of the change lies inside the sd of a count by chance.
+    """
+    p = between(p, *TO_TEN)
+    (reference,), arms = compared_arms(p, against)
+    students = complete_blocks(arms)
+    counts, n_classes, name = significant(reference, students), len(reference.totals), NAMES[against]
+    ts = tuple(arm.temperature for arm in students)
+    found = count_trend(p, against=against, permutations=permutations)
+    change = count_contrast(p, against=against, low=ts[0], high=ts[-1])
+    control, instead = _trend_controls(p, against, sign, permutations)
+    by_chance = np.sqrt(n_classes * FIRES * (1 - FIRES))
+    return Finding(
+        f"Kendall's tau of {name} and T",
+        found.observed,
+        low=np.nan,
+        high=np.nan,
+        p=found.p,
+        toward=None if found.observed == 0 else found.observed * sign > 0,
+        n_blocks=len(students[0].seeds),
+        temperatures=ts,
+        text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
+        f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {found.observed:+.2f}, "
+        f"{p_text(found.p)}.{too_few(ts)}",
+        control=control,
+        instead=instead,
+        flat=change.low < change.high and max(-change.low, change.high) <= by_chance,
+    )
+
+
+def _classes(value: float) -> str:
+    return f"{value:+.1f}".removesuffix(".0")
+
+
+def _trend_controls(p: Predictions, against: str, sign: int, permutations: int) -> tuple[str, str]:
+    """(sentence, verdict instead) of the other scale, and for the teacher of the fresh ones."""
+    arcsine = count_trend(p, against=against, normalise="arcsine", permutations=permutations)
+    text = f"On the arcsine scale, which accuracy hardly moves, tau is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
+    if arcsine.p > LEVEL or arcsine.observed * sign <= 0:
+        return text, "explained by accuracy"
+    if against == "nds":
+        return text, ""
+    if study_arms(p).fresh is None:
+        return f"{text} Without fresh teachers this may be students that grow alike to their own.", "inconclusive"
+    fresh = count_trend(p, against="fresh teacher", permutations=permutations)
+    text += f" Against teachers that taught none of the students tau is {fresh.observed:+.2f} ({p_text(fresh.p)})."
+    return text, "" if fresh.p <= LEVEL and fresh.observed * sign > 0 else "inconclusive"
+
+
+def reversal(p: Predictions, *, low: float = 10.0, high: float = 40.0) -> Finding:
+    """Claim 6: from T = 10 to 40 #SC falls and #TC rises; both contrasts over blocks must exclude 0."""
+    sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
+    both, toward = joint([sc, tc], [-1, 1])
+    return Finding(
+        f"#SC at T = {high:g} − at T = {low:g}",
+        *sc[:3],
+        p=both,
+        toward=toward,
+        n_blocks=n_blocks(at(p, low, high)),
+        temperatures=(low, high),
+        text=f"From T = {low:g} to {high:g} #SC changes by {interval(sc, _classes)} classes and #TC by "
+        f"{interval(tc, _classes)}; {p_text(both)} for both.",
+    )
+
+
+def few_classes(p: Predictions) -> Finding:
+    """Claim 4: of ten classes no more are significant than by chance: at most 3 at any T, at most 11 over nine T.
+
+    With fewer temperatures the sum is held to its share of 11. No test: counts within these bounds equal chance.
+    Raises InvalidInput for another number of classes.
+    """
+    p = between(p, *TO_TEN)
+    (nds, own), students = compared_arms(p, "nds", "teacher")
+    if len(nds.totals) != 10:
+        raise InvalidInput(f"the rule is about ten classes; this study has {len(nds.totals)}.")
+    counts = {"#SC": significant(nds, students), "#TC": significant(own, students)}
+    most, bound = max(int(c.max()) for c in counts.values()), SUM_OF_TEN * len(students) / 9
+    chance = most <= MOST_OF_TEN and all(c.sum() <= bound for c in counts.values())
+    found = "; ".join(f"{name} is at most {c.max()} at any T and {c.sum()} in sum" for name, c in counts.items())
+    return Finding(
+        "largest count at any T",
+        most,
+        low=np.nan,
+        high=np.nan,
+        p=np.nan,
+        toward=bool(chance),
+        n_blocks=n_blocks(p),
+        temperatures=tuple(arm.temperature for arm in students),
+        text=f"Of ten classes {found}. Chance alone stays within {MOST_OF_TEN} at any T and {bound:.1f} in sum in 95 % "
+        f"of studies: these counts are {'what chance gives' if chance else 'above chance'}.",
+    )
+
+
+def alphas_agree(a: Predictions, b: Predictions, *, permutations: int = 999) -> Finding:
+    """Claim 12: #SC has a trend in T at both alphas, of the same sign."""
+    found, other = (
+        {_alpha(p): count_trend(between(p, *TO_TEN), against=against, permutations=permutations) for p in (a, b)}
+        for against in NAMES
+    )
+    (one, first), (two, second) = found.items()
+    both, ts = max(first.p, second.p), tuple(between(a, *TO_TEN).temperatures)
+    same = first.observed * second.observed
+    return Finding(
+        f"the lesser of Kendall's taus of #SC and T at alpha {one:g} and {two:g}",
+        min(first.observed, second.observed, key=abs),
+        low=np.nan,
+        high=np.nan,
+        p=both,
+        toward=None if same == 0 else same > 0,
+        n_blocks=min(n_blocks(a), n_blocks(b)),
+        temperatures=ts,
+        text="Kendall's tau of #SC and T is "
+        + " and ".join(f"{t.observed:+.2f} ({p_text(t.p)}) at alpha {alpha:g}" for alpha, t in found.items())
+        + "; that of #TC is "
+        + " and ".join(f"{t.observed:+.2f}" for t in other.values())
+        + f".{too_few(ts)}",
+    )
+
+
+def _alpha(p: Predictions) -> float:
+    return float(p.runs["alpha"].dropna().iloc[0])
+
+
+# ---------------------------------------------------------------------------------------- disagreement with the teacher
+
+
+def disagrees_less(p: Predictions, *, temperature: float = 9.0) -> Finding:
+    """Claim 7: DS disagrees with its teacher less often than the NDS of the same seed does, paired over seeds.
+
+    At the paper's T (9 for CIFAR-10), or the nearest there is. A student that is right more often disagrees less
+    anyway; error consistency takes the accuracies out, and where it does not rise, accuracy explains the difference.
+    """
+    chosen = min(p.temperatures, key=lambda t: abs(t - temperature))
+    p = at(p, chosen)
+    apart, kappa = to_teacher(p)
+    found, consistent = (paired_test(p, values, against="nds") for values in (apart, kappa))
+    ds, nds = (apart[(p.runs["model"] == model).to_numpy()].mean() for model in ("ds", "nds"))
+    return Finding(
+        f"disagreement with the teacher at T = {chosen:g}, DS − NDS",
+        *found,
+        toward=None if found.value == 0 else found.value < 0,
+        n_blocks=n_blocks(p),
+        temperatures=(chosen,),
+        text=f"At T = {chosen:g} DS and teacher disagree on {_percent(ds)} of the test images, NDS and teacher on "
+        f"{_percent(nds)}: {interval(found)} points, {p_text(found.p)}. DS disagrees most between {most_confused(p)}.",
+        control="Error consistency with the teacher, which takes the accuracies out, changed by "
+        f"{interval(consistent, '{:+.3f}'.format)}.",
+        instead="" if consistent.low > 0 else "explained by accuracy",
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def to_teacher(p: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """(R,) share of samples on which a run and its teacher disagree, (R,) their error consistency; NaN: no teacher."""
+    apart, kappa = np.full((2, len(p.runs)), np.nan)
+    for run, teacher in enumerate(teacher_rows(p.runs)):
+        if teacher >= 0:
+            apart[run] = 1 - agreement(p.predicted[teacher], p.predicted[run])
+            kappa[run] = error_consistency(p.correct[teacher], p.correct[run])
+    return apart, kappa
+
+
+def error_consistency(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
+    """Cohen's kappa of whether two models are right, (N,) bool each (Geirhos et al. 2020), -1 .. 1.
+
+    0: as two independent models with these accuracies; 1: right and wrong on the same samples. NaN if both are always
+    right, or both always wrong.
+    """
+    a, b = correct_a.mean(), correct_b.mean()
+    by_chance = a * b + (1 - a) * (1 - b)
+    return float(((correct_a == correct_b).mean() - by_chance) / (1 - by_chance)) if by_chance < 1 else np.nan
+
+
+def most_confused(p: Predictions) -> str:
+    """The two classes between which teacher and DS disagree most: 'cat and dog (12.0 % of all disagreements)'."""
+    matrix = disagreement(p.arm(model="teacher"), p.arm(model="ds"))
+    both = np.triu(matrix + matrix.T, 1)
+    i, j = np.unravel_index(both.argmax(), both.shape)
+    return f"{p.class_names[i]} and {p.class_names[j]} ({_percent(both[i, j] / max(both.sum(), 1))} of it)"
+
+
+# -------------------------------------------------------------------------------------------- data sets of unequal size
+
+
+def hardness(*found: Predictions, seed: int = 0) -> Finding:
+    """Claim 5: the share of changed classes grows with their number, over four data sets or more.
+
+    Test images of a class are cut to those of the smallest data set. The share is Storey's 1 - pi0 of moderated tests
+    on the arcsine scale; beside it stands the random-effects variance of the changes. Both are means over T; slopes on
+    log10 of the number of classes, errors from a jackknife over blocks, for these classes. Both must point
+    the paper's way.
+    Raises InvalidInput for fewer than four data sets, or if all have the same number of classes.
+    """
+    n_classes = [p.n_classes for p in found]
+    if len(found) < 4 or len(set(n_classes)) < 2:
+        raise InvalidInput(f"it needs four data sets with different numbers of classes; there are {n_classes}.")
+    images = min(int(np.bincount(p.labels, minlength=p.n_classes).min()) for p in found)
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KdlibWarning)  # a block left out makes four seeds of five
+        measured = [_jackknifed(_equalised(between(p, *TO_TEN), images, rng)) for p in found]
+    share, variance = (_slope(np.log10(n_classes), [m[i] for m in measured]) for i in (0, 1))
+    both, toward = joint([share, variance], [1, 1])
+    shares = ", ".join(f"{_percent(m[0][0])} of {c}" for c, m in zip(n_classes, measured, strict=True))
+    return Finding(
+        "share of changed classes for tenfold classes",
+        *share[:3],
+        p=both,
+        toward=toward,
+        n_blocks=min(map(n_blocks, found)),
+        temperatures=tuple(between(found[0], *TO_TEN).temperatures),
+        text=f"With {images} test images a class, mean over T, an estimated {shares} classes changed (by chance the "
+        f"estimate can be below 0). Tenfold classes add {interval(share)} points to the share and "
+        f"{interval(variance, '{:+.4f}'.format)} to the variance of the changes; {p_text(both)} for both.",
+    )
+
+
+def _equalised(p: Predictions, images: int, rng: np.random.Generator) -> Predictions:
+    """A random `images` test images of each class."""
+    order = np.lexsort([rng.random(len(p.labels)), p.labels])
+    starts = np.cumsum(np.bincount(p.labels, minlength=p.n_classes)) - np.bincount(p.labels, minlength=p.n_classes)
+    keep = np.sort(np.concatenate([order[start : start + images] for start in starts]))
+    probabilities = None if p.probabilities is None else p.probabilities[:, keep]
+    parts = {"predicted": p.predicted[:, keep], "labels": p.labels[keep], "sample_ids": p.sample_ids[keep]}
+    return replace(p, **parts, probabilities=probabilities, confidence=None, groups={}, twins={}, features=None)
+
+
+def _jackknifed(p: Predictions) -> list[tuple[float, float, int]]:
+    """(value, standard error, blocks) of the share of changed classes, and of the variance of the changes."""
+    seeds = sorted(p.runs["seed"][(p.runs["model"] == "ds").to_numpy()].unique())
+    left_out = [_changed(p.take(np.flatnonzero(p.runs["seed"] != seed))) for seed in seeds]
+    errors = np.sqrt((len(seeds) - 1) * np.var(left_out, axis=0))
+    return [(value, float(error), len(seeds)) for value, error in zip(_changed(p), errors, strict=True)]
+
+
+def _changed(p: Predictions) -> tuple[float, float]:
+    """Means over T of the share of changed classes and of the variance of the changes, seed noise taken off.
+
+    Neither is cut at 0, as `stats.share_changed` and `class_effects.change_sd` are: the mean of what is cut is too high
+    where there is nothing, and the more so the fewer classes there are.
+    """
+    (nds,), students = compared_arms(p, "nds")
+    found = [compare_arms(nds, arm, test="moderated", normalise="arcsine") for arm in students]
+    share = np.mean([1 - 2 * (change.p > 0.5).mean() for change in found])
+    return float(share), float(np.mean([(change.difference**2 - change.se**2).mean() for change in found]))
+
+
+def _slope(x: np.ndarray, measured: Sequence[tuple[float, float, int]]) -> Tested:
+    """Least squares slope of values with known errors; degrees of freedom by Welch and Satterthwaite."""
+    values, errors, blocks = (np.array(column, float) for column in zip(*measured, strict=True))
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    parts = (weights * errors) ** 2
+    slope, se = float(weights @ values), float(np.sqrt(parts.sum()))
+    if se == 0:
+        return Tested(slope, slope, slope, 1.0)
+    df = parts.sum() ** 2 / (parts**2 / (blocks - 1)).sum()
+    half = special.stdtrit(df, 1 - LEVEL / 2) * se
+    return Tested(slope, slope - half, slope + half, float(2 * special.stdtr(df, -abs(slope) / se)))

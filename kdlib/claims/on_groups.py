@@ -1,0 +1,152 @@
+"""The rules for the paper's claims on groups and individuals (8 to 11): predictions in, a `Finding` out.
+
+Smaller is what the paper calls fairer. Beside each difference stands what the model's own errors give without any
+reaction to the group (its floor), or what its confidence gives. No torch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdlib.claims.finding import Finding, interval, joint, p_text
+from kdlib.errors import InvalidInput
+from kdlib.measure.arms import at, between, by_block, n_blocks
+from kdlib.measure.fairness import group_fairness, permuted_groups
+from kdlib.measure.group_counts import differences, prepare, rates
+from kdlib.measure.individual import individual_runs, with_twin
+from kdlib.measure.intervals import LEVEL, Tested, block_slopes, paired_test, t_test
+from kdlib.predictions import Predictions
+
+ONE_TO_TEN = (1.0, 10.0)  # the temperatures of the paper's tables of group fairness
+MEASURES = ("eod", "dpd")
+
+
+def feature_of(p: Predictions, preferred: str) -> str:
+    """The preferred sensitive feature, else the first there is. Raises InvalidInput if there is none."""
+    if not p.groups:
+        raise InvalidInput("the test samples have no sensitive feature.")
+    return preferred if preferred in p.groups else next(iter(p.groups))
+
+
+def run_floors(p: Predictions, *, sensitive: str, draws: int = 200, seed: int = 0) -> dict[str, np.ndarray]:
+    """{measure: (R,)} the mean over `draws` permutations of the groups within each label, for EOD and DPD of each run.
+
+    `fairness.floors` for runs instead of arms: a model with the run's errors that does not react to the group.
+    """
+    cells, _ = prepare(p, sensitive=sensitive, missing="error", exclude_below=0)
+    rng = np.random.default_rng(seed)
+    drawn = [differences(rates(cells, within)) for within, _ in permuted_groups(cells, draws, rng)]
+    return {name: np.mean([one[name] for one in drawn], axis=0) for name in MEASURES}
+
+
+def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
+    """Claim 8: EOD and DPD fall with log T from 1 to 10, more steeply than their attribute-blind floors; t over blocks.
+
+    Where they fall no faster than the floor, the run's own errors, which change with accuracy, explain it.
+    """
+    p, feature = between(p, *ONE_TO_TEN), feature_of(p, sensitive)
+    runs, floor = group_fairness(p, sensitive=feature), run_floors(p, sensitive=feature)
+    values = {name: runs[name].to_numpy() for name in MEASURES}
+    eod, dpd = (t_test(block_slopes(by_block(p, values[name]))) for name in MEASURES)
+    beyond = [t_test(block_slopes(by_block(p, values[name] - floor[name]))) for name in MEASURES]
+    both, toward = joint([eod, dpd], [-1, -1])
+    steeper, below = joint(beyond, [-1, -1])
+    return Finding(
+        f"EOD by {feature}, change for each doubling of T",
+        *eod[:3],
+        p=both,
+        toward=toward,
+        n_blocks=n_blocks(p),
+        temperatures=tuple(p.temperatures),
+        text=f"Each doubling of T changes EOD by {feature} by {interval(eod)} points and DPD by {interval(dpd)}; "
+        f"{p_text(both)} for both. {_ranks(p, values)}",
+        control="Beyond what the same errors give in a model that does not react to the group, EOD changes by "
+        f"{interval(beyond[0])} and DPD by {interval(beyond[1])}.",
+        instead="" if below and steeper <= LEVEL else "explained by accuracy",
+    )
+
+
+def _ranks(p: Predictions, values: dict[str, np.ndarray]) -> str:
+    """At how many temperatures DS lies below NDS, and whether the teacher does."""
+    is_model = {model: (p.runs["model"] == model).to_numpy() for model in ("nds", "teacher")}
+    parts = []
+    for name, value in values.items():
+        nds = value[is_model["nds"]].mean()
+        arms = by_block(p, value).mean()
+        teacher = "below" if value[is_model["teacher"]].mean() < nds else "not below"
+        parts.append(f"{name.upper()}: DS at {int((arms < nds).sum())} of {len(arms)} temperatures, teacher {teacher}")
+    return f"Below NDS on average: {'; '.join(parts)}."
+
+
+def below_teacher(p: Predictions, *, sensitive: str, temperature: float = 10.0) -> Finding:
+    """Claim 9: at T = 10, fixed beforehand, the student's DPD is below that of its own teacher; paired t."""
+    p, feature = at(p, temperature), feature_of(p, sensitive)
+    runs = group_fairness(p, sensitive=feature)
+    dpd, eod, gap = (paired_test(p, runs[name].to_numpy(), against="teacher") for name in ("dpd", "eod", "dpd_gap"))
+    label = runs["label_dpd"].iloc[0]
+    return Finding(
+        f"DPD by {feature} at T = {temperature:g}, student − own teacher",
+        *dpd,
+        toward=None if dpd.value == 0 else dpd.value < 0,
+        n_blocks=n_blocks(p),
+        temperatures=(temperature,),
+        text=f"At T = {temperature:g} the student's DPD by {feature} less its own teacher's is {interval(dpd)} points, "
+        f"{p_text(dpd.p)}; EOD {interval(eod)}. The labels themselves have a DPD of {100 * label:.2f} %, and the "
+        f"student's distance from it less the teacher's is {interval(gap)} points.",
+    )
+
+
+def rises_again(p: Predictions, *, sensitive: str, low: float = 10.0, high: float = 40.0) -> Finding:
+    """Claim 10: EOD and DPD are larger at T = 40 than at T = 10; paired t over blocks, both must exclude 0."""
+    p, feature = at(p, low, high), feature_of(p, sensitive)
+    runs = group_fairness(p, sensitive=feature)
+    change = [by_block(p, runs[name].to_numpy()) for name in MEASURES]
+    eod, dpd = (t_test((wide[high] - wide[low]).to_numpy()) for wide in change)
+    both, toward = joint([eod, dpd], [1, 1])
+    return Finding(
+        f"EOD by {feature} at T = {high:g} − at T = {low:g}",
+        *eod[:3],
+        p=both,
+        toward=toward,
+        n_blocks=n_blocks(p),
+        temperatures=(low, high),
+        text=f"From T = {low:g} to {high:g} EOD by {feature} changes by {interval(eod)} points and DPD by "
+        f"{interval(dpd)}; {p_text(both)} for both.",
+    )
+
+
+def reacts_less(p: Predictions, *, changed: str) -> Finding:
+    """Claim 11: outputs for a sample and its counterfactual twin move together with log T, 1 to 10; t over blocks.
+
+    The mean total variation between the two outputs. Softer outputs lie nearer whatever the model does, so the fall
+    must survive temperature scaling of every model; otherwise it is not told apart from falling confidence.
+    Raises InvalidInput where no twins are stored.
+    """
+    if not p.twins:
+        raise InvalidInput("no counterfactual twins are stored with these runs.")
+    p, feature = between(p, *ONE_TO_TEN), changed if changed in p.twins else next(iter(p.twins))
+    runs = individual_runs(p, twins=p.twins[feature], among=with_twin(p, feature))
+    raw, calibrated, relative = (
+        t_test(block_slopes(by_block(p, runs[f"counterfactual{control}"].to_numpy())))
+        for control in ("", "_calibrated", "_relative")
+    )
+    return Finding(
+        f"output change when {feature} changes, for each doubling of T",
+        *raw,
+        toward=None if raw.value == 0 else raw.value < 0,
+        n_blocks=n_blocks(p),
+        temperatures=tuple(p.temperatures),
+        text=f"How far the output moves (total variation) when {feature} alone changes: each doubling of T changes it "
+        f"by {interval(raw)} points, {p_text(raw.p)}.",
+        control=f"After temperature scaling of every model it is {interval(calibrated)}, relative to random pairs "
+        f"{interval(relative)}{_only_softer(raw, calibrated)}.",
+        instead="" if _falls(calibrated) else "inconclusive",
+    )
+
+
+def _only_softer(raw: Tested, calibrated: Tested) -> str:
+    return ": the outputs may merely have become less confident" if _falls(raw) and not _falls(calibrated) else ""
+
+
+def _falls(found: Tested) -> bool:
+    return found.value < 0 and found.p <= LEVEL

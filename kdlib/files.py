@@ -1,0 +1,106 @@
+"""Files that are whole or not there: the atomic write, the lock and the sha256, each in this one place.
+
+What is written appears under its name complete, or not at all: a reader, a crash or a full disk sees the old file or
+the new one, never half of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from kdlib.errors import StoreError
+
+
+class Stopped(Exception):
+    """Work was asked to stop; where it was is on disk."""
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole. Raises StoreError where the disk refuses; what stood there before is untouched then."""
+    try:
+        with replacing(path) as fresh:
+            write_synced(fresh, data)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}. What stood there before is untouched.") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path` to write to. It takes that name at the end, unless something was raised."""
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        yield fresh
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(home: Path) -> Iterator[Path]:
+    """A hidden, empty folder beside `home`, to be filled and renamed to it. What is left of it goes at the end."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+    try:
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def locked(
+    path: Path, *, stop: Callable[[], bool] = lambda: False, waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold a lock file for one process. The system frees the lock of a process that dies, so none goes stale.
+
+    While another process has it, stop is asked every second; waiting is called once. Raises Stopped when stop says so,
+    OSError where the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, told = filelock.FileLock(path), False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=1)
+        except filelock.Timeout:
+            if stop():
+                raise Stopped from None
+            if not told:
+                waiting()
+            told = True
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def sha256(data: bytes) -> str:
+    """64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, which is not held in memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_json(value: Any) -> bytes:
+    """The same value gives the same bytes."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()

@@ -1,0 +1,264 @@
+"""Class bias as in the paper: accuracy by class, significantly changed classes, what chance gives, disagreement.
+
+From Predictions to tables. The tests on arrays are in class_tests; how large effects are and where they point is in
+class_effects, what a count would be without a class-specific effect in class_checks.
+Defaults are the paper's: Welch's test on accuracy_c / accuracy, p <= 0.05, uncorrected. Findings want better ones:
+`significant_classes(a, b, test="moderated", normalise="arcsine", correction="bh")`. No torch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from scipy import stats as distributions
+
+from kdlib.errors import InvalidInput
+from kdlib.measure.arms import (
+    Arm,
+    check_arms,
+    class_totals,
+    correct_by_class,
+    matched,
+    one_arm,
+    paired_by_seed,
+    require_comparable,
+    study_arms,
+    two_arms,
+)
+from kdlib.measure.class_tests import Comparison, compare
+from kdlib.measure.stats import adjust, require_share
+from kdlib.predictions import Predictions
+
+
+def class_accuracy(predictions: Predictions) -> pd.DataFrame:
+    """One row a run and class: run_id, model, seed, temperature, class_index, class_name, correct, total, accuracy.
+
+    correct and total count test images; accuracy = correct / total, 0 .. 1, NaN for a class without test images.
+    """
+    correct, totals = correct_by_class(predictions), class_totals(predictions)
+    n_runs, n_classes = correct.shape
+    runs = predictions.runs[["run_id", "model", "seed", "temperature"]]
+    table = runs.loc[runs.index.repeat(n_classes)].reset_index(drop=True)
+    table["class_index"] = np.tile(np.arange(n_classes), n_runs)
+    table["class_name"] = np.tile(np.array(predictions.class_names, object), n_runs)
+    table["correct"], table["total"] = correct.ravel(), np.tile(totals, n_runs)
+    table["accuracy"] = table["correct"] / table["total"].where(table["total"] > 0)
+    return table
+
+
+def significant_classes(
+    a: Predictions,
+    b: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> pd.DataFrame:
+    """Which classes differ between two arms: one row a class, in the order of the class names.
+
+    class_index, class_name, mean_a, sd_a, mean_b, sd_b (accuracy, 0 .. 1), difference (b - a of the normalised means),
+    statistic, df, p, p_adjusted, significant (p_adjusted <= level). "Not significant" does not say "unchanged".
+    a, b        Predictions of one arm each: predictions.arm(model="ds", temperature=4.0)
+    test        'welch' (the paper), 'moderated' (variances shrunk across classes), 'paired' (by seed)
+    normalise   the hypothesis: 'ratio' (the paper), 'difference', 'arcsine', 'logit', 'none'; see class_tests
+    correction  None (the paper), 'holm', 'bh', 'by'
+    A class with the same count in every run of both arms has p = 1; one without test images has NaN and is left out of
+    the correction.
+    Raises InvalidInput for several arms in one table, other classes or samples, a run in both, fewer than two seeds,
+    identical runs posing as seeds; warns (KdlibWarning) of two to four seeds and of one teacher for all seeds.
+    """
+    require_share("level", level)
+    arm_a, arm_b = two_arms(a, b, test=test)
+    found = compare_arms(arm_a, arm_b, test=test, normalise=normalise)
+    return _class_table(a.class_names, arm_a, arm_b, found, adjust(found.p, correction), level)
+
+
+def compare_arms(a: Arm, b: Arm, *, test: str = "welch", normalise: str = "ratio") -> Comparison:
+    """`class_tests.compare` of two arms, with the seeds matched where the test is paired."""
+    a, b = matched(a, b, test)
+    return compare(a.correct, b.correct, a.totals, test=test, normalise=normalise)
+
+
+def _class_table(
+    names: tuple[str, ...], a: Arm, b: Arm, found: Comparison, p_adjusted: np.ndarray, level: float
+) -> pd.DataFrame:
+    totals = np.where(a.totals > 0, a.totals, np.nan)
+    accuracy_a, accuracy_b = a.correct / totals, b.correct / totals
+    return pd.DataFrame(
+        {
+            "class_index": np.arange(len(names)),
+            "class_name": np.array(names, object),
+            "mean_a": accuracy_a.mean(axis=0),
+            "sd_a": accuracy_a.std(axis=0, ddof=1),
+            "mean_b": accuracy_b.mean(axis=0),
+            "sd_b": accuracy_b.std(axis=0, ddof=1),
+            "difference": found.difference,
+            "statistic": found.statistic,
+            "df": found.df,
+            "p": found.p,
+            "p_adjusted": p_adjusted,
+            "significant": p_adjusted <= level,
+        }
+    )
+
+
+def counts(
+    predictions: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> pd.DataFrame:
+    """#SC and #TC, tables 1 and 6 of the paper: one row a temperature of the distilled students.
+
+    temperature, n_seeds, accuracy_mean, accuracy_sd (of the students, 0 .. 1), n_significant_sc (against nds),
+    n_significant_tc (against the students' own teachers; either is NaN where the table lacks that arm), null_low,
+    null_high (95 % band of the count where nothing differs, see null_band), classes (C). The band holds for independent
+    arms; a student and its own teacher are correlated, which lowers #TC: see class_nulls.fresh_teacher_counts.
+    Raises and warns as significant_classes, once for all arms.
+    """
+    require_share("level", level)
+    nds, own, _, students = study_arms(predictions)
+    present = [arm for arm in (own, nds, *students) if arm is not None]
+    if not students or len(present) == len(students):
+        raise InvalidInput(
+            "counts compare ds with nds and teacher; the table has "
+            f"{', '.join(arm.name for arm in present) or 'none of them'}."
+        )
+    check_arms(present)
+    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
+    return pd.DataFrame([_count_row(arm, nds, own, options) for arm in students])
+
+
+def _count_row(students: Arm, nds: Arm | None, teachers: Arm | None, options: dict) -> dict[str, object]:
+    accuracy = students.correct.sum(axis=1) / students.totals.sum()
+    other, same = matched(nds if nds is not None else teachers, students, options["test"])
+    low, high = null_band(
+        len(students.totals),
+        (len(other.seeds), len(same.seeds)),
+        test_images=max(1, round(float(np.median(students.totals)))),
+        **options,
+    )
+    return {
+        "temperature": students.temperature,
+        "n_seeds": len(students.seeds),
+        "accuracy_mean": accuracy.mean(),
+        "accuracy_sd": accuracy.std(ddof=1),
+        "n_significant_sc": n_significant(nds, students, **options),
+        "n_significant_tc": n_significant(teachers, students, **options),
+        "null_low": low,
+        "null_high": high,
+        "classes": len(students.totals),
+    }
+
+
+def n_significant(a: Arm | None, b: Arm, *, test: str, normalise: str, correction: str | None, level: float) -> float:
+    """How many classes differ significantly; NaN if there is no arm to compare with."""
+    if a is None:
+        return np.nan
+    return int((adjust(compare_arms(a, b, test=test, normalise=normalise).p, correction) <= level).sum())
+
+
+def null_band(
+    n_classes: int,
+    n_seeds: int | tuple[int, int],
+    *,
+    coverage: float = 0.95,
+    level: float = 0.05,
+    test_images: int = 100,
+    seed: int = 0,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+) -> tuple[int, int]:
+    """(low, high): how many of `n_classes` two independent arms without any difference show as significant.
+
+    n_seeds      of both arms, or one number each
+    test_images  of each class; few of them make counts coarse and the test more conservative
+    Simulated with binomial counts, class accuracies even in 0.5 .. 0.95. Classes are independent here; those of one
+    network are not quite, so where ten NDS seeds exist, compare five of them with the other five.
+    Raises InvalidInput for fewer than one class or image, fewer than two seeds, coverage or level outside (0, 1).
+    """
+    n_a, n_b = n_seeds if isinstance(n_seeds, tuple) else (n_seeds, n_seeds)
+    require_share("coverage", coverage)
+    require_share("level", level)
+    if min(n_classes, test_images) < 1 or min(n_a, n_b) < 2:
+        raise InvalidInput(
+            f"{n_classes} classes, {test_images} test images, {n_a} and {n_b} seeds: at least one "
+            "class, one image and two seeds are needed."
+        )
+    found = _null_counts(n_classes, n_a, n_b, level, test_images, seed, test, normalise, correction)
+    tail = (1 - coverage) / 2
+    if correction is None:  # then classes fire independently, so the simulated rate fixes the whole distribution
+        low, high = distributions.binom.ppf([tail, 1 - tail], n_classes, found.mean() / n_classes)
+    else:
+        low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+    return int(low), int(high)
+
+
+@lru_cache(maxsize=256)
+def _null_counts(
+    n_classes: int,
+    n_a: int,
+    n_b: int,
+    level: float,
+    test_images: int,
+    seed: int,
+    test: str,
+    normalise: str,
+    correction: str | None,
+) -> np.ndarray:
+    """(studies,) significant classes of simulated pairs of arms."""
+    rng = np.random.default_rng(seed)
+    found = np.array(
+        [
+            _null_count(rng, n_classes, n_a, n_b, level, test_images, test, normalise, correction)
+            for _ in range(max(200, min(1000, 100_000 // n_classes)))
+        ]
+    )
+    found.setflags(write=False)
+    return found
+
+
+def _null_count(
+    rng: np.random.Generator,
+    n_classes: int,
+    n_a: int,
+    n_b: int,
+    level: float,
+    test_images: int,
+    test: str,
+    normalise: str,
+    correction: str | None,
+) -> int:
+    truth = rng.uniform(0.5, 0.95, n_classes)
+    correct = rng.binomial(test_images, truth, (n_a + n_b, n_classes))
+    totals = np.full(n_classes, test_images)
+    return int(
+        (
+            adjust(compare(correct[:n_a], correct[n_a:], totals, test=test, normalise=normalise).p, correction) <= level
+        ).sum()
+    )
+
+
+def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
+    """(C, C) mean counts over seeds of test images that a's run puts in class i (row) and b's in class j (column).
+
+    Figure 2 of the paper leaves out the diagonal, the agreements. Runs are paired by seed; every sum is N.
+    Raises InvalidInput for several arms in one table, other classes or samples, or no common seed; warns of seeds that
+    one arm lacks.
+    """
+    order = require_comparable(a, b)
+    paired_by_seed(one_arm(a, "a"), one_arm(b, "b"))
+    rows_a, rows_b = (dict(zip(p.runs["seed"], range(len(p.runs)), strict=True)) for p in (a, b))
+    common = [seed for seed in rows_a if seed in rows_b]
+    c = a.n_classes
+    total = sum(
+        np.bincount(a.predicted[rows_a[seed]] * c + b.predicted[rows_b[seed]][order], minlength=c * c)
+        for seed in common
+    )
+    return total.reshape(c, c) / len(common)

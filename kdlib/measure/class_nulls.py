@@ -1,0 +1,326 @@
+"""Is a count of significant classes more than chance, more than a shift of accuracy, more than correlated arms?
+
+Global tests permute runs; `accuracy_shift_null` simulates a shift without class-specific effect; `sensitivity` shows
+every count under other choices. No torch.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special
+
+from kdlib.errors import InvalidInput
+from kdlib.measure.arms import Arm, check_arms, compared_arms, complete_blocks, paired_by_seed, study_arms, two_arms
+from kdlib.measure.class_bias import compare_arms, n_significant, null_band
+from kdlib.measure.class_tests import NORMALISATIONS, compare, compare_values, normalised, shrunken_variance, tied
+from kdlib.measure.stats import adjust, require_share, share_changed
+from kdlib.predictions import Predictions
+
+MOST_SPLITS = 2000
+
+
+class Expected(NamedTuple):
+    """A count's mean and interval under a null."""
+
+    mean: float
+    low: int
+    high: int
+
+
+def accuracy_shift_null(
+    a: Predictions,
+    b: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+    coverage: float = 0.95,
+    studies: int = 200,
+    seed: int = 0,
+) -> Expected:
+    """The count of significant classes if every class's log odds had shifted by one and the same amount.
+
+    Simulated from the two arms' class profile, their overall accuracies and the seed noise of each class (moderated). A
+    count inside (low, high) is explained by accuracy; 'logit' keeps it at chance, 'ratio' and 'none' do not. For
+    independent arms: a student and its own teacher are not.
+    Raises and warns as class_bias.significant_classes.
+    """
+    require_share("level", level)
+    require_share("coverage", coverage)
+    arm_a, arm_b = two_arms(a, b, test=test)
+    model = _shift_model(arm_a.tested(), arm_b.tested())
+    rng = np.random.default_rng(seed)
+    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
+    found = [shifted_count(rng, model, **options) for _ in range(studies)]
+    tail = (1 - coverage) / 2
+    low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+    return Expected(float(np.mean(found)), int(low), int(high))
+
+
+class ShiftModel(NamedTuple):
+    """True accuracies (C,) of two arms, one shift of the log odds apart; sd (C,) over seeds in arcsine radians."""
+
+    accuracy_a: np.ndarray
+    accuracy_b: np.ndarray
+    sd: np.ndarray
+    totals: np.ndarray
+    n_seeds: tuple[int, int]
+
+
+def _shift_model(a: Arm, b: Arm) -> ShiftModel:
+    profile = sum(special.logit((arm.correct.mean(axis=0) + 0.5) / (arm.totals + 1)) for arm in (a, b)) / 2
+    accuracy_a, accuracy_b = (_shifted(profile, arm) for arm in (a, b))
+    x, y = (normalised(arm.correct, arm.totals, "arcsine") for arm in (a, b))
+    return ShiftModel(accuracy_a, accuracy_b, np.sqrt(shrunken_variance(x, y).variance), a.totals, (len(x), len(y)))
+
+
+def _shifted(profile: np.ndarray, arm: Arm) -> np.ndarray:
+    """(C,) accuracies with the log odds of `profile`, moved so that the overall accuracy is the arm's."""
+    images = arm.totals.sum()
+    wanted = np.clip(arm.correct.sum(axis=1).mean(), 0.5, images - 0.5) / images
+    shift = optimize.brentq(lambda s: np.average(special.expit(profile + s), weights=arm.totals) - wanted, -60, 60)
+    return special.expit(profile + shift)
+
+
+def shifted_count(
+    rng: np.random.Generator,
+    model: ShiftModel,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> int:
+    """The significant classes of one simulated study in which every class moved alike."""
+    drawn = [
+        _drawn(rng, truth, model, n)
+        for truth, n in zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)
+    ]
+    p = compare(*drawn, model.totals, test=test, normalise=normalise).p
+    return int((adjust(p, correction) <= level).sum())
+
+
+def _drawn(rng: np.random.Generator, accuracy: np.ndarray, model: ShiftModel, n: int) -> np.ndarray:
+    """(n, C) counts of runs whose class values spread with the model's sd on the arcsine scale."""
+    angle = 2 * np.arcsin(np.sqrt(accuracy)) + model.sd * rng.standard_normal((n, len(accuracy)))
+    return np.rint(model.totals * np.sin(angle.clip(0, np.pi) / 2) ** 2).astype(int)
+
+
+def fresh_teacher_counts(
+    predictions: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> pd.DataFrame:
+    """#TC against the students' own teachers and against teachers that taught none of them, by temperature.
+
+    temperature, n_seeds, n_fresh_teachers, correlation_own (over seeds, pooled over classes), n_significant_own,
+    n_significant_fresh, null_low, null_high (band of the latter). With a correlation of 0 / .5 / .9 between student
+    and own teacher, Welch's test fires for 4.5 / 1.2 / .05 % of unchanged classes.
+    A #TC that falls with T against own teachers alone shows rising correlation, not falling bias.
+    Raises InvalidInput if the table has no fresh teacher, and as class_bias.counts.
+    """
+    require_share("level", level)
+    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
+    (own, fresh), students = compared_arms(predictions, "teacher", "fresh teacher")
+    return pd.DataFrame([_fresh_row(arm, own, fresh, options) for arm in students])
+
+
+def _fresh_row(students: Arm, own: Arm, fresh: Arm, options: dict) -> dict[str, object]:
+    low, high = null_band(
+        len(students.totals),
+        (len(fresh.seeds), len(students.seeds)),
+        test_images=max(1, round(float(np.median(students.totals)))),
+        **options,
+    )
+    return {
+        "temperature": students.temperature,
+        "n_seeds": len(students.seeds),
+        "n_fresh_teachers": len(fresh.seeds),
+        "correlation_own": correlation(*paired_by_seed(own, students), options["normalise"]),
+        "n_significant_own": n_significant(own, students, **options),
+        "n_significant_fresh": n_significant(fresh, students, **options),
+        "null_low": low,
+        "null_high": high,
+    }
+
+
+def correlation(a: Arm, b: Arm, normalise: str = "ratio") -> float:
+    """Over seeds, pooled over classes, of run r of a with run r of b, -1 .. 1; NaN where an arm does not vary."""
+    x, y = (normalised(arm.tested().correct, arm.tested().totals, normalise) for arm in (a, b))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    scale = np.sqrt((x**2).sum() * (y**2).sum())
+    return float((x * y).sum() / scale) if scale > 0 else np.nan
+
+
+class Permutation(NamedTuple):
+    """What was observed, how often chance gives as much, and of how many permutations."""
+
+    observed: float
+    p: float
+    permutations: int
+
+
+def arms_permutation(
+    a: Predictions,
+    b: Predictions,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+    seed: int = 0,
+) -> Permutation:
+    """Is the count of significant classes between two arms more than chance, whatever binds the classes of a run?
+
+    All splits of the runs into arms of these sizes: 126 for five and five, so p is at least 0.0079; of more than
+    2,000, so many at random. Null: the runs are independent and have one distribution on the scale of `normalise`; a
+    teacher and its own students are not independent.
+    Raises and warns as class_bias.significant_classes.
+    """
+    require_share("level", level)
+    if test == "paired":
+        raise InvalidInput("test='paired' cannot be permuted over arms: five pairs have 32 sign flips. Use 'welch'.")
+    arms = two_arms(a, b)
+    values = np.concatenate([normalised(arm.correct, arm.totals, normalise) for arm in arms])
+    correct = np.concatenate([arm.correct for arm in arms])
+    splits = _splits(len(arms[0].seeds), len(values), np.random.default_rng(seed))
+    found = np.array([_split_count(values, correct, first, test, correction, level) for first in splits])
+    return Permutation(int(found[0]), float((found >= found[0]).mean()), len(found))
+
+
+def _splits(n_first: int, n: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """Which runs form the first arm, the observed split first. Equal arms: run 0 stays, as a swap changes nothing."""
+    if comb(n, n_first) <= MOST_SPLITS:
+        return [split for split in combinations(range(n), n_first) if 2 * n_first != n or split[0] == 0]
+    return [tuple(range(n_first)), *(tuple(rng.permutation(n)[:n_first]) for _ in range(MOST_SPLITS - 1))]
+
+
+def _split_count(
+    values: np.ndarray, correct: np.ndarray, first: tuple[int, ...], test: str, correction: str | None, level: float
+) -> int:
+    chosen = np.isin(np.arange(len(values)), first)
+    return _count(values[chosen], values[~chosen], tied(correct[chosen], correct[~chosen]), test, correction, level)
+
+
+def _count(a: np.ndarray, b: np.ndarray, tie: np.ndarray, test: str, correction: str | None, level: float) -> int:
+    return int((adjust(compare_values(a, b, tie, test=test).p, correction) <= level).sum())
+
+
+def count_trend(
+    predictions: Predictions,
+    *,
+    against: str = "nds",
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+    permutations: int = 999,
+    seed: int = 0,
+) -> Permutation:
+    """Does the count of significant classes rise or fall with T? Kendall's tau-a of count and T, two-sided p.
+
+    observed is tau, -1 .. 1; 0: as many pairs of temperatures rise as fall. Temperature labels are permuted within
+    each teacher's block of students, so whatever teachers hand on stays where it is. Seeds that not all temperatures
+    have are left out. A trend that does not survive normalise='arcsine' or 'logit' is explained by accuracy.
+    Raises InvalidInput for fewer than two temperatures or seeds, and as class_bias.counts.
+    """
+    require_share("level", level)
+    (reference,), students = compared_arms(predictions, against)
+    students = complete_blocks(students)
+    if test == "paired":
+        reference, _ = paired_by_seed(reference, students[0])
+    values = np.stack([normalised(arm.correct, arm.totals, normalise) for arm in students])
+    correct = np.stack([arm.correct for arm in students])
+    base = normalised(reference.correct, reference.totals, normalise)
+    blocks = np.arange(values.shape[1])
+
+    def tau(order: np.ndarray) -> float:
+        return _kendall(
+            np.array(
+                [
+                    _count(
+                        base, values[t, blocks], tied(reference.correct, correct[t, blocks]), test, correction, level
+                    )
+                    for t in order
+                ]
+            )
+        )
+
+    found = [tau(order) for order in _block_orders(np.random.default_rng(seed), *values.shape[:2], permutations)]
+    return Permutation(found[0], float((np.abs(found) >= abs(found[0]) - 1e-12).mean()), permutations)
+
+
+def _block_orders(rng: np.random.Generator, n_temperatures: int, n_blocks: int, permutations: int) -> np.ndarray:
+    """(1 + permutations, K, S): which temperature's student of block s stands at place k. The observed one is first."""
+    observed = np.tile(np.arange(n_temperatures)[:, None], n_blocks)
+    return np.stack([observed, *(rng.permuted(observed, axis=0) for _ in range(permutations))])
+
+
+def _kendall(counts: np.ndarray) -> float:
+    """tau-a of the counts with their place."""
+    signs = np.sign(counts[None, :] - counts[:, None])
+    return float(np.triu(signs, 1).sum() / comb(len(counts), 2))
+
+
+def sensitivity(
+    predictions: Predictions,
+    *,
+    tests: tuple[str, ...] = ("welch", "moderated"),
+    normalisations: tuple[str, ...] = tuple(NORMALISATIONS),
+    corrections: tuple[str | None, ...] = (None, "holm", "bh", "by"),
+    level: float = 0.05,
+) -> pd.DataFrame:
+    """Every count under every choice: one row a temperature, reference, test, normalisation and correction.
+
+    temperature, against ('nds', 'teacher', and 'fresh teacher' where there are any), test, normalise, correction
+    ('none' for none), n_significant, share_changed (Storey's 1 - pi0, the same for all corrections), classes.
+    Raises and warns as class_bias.counts.
+    """
+    require_share("level", level)
+    nds, own, fresh, students = study_arms(predictions)
+    references = {"nds": nds, "teacher": own, "fresh teacher": fresh}
+    references = {name: arm for name, arm in references.items() if arm is not None}
+    if not students or not references:
+        raise InvalidInput("the table needs ds runs, and nds or teacher runs to compare them with.")
+    check_arms([*references.values(), *students])
+    rows = [
+        row
+        for arm in students
+        for name, reference in references.items()
+        for test in tests
+        for normalise in normalisations
+        for row in _sensitivity_rows(arm, name, reference, test, normalise, corrections, level)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _sensitivity_rows(
+    students: Arm,
+    against: str,
+    reference: Arm,
+    test: str,
+    normalise: str,
+    corrections: tuple[str | None, ...],
+    level: float,
+) -> list[dict[str, object]]:
+    p = compare_arms(reference, students, test=test, normalise=normalise).p
+    common = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
+    return [
+        common
+        | {
+            "correction": correction or "none",
+            "n_significant": int((adjust(p, correction) <= level).sum()),
+            "share_changed": share_changed(p),
+            "classes": len(p),
+        }
+        for correction in corrections
+    ]

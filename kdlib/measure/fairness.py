@@ -1,0 +1,274 @@
+"""Group fairness: how much rates differ between the groups of a sensitive feature.
+
+Demographic parity difference (DPD) and equalized odds difference (EOD) with fairlearn's signatures, the paper's
+Algorithm 1 for several classes, and the values that chance and the labels alone produce ("floors"). Intervals are
+in `intervals`, individual fairness is in `individual`. No torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
+from kdlib.measure import stats
+from kdlib.measure.group_counts import (
+    DIFFERENCES,
+    RATES,
+    Cells,
+    arm_columns,
+    build_cells,
+    crosstab,
+    describe_pairs,
+    differences,
+    divide,
+    encode_groups,
+    prepare,
+    rates,
+    spread,
+)
+from kdlib.predictions import Predictions
+
+FEW = 5  # fewer positives or negatives than this make a rate too coarse to compare
+
+
+def demographic_parity_difference(y_true, y_pred, *, sensitive_features) -> float:
+    """DPD = max_a P(Yhat=1 | A=a) - min_a P(Yhat=1 | A=a), the paper's definition.
+
+    y_true, y_pred, sensitive_features: (N,); labels and predictions are 0 or 1, class 1 is the positive one. `y_true`
+    is checked and otherwise not used. Range 0 .. 1; 0 means that every group is predicted positive equally often, which
+    a perfect classifier reaches only if the groups' base rates are equal: DPD(y_true, y_true) is the gap in the labels.
+    Raises InvalidInput for anything but 0/1 labels and complete groups, UndefinedMetric for fewer than two groups.
+    """
+    return _two_class_difference(y_true, y_pred, sensitive_features, (0,))
+
+
+def true_positive_rate_difference(y_true, y_pred, *, sensitive_features) -> float:
+    """max_a TPR_a - min_a TPR_a, with TPR_a = P(Yhat=1 | Y=1, A=a); "equal opportunity difference".
+
+    Arguments as for `demographic_parity_difference`. Range 0 .. 1; 0 means equal TPR in all groups.
+    Raises UndefinedMetric if a group has no positives (fairlearn 0.15 takes its TPR as 0).
+    """
+    return _two_class_difference(y_true, y_pred, sensitive_features, (1,))
+
+
+def false_positive_rate_difference(y_true, y_pred, *, sensitive_features) -> float:
+    """max_a FPR_a - min_a FPR_a, with FPR_a = P(Yhat=1 | Y=0, A=a).
+
+    Arguments as for `demographic_parity_difference`. Range 0 .. 1; 0 means equal FPR in all groups.
+    Raises UndefinedMetric if a group has no negatives.
+    """
+    return _two_class_difference(y_true, y_pred, sensitive_features, (2,))
+
+
+def equalized_odds_difference(y_true, y_pred, *, sensitive_features) -> float:
+    """EOD = max(TPR difference, FPR difference): the worst-case form of the paper and of fairlearn.
+
+    Arguments as for `demographic_parity_difference`. Range 0 .. 1; 0 means equal TPR and equal FPR in all groups, as
+    in a perfect classifier. Raises UndefinedMetric if a group has no positives or no negatives.
+    """
+    return _two_class_difference(y_true, y_pred, sensitive_features, (1, 2))
+
+
+def _two_class_difference(y_true, y_pred, sensitive_features, which: Sequence[int]) -> float:
+    labels, predicted = _zero_one(y_true, "y_true"), _zero_one(y_pred, "y_pred")
+    codes, names = encode_groups(sensitive_features, "sensitive_features")
+    lengths = {"y_true": len(labels), "y_pred": len(predicted), "sensitive_features": len(codes)}
+    if len(set(lengths.values())) > 1:
+        raise InvalidInput(f"lengths differ: {lengths}. Pass one label, prediction and group for each sample.")
+    cells = build_cells(labels, predicted[None], codes, names, ("0", "1"))
+    for rate in which:
+        if not cells.usable[rate].all():
+            raise UndefinedMetric(
+                f"{RATES[rate]} is undefined: {describe_pairs(cells, ~cells.usable[rate])}. "
+                "Leave these groups out or merge them, and say so."
+            )
+    return float(max(spread(rates(cells))[0, rate, 0] for rate in which))
+
+
+def _zero_one(values, place: str) -> np.ndarray:
+    """`values` as (N,) int, all 0 or 1."""
+    array = np.asarray(values)
+    remedy = "Pass hard predictions and labels as 0 and 1 (1 is the positive class)"
+    if array.ndim != 1 or not array.size:
+        raise InvalidInput(f"{place} has shape {array.shape}; one value for each of at least one sample is needed.")
+    if array.dtype.kind not in "biuf":
+        other = [value for value in array if not isinstance(value, (bool, int, float, np.number, np.bool_))]
+        if other:
+            raise InvalidInput(
+                f"{place} has {other[0]!r} in {len(other)} of {len(array)} places, not 0 or 1. {remedy}."
+            )
+        array = array.astype(float)
+    wrong = (array != 0) & (array != 1)
+    if wrong.any():
+        found = ", ".join(str(value) for value in pd.unique(array[wrong])[:3])
+        raise InvalidInput(
+            f"{place} has {found} in {wrong.sum()} of {len(array)} places, first at position "
+            f"{int(np.argmax(wrong))}, not 0 or 1. {remedy}; for several classes use group_fairness."
+        )
+    return array.astype(np.intp)
+
+
+# --- Predictions: all runs at once ----------------------------------------------------------------------------------
+
+
+def group_fairness(
+    predictions: Predictions, *, sensitive: str, missing: str = "error", exclude_below: int = 0
+) -> pd.DataFrame:
+    """DPD and EOD of every run between the groups of `sensitive`, a key of `predictions.groups`.
+
+    Two classes: class 1 is the positive one. Several: Algorithm 1 of the paper, the difference one-vs-rest for each
+    class, then the plain mean over classes. All values are fractions, 0 .. 1; 0 means no difference between groups.
+
+    missing        samples without a value: "error", "group" (a group of their own) or "drop" (counted in `n_dropped`)
+    exclude_below  pairs of class and group with fewer positives or negatives than this are left out of all rates
+
+    A rate with an empty denominator is left out, named in `left_out` and warned about, never taken as 0.
+    Returns one row a run: run_id, model, seed, temperature, accuracy, dpd, eod, tpr_difference, fpr_difference,
+    label_dpd (DPD of the labels: what a perfect classifier has), dpd_gap = |dpd - label_dpd|, n_left_out and left_out
+    (pairs of group and class, in words), n_small and small (pairs used with fewer than 5 positives or negatives),
+    n_dropped.
+    Raises InvalidInput (unknown or continuous feature, missing values), UndefinedMetric (one group, or no class left).
+    """
+    cells, n_dropped = prepare(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
+    _warn(cells, sensitive)
+    frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
+    scores = differences(rates(cells))
+    label_dpd = differences(divide(cells, np.stack([cells.positive] * 3)))["dpd"]
+    out, small = ~cells.usable.all(axis=0), _small(cells)
+    return frame.assign(
+        accuracy=(cells.outcome & 1).mean(axis=1),
+        **scores,
+        label_dpd=float(label_dpd),
+        dpd_gap=np.abs(scores["dpd"] - label_dpd),
+        n_left_out=int(out.sum()),
+        left_out=describe_pairs(cells, out),
+        n_small=int(small.sum()),
+        small=describe_pairs(cells, small),
+        n_dropped=n_dropped,
+    )
+
+
+def _small(cells: Cells) -> np.ndarray:
+    """(G, K) bool: pairs that are used with fewer than FEW positives or negatives."""
+    return (np.minimum(cells.positive, cells.negative) < FEW) & cells.usable.any(axis=0)
+
+
+def _warn(cells: Cells, sensitive: str) -> None:
+    out, small = ~cells.usable.all(axis=0), _small(cells)
+    for chosen, verb, remedy in (
+        (out, "are left out of at least one rate", "Say so beside the value"),
+        (
+            small & ~out,
+            f"have fewer than {FEW} positives or negatives, so their rates are "
+            "coarse and the differences biased upwards",
+            f"exclude_below={FEW} leaves them out",
+        ),
+    ):
+        if chosen.any():
+            text = describe_pairs(cells, chosen)
+            text = text if len(text) <= 300 else text[:300] + " ..."
+            warnings.warn(
+                f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. {remedy}.",
+                KdlibWarning,
+                stacklevel=3,
+            )
+
+
+def floors(
+    predictions: Predictions,
+    *,
+    sensitive: str,
+    draws: int = 200,
+    seed: int = 0,
+    missing: str = "error",
+    exclude_below: int = 0,
+) -> pd.DataFrame:
+    """What the differences would be if the model did not react to the group: chance and label mix alone.
+
+    One row an arm (model, temperature); values are of the arm's mean over seeds, all runs of an arm seeing the same
+    permuted groups. Columns, for each `m` of dpd, eod, tpr_difference, fpr_difference:
+    m_floor, m_floor_upper   mean and 95th percentile over `draws` permutations of the groups within each label. The
+                             confusion matrix of the run and the label counts of each group stay as they are: this is
+                             an attribute-blind classifier with the run's own confusion matrix, on this many samples
+    m_blind                  the same without the noise of a finite sample, computed exactly: the run's confusion matrix
+                             applied to each group's labels. 0 for EOD with two classes; DPD keeps the labels' part
+    dpd_floor_overall, dpd_floor_overall_upper   groups permuted over all samples: chance alone, label gap removed
+    A value inside its floor is no evidence of a disparity. `seed` starts numpy's default_rng.
+    """
+    if draws < 20:
+        raise InvalidInput(f"draws is {draws}; a 95th percentile needs 20 permutations at least (default 200).")
+    cells, _ = prepare(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in (*DIFFERENCES, "dpd_overall")}
+    for within, overall in permuted_groups(cells, draws, rng):
+        for name, values in differences(rates(cells, within)).items():
+            drawn[name].append(values)
+        drawn["dpd_overall"].append(differences(rates(cells, overall))["dpd"])
+    blind = differences(_blind_rates(cells))
+    rows = [
+        {
+            "model": arm.model,
+            "temperature": arm.temperature,
+            "n_seeds": len(arm.rows),
+            **_summary({name: np.stack(values)[:, arm.rows].mean(axis=1) for name, values in drawn.items()}),
+            **{f"{name}_blind": values[arm.rows].mean() for name, values in blind.items()},
+        }
+        for arm in stats.arm_rows(predictions.runs)
+    ]
+    return pd.DataFrame(rows)
+
+
+def permuted_groups(cells: Cells, draws: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of group codes (N,): permuted within each label, and over all samples."""
+    order = np.argsort(cells.labels, kind="stable")
+    blocks = np.split(cells.codes[order], np.cumsum(np.bincount(cells.labels))[:-1])
+    for _ in range(draws):
+        within = np.empty_like(cells.codes)
+        within[order] = np.concatenate([rng.permutation(block) for block in blocks])
+        yield within, rng.permutation(cells.codes)
+
+
+def _blind_rates(cells: Cells) -> np.ndarray:
+    """(R, 3, G, K) expected rates if each group's samples of a label were predicted as all samples of that label."""
+    by_label = crosstab(cells.codes, cells.labels, len(cells.groups), cells.n_classes)
+    confusion = np.stack([crosstab(cells.labels, row // 2, cells.n_classes, cells.n_classes) for row in cells.outcome])
+    confusion = confusion / np.maximum(by_label.sum(axis=0), 1)[:, None]  # (R, C label, C predicted), rows sum to 1
+    selected = (by_label @ confusion)[:, :, cells.scored]
+    hits = (by_label * np.diagonal(confusion, axis1=1, axis2=2)[:, None, :])[:, :, cells.scored]
+    return divide(cells, np.stack([selected, hits, selected - hits], axis=1))
+
+
+def _summary(drawn: dict[str, np.ndarray]) -> dict[str, float]:
+    row = {}
+    for name, values in drawn.items():
+        name = "dpd_floor_overall" if name == "dpd_overall" else f"{name}_floor"
+        row |= {name: values.mean(), f"{name}_upper": np.quantile(values, 0.95)}
+    return row
+
+
+def table(
+    predictions: Predictions,
+    *,
+    sensitive: str,
+    draws: int = 200,
+    seed: int = 0,
+    missing: str = "error",
+    exclude_below: int = 0,
+) -> pd.DataFrame:
+    """One row an arm: means over seeds with sd and t-interval, beside the labels' own DPD and the floors.
+
+    Columns: model, temperature, n_seeds; for each `m` of accuracy, eod, dpd, tpr_difference, fpr_difference,
+    dpd_gap: m (mean), m_sd, m_low, m_high (see `stats.by_arm`); label_dpd, n_left_out, n_small, n_dropped; and the
+    columns of `floors`. Fractions throughout. Raises as `group_fairness` does.
+    """
+    runs = group_fairness(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
+    result = arm_columns(predictions, runs, ["accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap"])
+    same = {name: runs[name].iloc[0] for name in ("label_dpd", "n_left_out", "n_small", "n_dropped")}
+    chance = floors(
+        predictions, sensitive=sensitive, draws=draws, seed=seed, missing=missing, exclude_below=exclude_below
+    )
+    return result.assign(**same).merge(chance, on=["model", "temperature", "n_seeds"], validate="one_to_one")

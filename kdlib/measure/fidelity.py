@@ -1,0 +1,387 @@
+"""Fidelity: what a student takes from its teacher beyond accuracy, and what changes for single samples and classes.
+
+Agreement and KL to the teacher, churn and flips against the non-distilled students (NDS), calibration by class and
+group, worst class and group, gain by class, and the samples whose usual prediction differs between two arms. No torch.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from kdlib.errors import InvalidInput
+from kdlib.measure import stats
+from kdlib.measure.group_counts import group_codes
+from kdlib.predictions import Predictions
+
+RUN = ["run_id", "model", "seed", "temperature"]
+MOST_SPLITS = 5000  # splits of the seeds that are enumerated; 14 seeds make 1716
+
+
+# --- two models on the same samples ----------------------------------------------------------------------------------
+
+
+def agreement(predicted_a: np.ndarray, predicted_b: np.ndarray) -> float:
+    """Share of the (N,) samples that both models put in the same class, 0 .. 1; churn is 1 - agreement."""
+    a, b = np.asarray(predicted_a), np.asarray(predicted_b)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise InvalidInput(f"predictions of shape {a.shape} and {b.shape}; one class for each of the same samples.")
+    return float((a == b).mean())
+
+
+def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """(negative, positive) flips: shares of the (N,) samples that only `before`, only `after` gets right; 0 .. 1.
+
+    Their difference is the change in accuracy, their sum at most the churn. Yan et al. (2021), "positive-congruent".
+    """
+    was, now = np.asarray(before) == labels, np.asarray(after) == labels
+    return float((was & ~now).mean()), float((~was & now).mean())
+
+
+def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """Mean over samples of KL(p || q) = sum_c p log(p / q), in nats; p, q (N, C), p the teacher's. 0: the same outputs.
+
+    A q that underflowed to 0 counts as the smallest float32, so the value stays finite.
+    """
+    p, q = np.asarray(p, float), np.maximum(np.asarray(q, float), np.finfo(np.float32).tiny)
+    if p.shape != q.shape or p.ndim != 2:
+        raise InvalidInput(f"probabilities of shape {p.shape} and {q.shape}; the same (N, C) are wanted.")
+    return float(special.rel_entr(p, q).sum(axis=1).mean())
+
+
+def fidelity(predictions: Predictions) -> pd.DataFrame:
+    """One row a student (nds, ds): how near its teacher it is, and how far from the non-distilled students.
+
+    run_id, model, seed, temperature, accuracy; teacher_accuracy, agreement, kl (teacher to student, nats; NaN without
+    probabilities): against its own teacher, for an NDS the teacher of the same seed, NaN where there is none; churn,
+    negative_flips, positive_flips: means over the NDS runs as the earlier model. For an NDS itself they are over the
+    other NDS runs, which is the chance level: a new seed alone makes that many changes. NaN with fewer than two NDS.
+    """
+    runs, labels, predicted = predictions.runs, predictions.labels, predictions.predicted
+    students = np.flatnonzero(runs["model"] != "teacher")
+    if not len(students):
+        raise InvalidInput("only teachers among these runs; students (nds, ds) are wanted.")
+    teachers, nds = teacher_rows(runs), np.flatnonzero(runs["model"] == "nds")
+    rows = []
+    for run in students:
+        others = [other for other in nds if other != run]
+        changes = [
+            (1 - agreement(predicted[other], predicted[run]), *flips(labels, predicted[other], predicted[run]))
+            for other in others
+        ] or [(np.nan,) * 3]
+        churn, negative, positive = np.mean(changes, axis=0)
+        rows.append(
+            {
+                **_to_teacher(predictions, run, teachers[run]),
+                "churn": churn,
+                "negative_flips": negative,
+                "positive_flips": positive,
+            }
+        )
+    frame = runs.iloc[students][RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy[students])
+    return frame.join(pd.DataFrame(rows))
+
+
+def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, float]:
+    if teacher < 0:
+        return {"teacher_accuracy": np.nan, "agreement": np.nan, "kl": np.nan}
+    p, predicted = predictions.probabilities, predictions.predicted
+    if p is not None:
+        kl = kl_divergence(p[teacher], p[run])
+    else:  # released with the run, where that is
+        kl = predictions.runs["kl"].iloc[run] if "kl" in predictions.runs else np.nan
+    return {
+        "teacher_accuracy": predictions.accuracy[teacher],
+        "agreement": agreement(predicted[teacher], predicted[run]),
+        "kl": kl,
+    }
+
+
+def teacher_rows(runs: pd.DataFrame) -> np.ndarray:
+    """(R,) position of each run's teacher: of an nds the one of its seed, of others by teacher_id; -1: none."""
+    teachers = runs[runs["model"] == "teacher"]
+    by_id = dict(zip(teachers["run_id"], teachers.index, strict=True))
+    by_seed = dict(zip(teachers["seed"], teachers.index, strict=True))
+    return np.array(
+        [
+            by_seed.get(run.seed, -1) if run.model == "nds" else by_id.get(run.teacher_id, -1)
+            for run in runs.itertuples()
+        ]
+    )
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> float:
+    """ECE = sum over bins of (share of samples) * |accuracy - confidence|, equal widths of the largest probability.
+
+    probabilities (N, C), labels (N,); 0 .. 1, 0 means that confidence is accuracy in every bin. Guo et al. (2017).
+    Too high on average for few samples in a bin: compare equal N only.
+    """
+    p, labels = np.asarray(probabilities), np.asarray(labels)
+    if p.ndim != 2 or labels.shape != p.shape[:1] or not len(p):
+        raise InvalidInput(f"probabilities {p.shape} and labels {labels.shape}; (N, C) and (N,) are wanted.")
+    gaps, _ = _binned_gaps(p.max(axis=1), p.argmax(axis=1) == labels, np.zeros(len(p), np.intp), 1, bins)
+    return float(gaps[0] / len(p))
+
+
+def _binned_gaps(
+    confidence: np.ndarray, right: np.ndarray, part: np.ndarray, n_parts: int, bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n_parts,) sums over bins of |right - confidence|, and (n_parts, 3) counts, right, confidence."""
+    if bins < 1:
+        raise InvalidInput(f"bins is {bins}; at least one is needed (default 15).")
+    cell = part * bins + np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    n, hits, sure = (
+        np.bincount(cell, weights, minlength=n_parts * bins).reshape(n_parts, bins)
+        for weights in (None, right, confidence)
+    )
+    return np.abs(hits - sure).sum(axis=1), np.stack([n.sum(axis=1), hits.sum(axis=1), sure.sum(axis=1)], axis=1)
+
+
+def calibration(predictions: Predictions, *, sensitive: str | None = None, bins: int = 15) -> pd.DataFrame:
+    """ECE of every run: over all samples, by predicted class, and by group of `sensitive`.
+
+    By the predicted class, not the true one: among images of a hard class even a calibrated model is overconfident.
+    One row a run and part: run_id, model, seed, temperature, part ('all', 'class', 'group'), name, n, accuracy,
+    confidence (mean largest probability), ece; NaN where n is 0. Compare parts of equal n only.
+    """
+    confidence = _confidence(predictions)
+    groups = None if sensitive is None else group_codes(predictions, sensitive)
+    frames = []
+    for run in range(len(confidence)):
+        parts = [
+            ("all", np.zeros(len(predictions.labels), np.intp), ("all",)),
+            ("class", predictions.predicted[run], predictions.class_names),
+        ]
+        parts += [] if groups is None else [("group", *groups)]
+        for part, codes, names in parts:
+            gaps, sums = _binned_gaps(confidence[run], predictions.correct[run], codes, len(names), bins)
+            n = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
+            row = predictions.runs.iloc[run]
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **{name: row[name] for name in RUN},
+                        "part": part,
+                        "name": list(names),
+                        "n": sums[:, 0].astype(int),
+                        "accuracy": sums[:, 1] / n,
+                        "confidence": sums[:, 2] / n,
+                        "ece": gaps / n,
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _confidence(predictions: Predictions) -> np.ndarray:
+    if predictions.probabilities is not None:
+        return predictions.probabilities.max(axis=2)
+    if predictions.confidence is None:
+        raise InvalidInput(
+            "these predictions have classes alone; calibration needs probabilities (columns prob_* or logit_*)."
+        )
+    return predictions.confidence
+
+
+def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """{run_id: {'ece', and of students 'agreement' and 'kl'}}: what needs every probability, to be kept with a run."""
+    ece = calibration(predictions).query("part == 'all'").set_index("run_id")["ece"]
+    values = {run_id: {"ece": value} for run_id, value in ece.items()}
+    if (predictions.runs["model"] != "teacher").any():
+        for row in fidelity(predictions).dropna(subset="kl").itertuples():
+            values[row.run_id] |= {"agreement": row.agreement, "kl": row.kl}
+    return values
+
+
+# --- worst class and group, gain by class ----------------------------------------------------------------------------
+
+
+def worst(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
+    """One row a run: run_id, model, seed, temperature, accuracy, worst_class, worst_class_accuracy, and with
+    `sensitive` worst_group, worst_group_accuracy; 0 .. 1.
+
+    The smallest of many noisy accuracies is too low on average: compare arms, not the value with the mean.
+    """
+    frame = predictions.runs[RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy)
+    parts = {"class": (predictions.labels, predictions.class_names)}
+    if sensitive is not None:
+        parts["group"] = group_codes(predictions, sensitive)
+    for part, (codes, names) in parts.items():
+        accuracy = _accuracy_by(predictions, codes, len(names))
+        lowest = np.nanargmin(accuracy, axis=1)
+        frame[f"worst_{part}"] = np.array(names, object)[lowest]
+        frame[f"worst_{part}_accuracy"] = accuracy[np.arange(len(accuracy)), lowest]
+    return frame
+
+
+def _accuracy_by(predictions: Predictions, codes: np.ndarray, n_parts: int) -> np.ndarray:
+    """(R, n_parts), NaN for a part without samples."""
+    n = np.bincount(codes, minlength=n_parts)
+    right = np.stack([np.bincount(codes[row], minlength=n_parts) for row in predictions.correct])
+    return right / np.where(n > 0, n, np.nan)
+
+
+def class_gain(predictions: Predictions, *, coverage: float = 0.95) -> pd.DataFrame:
+    """Accuracy of the distilled students minus that of the NDS by class, with Welch's interval over seeds.
+
+    One row a temperature and class: temperature, class_index, class_name, nds, ds, gain, low, high; fractions. The
+    intervals are for one class each: with many classes some miss 0 by chance (see class_bias for tests).
+    """
+    stats.require_share("coverage", coverage)
+    accuracy = _accuracy_by(predictions, predictions.labels, predictions.n_classes)
+    nds, students = _nds_and_students(predictions)
+    frames = []
+    for arm in students:
+        a, b = accuracy[nds.rows], accuracy[arm.rows]
+        gain, half = b.mean(axis=0) - a.mean(axis=0), _welch_half_width(a, b, coverage)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "temperature": arm.temperature,
+                    "class_index": range(predictions.n_classes),
+                    "class_name": predictions.class_names,
+                    "nds": a.mean(axis=0),
+                    "ds": b.mean(axis=0),
+                    "gain": gain,
+                    "low": gain - half,
+                    "high": gain + half,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _welch_half_width(a: np.ndarray, b: np.ndarray, coverage: float) -> np.ndarray:
+    """t * standard error with Welch's degrees of freedom; 0 where neither arm varies."""
+    va, vb = a.var(axis=0, ddof=1) / len(a), b.var(axis=0, ddof=1) / len(b)
+    below = va**2 / (len(a) - 1) + vb**2 / (len(b) - 1)
+    df = (va + vb) ** 2 / np.where(below > 0, below, 1)
+    return np.where(below > 0, special.stdtrit(np.where(below > 0, df, 1), (1 + coverage) / 2), 0) * np.sqrt(va + vb)
+
+
+def _nds_and_students(predictions: Predictions) -> tuple[stats.ArmRows, list[stats.ArmRows]]:
+    arms = stats.arm_rows(predictions.runs)
+    nds, students = [a for a in arms if a.model == "nds"], [a for a in arms if a.model == "ds"]
+    if len(nds) != 1 or not students:
+        raise InvalidInput(
+            f"one arm of 'nds' and at least one of 'ds' are wanted; there are {', '.join(a.name for a in arms)}."
+        )
+    stats.check_seeds({arm.name: len(arm.rows) for arm in (*nds, *students)})
+    return nds[0], students
+
+
+# --- samples whose usual prediction differs --------------------------------------------------------------------------
+
+
+class Changed(NamedTuple):
+    """Samples whose modal prediction over seeds differs between arms a and b.
+
+    samples (N,) bool, all seeds of both arms. The rest compares equal numbers of seeds: `matched`, the mean count
+    between one part of a's seeds and as many of b's as the other part of a has; `null_mean`, `null_high`, mean and 95th
+    percentile of the count between the two parts of a itself; n_splits parts enumerated. `matched` well above
+    `null_high` is more change than a new draw of seeds makes.
+    """
+
+    samples: np.ndarray
+    matched: float
+    null_mean: float
+    null_high: float
+    n_splits: int
+
+
+def changed_samples(a: Predictions, b: Predictions) -> Changed:
+    """Which samples the seeds of arm b usually put elsewhere than those of arm a (the NDS), beside a null from a alone.
+
+    a, b: Predictions of one arm each, on the same samples in the same order. A sample has changed if no class is a most
+    frequent one in both arms, so a tie counts as unchanged. The null splits a's seeds in two in every possible way
+    (5 seeds: 10 ways, 2 against 3; 10 seeds: 126).
+    Raises InvalidInput for other samples, or too few seeds in either arm.
+    """
+    if not (np.array_equal(a.sample_ids, b.sample_ids) and a.class_names == b.class_names):
+        raise InvalidInput(
+            "a and b have other samples, classes or another order of them; take both from one "
+            "Predictions: predictions.arm(model=...)."
+        )
+    stats.check_seeds({"a": len(a.runs), "b": len(b.runs)})
+    votes_a, votes_b = _votes(a), _votes(b)
+    splits = _splits(len(a.runs))
+    take = len(a.runs) - len(a.runs) // 2
+    if len(b.runs) < take:
+        raise InvalidInput(
+            f"b has {len(b.runs)} seeds, the larger part of a's {len(a.runs)} has {take}. Take fewer of a's."
+        )
+    parts_b = [_modes(votes_b[list(rows)]) for rows in _subsets(len(b.runs), take)]
+    null, matched = [], []
+    for rows in splits:
+        first = _modes(votes_a[list(rows)])
+        rest = _modes(np.delete(votes_a, rows, axis=0))
+        null.append(_differ(first, rest).sum())
+        matched.append(np.mean([_differ(first, part).sum() for part in parts_b]))
+    return Changed(
+        _differ(_modes(votes_a), _modes(votes_b)),
+        float(np.mean(matched)),
+        float(np.mean(null)),
+        float(np.quantile(null, 0.95)),
+        len(splits),
+    )
+
+
+def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
+    """`changed_samples` of the NDS against the students of each temperature, as shares of the test samples.
+
+    temperature, changed (all seeds), matched, null_mean, null_high, n_splits, n_samples.
+    """
+    nds, students = _nds_and_students(predictions)
+    a, rows = predictions.take(nds.rows), []
+    for arm in students:
+        found = changed_samples(a, predictions.take(arm.rows))
+        n = len(found.samples)
+        rows.append(
+            {
+                "temperature": arm.temperature,
+                "changed": found.samples.mean(),
+                "matched": found.matched / n,
+                "null_mean": found.null_mean / n,
+                "null_high": found.null_high / n,
+                "n_splits": found.n_splits,
+                "n_samples": n,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _votes(arm: Predictions) -> np.ndarray:
+    """(R, N, C) 1 where a run predicts the class."""
+    return (arm.predicted[..., None] == np.arange(arm.n_classes)).astype(np.uint8)
+
+
+def _modes(votes: np.ndarray) -> np.ndarray:
+    """(N, C / 8) uint8: the classes with the most votes, a bit each."""
+    total = votes.sum(axis=0)
+    return np.packbits(total == total.max(axis=1, keepdims=True), axis=1)
+
+
+def _differ(modes_a: np.ndarray, modes_b: np.ndarray) -> np.ndarray:
+    return ~(modes_a & modes_b).any(axis=1)
+
+
+def _splits(n: int) -> list[tuple[int, ...]]:
+    """Every way to part n seeds into n // 2 and the rest; of two equal halves one way each."""
+    ways = _subsets(n, n // 2)
+    return [rows for rows in ways if n % 2 or 0 in rows]
+
+
+def _subsets(n: int, size: int) -> list[tuple[int, ...]]:
+    if special.comb(n, size, exact=True) > MOST_SPLITS:
+        raise InvalidInput(
+            f"{n} seeds have {special.comb(n, size, exact=True)} parts of {size}; at most {MOST_SPLITS} "
+            "are enumerated. Take fewer seeds."
+        )
+    return list(combinations(range(n), size))

@@ -1,0 +1,54 @@
+"""Norms of both terms of the distillation loss, as the runs noted them while they trained. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from kdlib import store
+from kdlib.errors import NotTrained
+from kdlib.measure import stats
+from kdlib.predictions.collect import describe
+from kdlib.studies import Study
+
+
+def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
+    """Norms of both terms of the loss, as every run noted them in the first batch of each epoch.
+
+    One row a run and epoch: run_id, model, seed, temperature, epoch, teacher, labels (Euclidean norm of the gradient of
+    the weighted term with respect to the batch's logits; NaN for a term that the run does not have).
+    Raises NotTrained if no distilled student of the study is there.
+    """
+    rows = []
+    for run in study.runs():
+        if run.role == "ds" and store.state(Path(runs_dir), run) == "done":
+            about = {key: describe(run, study)[key] for key in ("run_id", "model", "seed", "temperature")}
+            history = store.read(Path(runs_dir), run)[1]["history"]
+            rows += [
+                about | {"epoch": e["epoch"], "teacher": e["gradient_teacher"], "labels": e["gradient_labels"]}
+                for e in history
+            ]
+    if not rows:
+        raise NotTrained(f"no distilled student of {study.name!r} is in {runs_dir}: python -m kdlib train {study.name}")
+    return pd.DataFrame(rows)
+
+
+def gradients_by_temperature(norms: pd.DataFrame) -> pd.DataFrame:
+    """Mean over epochs, then over seeds: temperature, term ('teacher', 'labels'), n_seeds, mean, low, high (95 %)."""
+    runs = norms.groupby(["temperature", "seed"])[["teacher", "labels"]].mean()
+    rows = []
+    for temperature, values in runs.groupby("temperature"):
+        for term in ("teacher", "labels"):
+            low, high = stats.t_interval(values[term].to_numpy())
+            rows.append(
+                {
+                    "temperature": temperature,
+                    "term": term,
+                    "n_seeds": len(values),
+                    "mean": values[term].mean(),
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return pd.DataFrame(rows)

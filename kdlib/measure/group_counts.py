@@ -1,0 +1,237 @@
+"""Counts by class and group, and the rates and differences that follow from them: what all of fairness starts from.
+
+`encode_groups` turns a sensitive feature into codes, `prepare` counts the labels, `rates` counts the predictions of all
+runs with one numpy.bincount each, `differences` is Algorithm 1 of the paper. No torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput, UndefinedMetric, unknown
+from kdlib.measure import stats
+from kdlib.predictions import Predictions
+
+MANY = 20  # more distinct values than this are no group when they are numbers, or nearly as many as the rows
+MISSING_WORDS = ("", "nan", "NaN", "None", "<NA>", "NaT")  # what numpy makes of missing values among text
+RATES = ("selection rate", "TPR", "FPR")
+DIFFERENCES = ("dpd", "eod", "tpr_difference", "fpr_difference")
+
+
+def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N,) codes 0 .. G-1 (-1 where the value is missing and `missing` is "drop") and the G group names, sorted.
+
+    missing   "error" (raise InvalidInput), "group" (a group '(missing)' of its own) or "drop" (code -1)
+    Missing are None, NaN, empty text, and the words that numpy makes of them ('nan', 'None', ...).
+    Raises InvalidInput for values that look continuous, UndefinedMetric for declared categories without samples.
+    """
+    if missing not in ("error", "group", "drop"):
+        raise unknown("missing", missing, ("error", "group", "drop"))
+    array = values if isinstance(values, (pd.Series, pd.Categorical)) else np.asarray(values)
+    if array.ndim != 1 or not len(array):
+        raise InvalidInput(
+            f"{place} has shape {array.shape}; one group for each of at least one sample is needed. "
+            "Join several sensitive features into one column of text first."
+        )
+    _refuse_empty_categories(array, place)
+    codes, names = _factorize(array)
+    absent = codes < 0
+    if missing == "error" and absent.any():
+        raise InvalidInput(
+            f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position "
+            f'{int(np.argmax(absent))}. Fill it, or use group_fairness with missing="drop" or '
+            'missing="group".'
+        )
+    _refuse_continuous(names, int((~absent).sum()), place)
+    if missing == "group" and absent.any():
+        codes, names = np.where(absent, len(names), codes), [*names, "(missing)"]
+    return codes, tuple(str(name) for name in names)
+
+
+def _factorize(values) -> tuple[np.ndarray, list]:
+    """(N,) codes, -1 where missing, and the values that they stand for in order of their text."""
+    codes, found = pd.factorize(np.asarray(values))
+    names = sorted((name for name in found if str(name).strip() not in MISSING_WORDS), key=str)
+    rank = {name: code for code, name in enumerate(names)}
+    return np.array([*(rank.get(name, -1) for name in found), -1], np.intp)[codes], names
+
+
+def _refuse_empty_categories(array, place: str) -> None:
+    if isinstance(getattr(array, "dtype", None), pd.CategoricalDtype):
+        empty = [str(name) for name in array.dtype.categories.difference(pd.unique(array).dropna())]
+        if empty:
+            raise UndefinedMetric(
+                f"{place} declares groups without samples: {', '.join(empty)}. Their rates are "
+                "undefined; call remove_unused_categories() if that is intended."
+            )
+
+
+def _refuse_continuous(found, n_samples: int, place: str) -> None:
+    numbers = pd.to_numeric(pd.Series(np.asarray(found, dtype=object)), errors="coerce")
+    numeric = len(numbers) > 0 and numbers.notna().all()
+    fractional = numeric and (numbers % 1 != 0).any()
+    if fractional or (len(found) > MANY and (numeric or n_samples < 10 * len(found))):
+        raise InvalidInput(
+            f"{place} has {len(found)} distinct values for {n_samples} samples (such as {found[0]!r}); "
+            "it looks continuous or like an identifier, not like groups. Cut it into named ranges first "
+            "(pandas.cut)."
+        )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """R runs counted by group and class; K classes are scored (class 1 of two, all of several).
+
+    labels (N,), codes (N,), outcome (R, N): 2 * predicted class + (1 if correct)
+    groups G names, classes K names, scored: slice of the C classes
+    size (G, 1), positive (G, K): samples and label counts
+    usable (3, G, K) bool: cells whose selection rate, TPR, FPR enter a difference
+    """
+
+    labels: np.ndarray
+    codes: np.ndarray
+    outcome: np.ndarray
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+    scored: slice
+    size: np.ndarray
+    positive: np.ndarray
+    usable: np.ndarray
+
+    @property
+    def negative(self) -> np.ndarray:
+        return self.size - self.positive
+
+    @property
+    def n_classes(self) -> int:
+        return self.scored.stop
+
+
+def build_cells(labels, predicted, codes, groups, class_names, *, exclude_below: int = 0) -> Cells:
+    """Samples counted by label and group. Raises UndefinedMetric for fewer than two groups."""
+    if len(groups) < 2:
+        raise UndefinedMetric(
+            f"only one group, {', '.join(groups) or 'none at all'}: a difference needs two. "
+            "Check the sensitive feature, or the subset of samples."
+        )
+    n_classes = len(class_names)
+    scored = slice(1 if n_classes == 2 else 0, n_classes)
+    label_counts = crosstab(codes, labels, len(groups), n_classes)
+    size, positive = label_counts.sum(axis=1, keepdims=True), label_counts[:, scored]
+    enough = np.minimum(positive, size - positive) >= exclude_below
+    usable = np.stack([np.broadcast_to(size, positive.shape), positive, size - positive]) > 0
+    return Cells(
+        labels,
+        codes,
+        2 * predicted.astype(np.intp) + (predicted == labels),
+        tuple(groups),
+        tuple(class_names)[scored],
+        scored,
+        size,
+        positive,
+        usable & enough,
+    )
+
+
+def crosstab(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> np.ndarray:
+    return np.bincount(rows * n_columns + columns, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
+
+
+def count(cells: Cells, codes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each class was predicted in each group, and rightly so: two (R, n_groups, K) int arrays."""
+    shape = (n_groups, cells.n_classes, 2)
+    offset = codes * (2 * cells.n_classes)
+    counts = np.stack([np.bincount(offset + row, minlength=np.prod(shape)).reshape(shape) for row in cells.outcome])
+    return counts.sum(axis=-1)[:, :, cells.scored], counts[:, :, cells.scored, 1]
+
+
+def rates(cells: Cells, codes: np.ndarray | None = None) -> np.ndarray:
+    """(R, 3, G, K): selection rate, TPR, FPR one-vs-rest; NaN where not usable.
+
+    Other `codes` than the cells' own must leave the label counts of every group as they are, or only the selection rate
+    is right.
+    """
+    selected, hits = count(cells, cells.codes if codes is None else codes, len(cells.groups))
+    return divide(cells, np.stack([selected, hits, selected - hits], axis=1))
+
+
+def divide(cells: Cells, counts: np.ndarray) -> np.ndarray:
+    """(..., 3, G, K) counts over the samples, positives and negatives of each group; NaN where not usable."""
+    below = np.stack([np.broadcast_to(cells.size, cells.positive.shape), cells.positive, cells.negative])
+    return np.where(cells.usable, counts / np.maximum(below, 1), np.nan)
+
+
+def spread(rates: np.ndarray) -> np.ndarray:
+    """Largest minus smallest over groups, the second last axis; NaN where fewer than two groups have the rate."""
+    here = ~np.isnan(rates)
+    highest = np.where(here, rates, -np.inf).max(axis=-2)
+    lowest = np.where(here, rates, np.inf).min(axis=-2)
+    return np.where(here.sum(axis=-2) >= 2, highest - lowest, np.nan)
+
+
+def differences(rates: np.ndarray) -> dict[str, np.ndarray]:
+    """Algorithm 1 of the paper: each difference one-vs-rest, then the plain mean over the scored classes.
+
+    rates (..., 3, G, K) -> dpd, eod, tpr_difference, fpr_difference, each of shape (...). A class in which fewer than
+    two groups have the rate is left out of the mean. Raises UndefinedMetric if no class is left.
+    """
+    dpd, tpr, fpr = np.moveaxis(spread(rates), -2, 0)
+    parts = dict(zip(DIFFERENCES, (dpd, np.maximum(tpr, fpr), tpr, fpr), strict=True))
+    for name, values in parts.items():
+        if np.isnan(values).all():
+            raise UndefinedMetric(
+                f"{name} is undefined: in no class do two groups have both positives and negatives "
+                "enough. Merge groups, lower exclude_below, or choose another sensitive feature."
+            )
+    return {name: np.nanmean(values, axis=-1) for name, values in parts.items()}
+
+
+def describe_pairs(cells: Cells, chosen: np.ndarray) -> str:
+    """The (G, K) chosen pairs in words, with their counts."""
+    return "; ".join(
+        f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {cells.positive[g, k]} positives, "
+        f"{cells.negative[g, k]} negatives"
+        for g, k in np.argwhere(chosen)
+    )
+
+
+def group_codes(
+    predictions: Predictions, sensitive: str, *, missing: str = "error"
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`encode_groups` of a sensitive feature of `predictions`; raises InvalidInput for an unknown one."""
+    if sensitive not in predictions.groups:
+        raise unknown("sensitive feature", sensitive, predictions.groups, place="predictions.groups")
+    return encode_groups(predictions.groups[sensitive], f"groups[{sensitive!r}]", missing=missing)
+
+
+def prepare(predictions: Predictions, *, sensitive: str, missing: str, exclude_below: int) -> tuple[Cells, int]:
+    """The counts by class and group of all runs, and how many samples were dropped."""
+    if exclude_below < 0:
+        raise InvalidInput(f"exclude_below is {exclude_below}; it is a count of samples, 0 or more.")
+    codes, groups = group_codes(predictions, sensitive, missing=missing)
+    kept = codes >= 0
+    cells = build_cells(
+        predictions.labels[kept],
+        predictions.predicted[:, kept],
+        codes[kept],
+        groups,
+        predictions.class_names,
+        exclude_below=exclude_below,
+    )
+    return cells, int((~kept).sum())
+
+
+def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """One row an arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
+
+    runs: one row a run, in the order of `predictions`. Intervals and order are those of `stats.by_arm`.
+    """
+    arms = [stats.by_arm(predictions, runs[name].to_numpy()) for name in names]
+    parts = [
+        arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
+        for name, arm in zip(names, arms, strict=True)
+    ]
+    return pd.concat([arms[0][["model", "temperature", "n_seeds"]], *parts], axis=1)

@@ -1,0 +1,416 @@
+"""Individual fairness: how far a model's outputs lie apart for inputs that should be treated alike.
+
+D is the total variation between two outputs at T = 1, 0 .. 1. Three measures, each smaller the more alike they are:
+counterfactual (an input against its twin with only the sensitive attribute changed), lipschitz and inconsistency (an
+input against its nearest neighbors of the same label). Softer outputs lower D whatever the model does, so the
+table also shows D after temperature scaling and relative to random pairs. The paper names the Lipschitz condition of
+Dwork et al. (2012) and gives no formula; these are ours. No torch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput, UndefinedMetric, unknown
+from kdlib.measure.group_counts import arm_columns, encode_groups
+from kdlib.predictions import Predictions
+
+MEASURES = ("lipschitz", "inconsistency")
+RANDOM_PAIRS = 20_000
+ABOUT = ("run_id", "model", "seed", "temperature")
+CHUNK = 1024  # rows of the distance matrix held at once
+
+
+class Neighbors(NamedTuple):
+    """The k nearest samples of each: index and distance, both (N, k); distance 1 is the median random pair."""
+
+    index: np.ndarray
+    distance: np.ndarray
+
+
+# --- distances between outputs ---------------------------------------------------------------------------------------
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """D = half the sum of |p - q| over classes, the last axis; 0 (the same output) .. 1 (nothing in common)."""
+    return np.abs(p - q).sum(axis=-1) / 2
+
+
+def counterfactual(probabilities: np.ndarray, twin_probabilities: np.ndarray) -> float:
+    """Mean D between each input and its twin(s), in which only the sensitive attribute differs; 0 .. 1, 0: no reaction.
+
+    probabilities (N, C); twin_probabilities (N, C), or (N, M, C) for M twins of each, in the same order of samples.
+    Raises InvalidInput for other shapes and for what are no probabilities.
+    """
+    p, q = check_probabilities(probabilities, "probabilities"), np.asarray(twin_probabilities)
+    if q.ndim not in (2, 3) or q.shape[0] != p.shape[0] or q.shape[-1] != p.shape[1]:
+        raise InvalidInput(
+            f"twin_probabilities {q.shape} do not fit probabilities {p.shape}; (N, C) or (N, M, C) is "
+            "wanted, in the same order of samples."
+        )
+    check_probabilities(q.reshape(-1, q.shape[-1]), "twin_probabilities")
+    return float(total_variation(p if q.ndim == 2 else p[:, None], q).mean())
+
+
+def individual_fairness(
+    probabilities: np.ndarray,
+    embedding: np.ndarray | Neighbors,
+    *,
+    k: int = 10,
+    measure: str = "lipschitz",
+    labels: np.ndarray | None = None,
+    seed: int = 0,
+) -> float:
+    """How much outputs change between near inputs; 0: not at all. The paper calls smaller fairer.
+
+    probabilities  (N, C) at T = 1
+    embedding      (N, d) of one frozen model shared by all that are compared, never a model's own; or the result of
+                   `neighbors`, which saves finding them again (k, labels and seed then count for nothing)
+    measure        "lipschitz": mean D over mean distance, the k nearest neighbors of each sample, distance 1 being the
+                   median random pair; a ratio of means, since near-duplicates rule a mean of ratios; not bounded above
+                   "inconsistency": share of those neighbors with another predicted class, 0 .. 1
+    labels         (N,) neighbors are looked for among samples of the same label; None: among all
+    Raises InvalidInput for shapes, k or measure that do not fit, UndefinedMetric if all neighbors are duplicates.
+    """
+    if measure not in MEASURES:
+        raise unknown("measure", measure, MEASURES, place="individual_fairness")
+    p = check_probabilities(probabilities, "probabilities")
+    near = embedding if isinstance(embedding, Neighbors) else neighbors(embedding, k=k, labels=labels, seed=seed)
+    if len(near.index) != len(p):
+        raise InvalidInput(f"neighbors of {len(near.index)} samples, probabilities of {len(p)}.")
+    return _lipschitz(p, near) if measure == "lipschitz" else _inconsistency(p.argmax(axis=1), near)
+
+
+def _lipschitz(p: np.ndarray, near: Neighbors) -> float:
+    if near.distance.max() == 0:
+        raise UndefinedMetric(
+            "every neighbor is an exact duplicate, so D over distance is undefined. Use another "
+            "embedding, or measure='inconsistency'."
+        )
+    apart = [total_variation(p, p[column]).mean() for column in near.index.T]  # one neighbor at a time: (N, C) memory
+    return float(np.mean(apart) / near.distance.mean())
+
+
+def _inconsistency(predicted: np.ndarray, near: Neighbors) -> float:
+    return float((predicted[:, None] != predicted[near.index]).mean())
+
+
+def check_probabilities(values: np.ndarray, place: str) -> np.ndarray:
+    """`values` as (N, C); raises InvalidInput for logits, NaN or another shape."""
+    values = np.asarray(values)
+    if values.ndim != 2 or not values.size or values.dtype.kind != "f":
+        raise InvalidInput(f"{place} has shape {values.shape} and type {values.dtype}; (N, C) real numbers are wanted.")
+    if not np.isfinite(values).all():
+        raise InvalidInput(
+            f"{place} has a value that is not finite, first in row "
+            f"{int(np.argwhere(~np.isfinite(values))[0][0])}. Leave that run out by name."
+        )
+    off = np.abs(values.sum(axis=1) - 1).max()
+    if values.min() < 0 or off > 1e-2:
+        raise InvalidInput(
+            f"{place} are no probabilities (smallest {values.min():.3g}, a sum off 1 by {off:.3g}); "
+            "are these logits? Take predictions.softmax of them first."
+        )
+    return values
+
+
+# --- neighbors -------------------------------------------------------------------------------------------------------
+
+
+def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None = None, seed: int = 0) -> Neighbors:
+    """The k nearest samples by Euclidean distance, among those of the same label where labels (N,) are given.
+
+    Distances are divided by the median over random pairs of all samples, drawn with `seed`. A sample is not its own
+    neighbor; a duplicate of it is. Raises InvalidInput if a label has k samples or fewer.
+    """
+    x = _check_embedding(embedding)
+    labels = np.zeros(len(x), int) if labels is None else _check_length(labels, len(x), "labels")
+    index, distance = np.empty((len(x), max(k, 1)), np.intp), np.empty((len(x), max(k, 1)))
+    for label in pd.unique(labels):
+        same = np.flatnonzero(labels == label)
+        if not 1 <= k < len(same):
+            raise InvalidInput(f"k is {k}, but label {label} has {len(same)} samples; k must be 1 .. {len(same) - 1}.")
+        index[same], distance[same] = _nearest(x, same, same, k)
+    return Neighbors(index, distance / _median_distance(x, np.random.default_rng(seed)))
+
+
+def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, labels: np.ndarray) -> np.ndarray:
+    """(N,) position of the nearest sample of another group with the same label: a stand-in for a counterfactual twin.
+
+    Use: counterfactual(p, p[nearest_of_another_group(...)]). The twin differs in more than the attribute.
+    Raises UndefinedMetric for a label that only one group has.
+    """
+    x = _check_embedding(embedding)
+    labels, (codes, names) = _check_length(labels, len(x), "labels"), encode_groups(groups, "groups")
+    _check_length(codes, len(x), "groups")
+    found = np.empty(len(x), np.intp)
+    for label in pd.unique(labels):
+        for code, name in enumerate(names):
+            own, other = (np.flatnonzero((labels == label) & here) for here in (codes == code, codes != code))
+            if len(own) and not len(other):
+                raise UndefinedMetric(
+                    f"all samples of label {label} are of group {name!r}: no twin of another group. "
+                    "Leave the label out."
+                )
+            if len(own):
+                found[own] = _nearest(x, own, other, 1)[0][:, 0]
+    return found
+
+
+def _nearest(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(len(rows), k) positions in x and exact distances, nearest first."""
+    near = [_nearest_chunk(x, rows[start : start + CHUNK], among, k) for start in range(0, len(rows), CHUNK)]
+    index = np.concatenate(near)
+    exact = np.stack([np.linalg.norm((x[rows] - x[column]).astype(float), axis=1) for column in index.T], axis=1)
+    order = np.argsort(exact, axis=1, kind="stable")
+    return np.take_along_axis(index, order, axis=1), np.take_along_axis(exact, order, axis=1)
+
+
+def _nearest_chunk(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
+    """Squared distances up to a constant of each row, |b|^2 - 2ab; a row is not its own neighbor."""
+    squared = (x[among] ** 2).sum(axis=1) - 2 * x[rows] @ x[among].T
+    squared[rows[:, None] == among] = np.inf
+    return among[np.argpartition(squared, k - 1, axis=1)[:, :k]]
+
+
+def _median_distance(x: np.ndarray, rng: np.random.Generator) -> float:
+    a, b = random_pairs(len(x), rng)
+    median = float(np.median(np.linalg.norm((x[a] - x[b]).astype(float), axis=1)))
+    if median == 0:
+        raise UndefinedMetric("more than half of all pairs have the same embedding. Use another embedding.")
+    return median
+
+
+def random_pairs(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of up to RANDOM_PAIRS pairs of two different samples."""
+    a = rng.integers(n, size=min(RANDOM_PAIRS, 20 * n))
+    return a, (a + rng.integers(1, n, size=len(a))) % n
+
+
+def _check_embedding(embedding: np.ndarray) -> np.ndarray:
+    """Centered (less rounding), in its own precision."""
+    x = np.asarray(embedding)
+    if x.ndim != 2 or len(x) < 2 or x.dtype.kind not in "fiu":
+        raise InvalidInput(f"embedding has shape {x.shape} and type {x.dtype}; (N, d) numbers, N of 2 or more, wanted.")
+    x = x if x.dtype.kind == "f" else x.astype(float)
+    if not np.isfinite(x).all():
+        raise InvalidInput(f"embedding is not finite in row {int(np.argwhere(~np.isfinite(x))[0][0])}.")
+    return x - x.mean(axis=0)
+
+
+def _check_length(values, n: int, place: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.shape != (n,):
+        raise InvalidInput(f"{place} has shape {values.shape}; one value for each of {n} samples is wanted.")
+    return values
+
+
+# --- the two controls for softness -----------------------------------------------------------------------------------
+
+
+def halves(n: int, seed: int) -> np.ndarray:
+    """(N,) bool: a random half of the samples."""
+    if n < 4:
+        raise InvalidInput(f"{n} samples cannot be split in two halves to calibrate on; 4 are the least.")
+    return np.random.default_rng(seed).permutation(n) < n // 2
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """T > 0 that gives softmax(log p / T) the least negative log-likelihood; above 1 softens. Within exp(-4) .. exp(4).
+
+    Guo et al. (2017). If every sample is right there is no minimum, and the lower limit is returned.
+    """
+    from scipy.optimize import minimize_scalar
+
+    z = _log(probabilities)
+    own = z[np.arange(len(z)), labels]
+
+    def loss(log_t: float) -> float:
+        return float(np.mean(np.log(np.exp(z / np.exp(log_t)).sum(axis=1)) - own / np.exp(log_t)))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded", options={"xatol": 1e-4}).x))
+
+
+def rescale(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
+    """softmax(log p / T) over the last axis, T a number or one a sample (broadcast); same shape."""
+    scaled = np.exp(_log(probabilities) / temperature)
+    return scaled / scaled.sum(axis=-1, keepdims=True)
+
+
+def cross_fitted_temperature(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """(N,) the temperature for each sample, fitted on the half of the samples that it is not in."""
+    p, labels = check_probabilities(probabilities, "probabilities"), np.asarray(labels)
+    first = halves(len(p), seed)
+    return np.where(first, fit_temperature(p[~first], labels[~first]), fit_temperature(p[first], labels[first]))
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    """log p less its maximum (exp stays in range); a probability that underflowed to 0 counts as the smallest float."""
+    z = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny).astype(float))
+    return z - z.max(axis=-1, keepdims=True)
+
+
+# --- all runs --------------------------------------------------------------------------------------------------------
+
+
+def individual_runs(
+    predictions: Predictions,
+    *,
+    embedding: np.ndarray | Neighbors | None = None,
+    twins: np.ndarray | None = None,
+    among: np.ndarray | None = None,
+    k: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every measure for every run that the given material allows; neighbors are of the same label.
+
+    embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: lipschitz and inconsistency
+    twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
+               `predictions`: counterfactual
+    among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None: all
+    One row a run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability), fitted_temperature
+    (geometric mean of both halves), random_pairs (mean D of random pairs); `m`, `m_calibrated` (after temperature
+    scaling by NLL, cross-fitted in two halves) and `m_relative` (m / random_pairs) for m of counterfactual, lipschitz;
+    inconsistency. A trend in `m` that neither control shows is an effect of confidence.
+    """
+    _check_whole(predictions)
+    if embedding is None and twins is None:
+        raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
+    if twins is not None and np.shape(twins)[:2] != predictions.predicted.shape:
+        raise InvalidInput(f"twins have shape {np.shape(twins)}; (R, N, ..) = {predictions.predicted.shape} is wanted.")
+    n = len(predictions.labels)
+    among = np.ones(n, bool) if among is None else _check_length(among, n, "among")
+    if twins is not None and not among.any():
+        raise UndefinedMetric("no sample has a twin that differs from it: no counterfactual measure.")
+    near = embedding
+    if embedding is not None and not isinstance(embedding, Neighbors):
+        near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
+    frame = predictions.runs[[*ABOUT]].reset_index(drop=True)
+    found = [
+        _run_row(p, predictions.labels, near, None if twins is None else twins[run], among, seed)
+        for run, p in enumerate(predictions.probabilities)
+    ]
+    return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(found))
+
+
+def _check_whole(predictions: Predictions) -> None:
+    if predictions.probabilities is None:
+        raise InvalidInput(
+            "these predictions have classes alone; individual fairness needs probabilities (columns prob_* or logit_*)."
+        )
+
+
+def _run_row(
+    p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None, among: np.ndarray, seed: int
+) -> dict[str, float]:
+    a, b = random_pairs(len(p), np.random.default_rng(seed))
+    apart, t = float(total_variation(p[a], p[b]).mean()), cross_fitted_temperature(p, labels, seed=seed)
+    if apart == 0:
+        raise UndefinedMetric("a run gives every input the same output: D relative to random pairs is undefined.")
+    row = {
+        "confidence": float(p.max(axis=1).mean()),
+        "fitted_temperature": float(np.exp(np.log(t).mean())),
+        "random_pairs": apart,
+    }
+    soft = rescale(p, t[:, None])
+    if twin is not None:
+        by_sample = t.reshape(-1, *[1] * (twin.ndim - 1))  # a twin is scaled as its original
+        calibrated = counterfactual(soft[among], rescale(twin, by_sample)[among])
+        row |= _with_controls("counterfactual", counterfactual(p[among], twin[among]), calibrated, apart)
+    if near is not None:
+        row |= _with_controls("lipschitz", individual_fairness(p, near), individual_fairness(soft, near), apart)
+        row["inconsistency"] = individual_fairness(p, near, measure="inconsistency")
+    return row
+
+
+def _with_controls(name: str, value: float, calibrated: float, apart: float) -> dict[str, float]:
+    return {name: value, f"{name}_calibrated": calibrated, f"{name}_relative": value / apart}
+
+
+def frozen_embedding(predictions: Predictions) -> np.ndarray:
+    """(N, d) by which samples are near or far: their features where they have some, else their groups as 0 and 1.
+
+    On Trifeature the groups are all that differs between images, so they describe them; elsewhere they do not.
+    """
+    if predictions.features is not None:
+        return predictions.features.astype(np.float32)
+    return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float)
+
+
+def all_twins(predictions: Predictions) -> dict[str, np.ndarray]:
+    """{sensitive feature: (R, N, C) probabilities of the twins}: the stored ones; without any, by features.
+
+    There a twin is the nearest sample of another group with the same label (`nearest_of_another_group`), which differs
+    in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label,
+    InvalidInput where there are features, but no probabilities.
+    """
+    if predictions.twins or predictions.features is None:
+        return dict(predictions.twins)
+    _check_whole(predictions)
+    embedding, p = frozen_embedding(predictions), predictions.probabilities
+    return {
+        name: p[:, nearest_of_another_group(embedding, values, labels=predictions.labels)]
+        for name, values in predictions.groups.items()
+    }
+
+
+def with_twin(predictions: Predictions, changed: str) -> np.ndarray:
+    """(N,) bool: the samples whose twin differs from them: all, but of posts those with a word of the feature."""
+    words = predictions.groups.get(f"{changed}_words")
+    return np.ones(len(predictions.labels), bool) if words is None else words == "some"
+
+
+def twins_in_words(predictions: Predictions, changed: str) -> str:
+    """What the twins by a sensitive feature are, for a title."""
+    if changed not in predictions.twins:
+        return f"the nearest sample of another group by {changed}"
+    among = with_twin(predictions, changed)
+    return f"{changed} changed in {among.sum():,} of {len(among):,} test samples"
+
+
+def by_feature(predictions: Predictions, *, embedding: np.ndarray | Neighbors | None = None) -> dict[str, pd.DataFrame]:
+    """{sensitive feature: `individual_runs` against the twins by it}: every feature that has twins (`all_twins`).
+
+    What `scalars` released comes before, whatever the embedding: it was measured by features that are not released.
+    Empty where there is none of it.
+    """
+    return _released(predictions) or {
+        changed: individual_runs(predictions, twins=twins, among=with_twin(predictions, changed), embedding=embedding)
+        for changed, twins in all_twins(predictions).items()
+    }
+
+
+def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """{run_id: {'<sensitive feature>:<measure>': value}}: `by_feature` of predictions with features, for a release.
+
+    The features themselves (a face's annotated attributes but for label and groups) are not released. Empty for
+    predictions without features: theirs is measured again from released outputs, where all probabilities are released.
+    """
+    if predictions.features is None:
+        return {}
+    near = neighbors(frozen_embedding(predictions), labels=predictions.labels)
+    found = {run_id: {} for run_id in predictions.runs["run_id"]}
+    for changed, runs in by_feature(predictions, embedding=near).items():
+        for row in runs.to_dict("records"):
+            found[row["run_id"]] |= {f"{changed}:{m}": value for m, value in row.items() if m not in ABOUT}
+    return found
+
+
+def _released(predictions: Predictions) -> dict[str, pd.DataFrame]:
+    runs, found = predictions.runs.reset_index(drop=True), {}
+    for changed in predictions.groups:
+        names = {name: name.removeprefix(f"{changed}:") for name in runs if name.startswith(f"{changed}:")}
+        if names:
+            found[changed] = runs[[*ABOUT, *names]].rename(columns=names)
+    return found
+
+
+def individual_table(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each measure m of runs.
+
+    runs: one row a run, in the order of `predictions`, from `individual_runs` or `by_feature`.
+    """
+    return arm_columns(predictions, runs, [name for name in runs if name not in ABOUT])

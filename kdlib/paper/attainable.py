@@ -1,0 +1,183 @@
+"""Which DPD an accuracy and an EOD leave possible on a test set whose label counts by group are known. No torch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput, UndefinedMetric
+from kdlib.paper.stand_in import all_reported
+
+
+class LabelCounts(NamedTuple):
+    """Label counts of a test set by group: positives and negatives of each of `groups`, in that order."""
+
+    dataset: str
+    label: str
+    sensitive: str
+    split: str
+    groups: tuple[str, ...]
+    positives: tuple[int, ...]
+    negatives: tuple[int, ...]
+
+
+YOUNG, MALE, RACE, GENDER = ("young", "not"), ("male", "not"), ("race", "none"), ("gender", "none")
+LABEL_COUNTS = (
+    LabelCounts("celeba", "smiling", "young", "test", YOUNG, (7497, 2490), (7617, 2358)),
+    LabelCounts("celeba", "smiling", "young", "validation", YOUNG, (6890, 2712), (7942, 2323)),
+    LabelCounts("celeba", "smiling", "male", "test", MALE, (3094, 6893), (4621, 5354)),
+    LabelCounts("celeba", "smiling", "male", "validation", MALE, (3445, 6157), (5013, 5252)),
+    LabelCounts("celeba", "eyeglasses", "young", "test", YOUNG, (485, 804), (14629, 4044)),
+    LabelCounts("celeba", "eyeglasses", "young", "validation", YOUNG, (461, 922), (14371, 4113)),
+    LabelCounts("hatexplain", "toxic", "race", "test, any", RACE, (578, 564), (156, 626)),
+    LabelCounts("hatexplain", "toxic", "race", "test, majority", RACE, (425, 717), (48, 734)),
+    LabelCounts("hatexplain", "toxic", "gender", "test, any", GENDER, (287, 855), (118, 664)),
+    LabelCounts("hatexplain", "toxic", "gender", "test, majority", GENDER, (127, 1015), (24, 758)),
+)
+
+
+@lru_cache(maxsize=32)
+def ranges(artefact: str) -> pd.DataFrame:
+    """Which DPD the paper's own accuracy and EOD leave possible on the official test or validation split.
+
+    One row a reported arm and split whose label counts are known: dataset, label, sensitive, split, model, temperature,
+    accuracy, eod, dpd (as reported), label_dpd (a perfect classifier's), lowest, highest (attainable), inside (whether
+    the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no counts are known.
+    NaN where no classifier at all has that accuracy and EOD.
+    """
+    arms = _reported_arms(artefact)
+    rows = [
+        _range(arm, counts)
+        for arm in arms.to_dict("records")
+        for counts in LABEL_COUNTS
+        if all(arm[key] == getattr(counts, key) for key in ("dataset", "label", "sensitive"))
+    ]
+    columns = [
+        "dataset",
+        "label",
+        "sensitive",
+        "split",
+        "model",
+        "temperature",
+        "accuracy",
+        "eod",
+        "dpd",
+        "label_dpd",
+        "lowest",
+        "highest",
+        "inside",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _reported_arms(artefact: str) -> pd.DataFrame:
+    """One row an arm and sensitive feature: accuracy, eod, dpd, fractions. An accuracy without feature is of each."""
+    table = all_reported()
+    table = table[[artefact in names for names in table["artefact"].str.split("+")]]
+    keys = ["dataset", "label", "model", "temperature"]
+    wide = table[table["sensitive"].notna()].pivot_table(
+        index=[*keys, "sensitive"], columns="metric", values="mean", dropna=False
+    )
+    wide = wide.dropna(how="all").reset_index()
+    for metric in ("accuracy", "eod", "dpd"):
+        wide[metric] = wide[metric] / 100 if metric in wide else np.nan
+    alone = table[table["sensitive"].isna() & (table["metric"] == "accuracy")].set_index(keys)["mean"] / 100
+    if len(alone):
+        filled = wide[keys].merge(alone.rename("alone").reset_index(), on=keys, how="left")["alone"]
+        wide["accuracy"] = wide["accuracy"].fillna(filled)
+    return wide.dropna(subset=["accuracy", "eod", "dpd"])
+
+
+def _range(arm: dict[str, object], counts: LabelCounts) -> dict[str, object]:
+    positives, negatives = np.array(counts.positives), np.array(counts.negatives)
+    base = positives / (positives + negatives)
+    try:
+        low, high = attainable_dpd(positives, negatives, accuracy=arm["accuracy"], eod=arm["eod"])
+    except InvalidInput:
+        low, high = np.nan, np.nan
+    return {
+        **arm,
+        "split": counts.split,
+        "label_dpd": float(np.ptp(base)),
+        "lowest": low,
+        "highest": high,
+        "inside": bool(low - 5e-5 <= arm["dpd"] <= high + 5e-5),
+    }
+
+
+def attainable_dpd(positives, negatives, *, accuracy: float, eod: float) -> tuple[float, float]:
+    """(lowest, highest) DPD of any two-class classifier with this accuracy and EOD on these groups.
+
+    positives, negatives: (G,) label counts of each group. accuracy, eod: fractions 0 .. 1.
+    A linear programme over the groups' TPR and FPR: accuracy fixes one weighted sum of them, EOD bounds their
+    differences, DPD is a difference of selection rates. EOD must be reached, not only kept: where an optimum stays
+    below it, every pair of groups that could reach it is tried.
+    A reported triple whose DPD lies outside cannot come from this split; mind the rounding of what was reported.
+    Raises InvalidInput if no classifier has that accuracy and EOD on these groups.
+    """
+    positives, negatives = _label_counts(positives, negatives)
+    for name, value in (("accuracy", accuracy), ("eod", eod)):
+        if not 0 <= value <= 1:
+            raise InvalidInput(f"{name} is {value!r}; it is a fraction, 0 .. 1.")
+    size, pairs = positives + negatives, list(permutations(range(len(positives)), 2))
+    selected = np.hstack([np.diag(positives / size), np.diag(negatives / size)])  # (G, 2G) times (TPR, FPR)
+    dpd_below = np.array([np.append(selected[i] - selected[j], -1.0) for i, j in pairs])
+    low = _smallest(np.eye(2 * len(size) + 1)[-1], positives, negatives, accuracy, eod, dpd_below)
+    high = max(
+        -_smallest(-row * (np.arange(len(row)) < 2 * len(size)), positives, negatives, accuracy, eod, dpd_below)
+        for row in dpd_below
+    )
+    if not np.isfinite(low):
+        raise InvalidInput(
+            f"no classifier has accuracy {accuracy} and EOD {eod} on groups with {positives.tolist()} "
+            f"positives and {negatives.tolist()} negatives. Check that both are fractions."
+        )
+    return float(max(low, 0.0)), float(high)
+
+
+def _label_counts(positives, negatives) -> tuple[np.ndarray, np.ndarray]:
+    positives, negatives = np.asarray(positives, float), np.asarray(negatives, float)
+    if positives.ndim != 1 or positives.shape != negatives.shape or len(positives) < 2:
+        raise InvalidInput(
+            f"positives {positives.shape} and negatives {negatives.shape}: one count each for two groups or more."
+        )
+    if not (min(positives.min(), negatives.min()) > 0 and np.isfinite(positives + negatives).all()):
+        raise UndefinedMetric(
+            f"positives {positives.tolist()}, negatives {negatives.tolist()}: each group needs both, "
+            "or EOD is undefined."
+        )
+    return positives, negatives
+
+
+def _smallest(cost, positives, negatives, accuracy: float, eod: float, dpd_below: np.ndarray) -> float:
+    """Smallest cost over x = (TPR of G groups, FPR of G groups, DPD bound), EOD reached; infinite if infeasible."""
+    from scipy.optimize import linprog
+
+    n_groups, total = len(positives), (positives + negatives).sum()
+    unit = np.eye(2 * n_groups + 1)
+    pairs = permutations(range(n_groups), 2)
+    eod_below = np.array([unit[i + rate] - unit[j + rate] for i, j in pairs for rate in (0, n_groups)])
+    right = np.concatenate([positives, -negatives, [0.0]]) / total
+    limits = np.concatenate([np.zeros(len(dpd_below)), np.full(len(eod_below), eod)])
+
+    def solve(*reached: np.ndarray):
+        return linprog(
+            cost,
+            A_ub=np.vstack([dpd_below, eod_below]),
+            b_ub=limits,
+            A_eq=np.vstack([right, *reached]),
+            b_eq=[accuracy - negatives.sum() / total, *[eod] * len(reached)],
+            bounds=(0, 1),
+            method="highs",
+        )
+
+    free = solve()
+    if free.status != 0:
+        return np.inf
+    if (eod_below @ free.x).max() >= eod - 1e-7:
+        return free.fun
+    return min((found.fun for found in map(solve, eod_below) if found.status == 0), default=np.inf)

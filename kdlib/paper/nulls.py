@@ -1,0 +1,170 @@
+"""Which of the paper's own counts of significant classes are more than chance, and more than a shift of accuracy?
+
+Nothing is trained: the paper reports the accuracy of both arms behind every count, and that fixes what the count would
+be if no class, or all classes alike, had changed. No torch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special
+from scipy import stats as distributions
+
+from kdlib.errors import InvalidInput
+from kdlib.measure.class_bias import null_band
+from kdlib.measure.class_nulls import Expected, ShiftModel, shifted_count
+from kdlib.measure.stats import require_share
+from kdlib.paper.numbers import reported
+
+# Classes, and test images of each; SVHN's classes have 1,595 to 5,099, on average 2,603.
+SIZES = {
+    "cifar10": (10, 1000),
+    "svhn": (10, 2603),
+    "cifar100": (100, 100),
+    "tiny_imagenet": (200, 50),
+    "imagenet": (1000, 50),
+}
+ARTEFACTS = ("table01", "table06", "table07", "table08")
+SEEDS = 5
+PAIR = ["dataset", "teacher", "student", "alpha"]
+REFERENCE = {"n_significant_sc": "nds", "n_significant_tc": "teacher"}
+
+
+class Spread(NamedTuple):
+    """What the paper does not report and the accuracy-shift null needs, so it is stated.
+
+    class_sd   sd of the classes' log odds of being right, taken as normal: how much they differ in difficulty
+    sampling   variance of a class's accuracy over seeds, in units of the binomial variance of its test images
+    wobble     what seeds change beyond that, sd in arcsine radians: 0.03 are 1.5 points at 50 %, 0.9 at 90 %
+    """
+
+    class_sd: float
+    sampling: float
+    wobble: float
+
+    def seed_sd(self, test_images: int) -> float:
+        """Of a class over seeds, in arcsine radians."""
+        return float(np.sqrt(self.sampling / test_images + self.wobble**2))
+
+
+USUAL = Spread(class_sd=0.8, sampling=0.4, wobble=0.03)
+# The largest counts: classes very different, seeds hardly. Less sampling than 0.2 would contradict the sd of the
+# overall accuracies that the paper reports for CIFAR-100.
+WIDEST = Spread(class_sd=1.1, sampling=0.2, wobble=0.015)
+STANDINGS = ("up to chance", "up to an accuracy shift", "depends on the spread", "above both")
+
+
+@lru_cache(maxsize=1024)
+def shift_band(
+    accuracy_a: float,
+    accuracy_b: float,
+    *,
+    classes: int,
+    test_images: int,
+    spread: Spread = USUAL,
+    n_seeds: int = SEEDS,
+    coverage: float = 0.95,
+    seed: int = 0,
+) -> Expected:
+    """The paper's count where the log odds of all classes moved alike, from one overall accuracy to the other.
+
+    `class_nulls.accuracy_shift_null` for arms of which only the accuracy is known, fractions above 0 and below 1, with
+    `test_images` of each class. The arms are independent: a student and its own teacher are not, so their count is
+    lower. The interval is that of independent classes, as in `class_bias.null_band`.
+    Raises InvalidInput for values out of range.
+    """
+    for name, value in (("accuracy_a", accuracy_a), ("accuracy_b", accuracy_b), ("coverage", coverage)):
+        require_share(name, value)
+    if min(classes, test_images) < 1 or n_seeds < 2 or min(spread) < 0 or spread.seed_sd(test_images) == 0:
+        raise InvalidInput(
+            f"{spread}, {classes} classes, {test_images} test images, {n_seeds} seeds: no spread may be negative, "
+            "seeds must differ, and one class, one image and two seeds are the least."
+        )
+    profile = spread.class_sd * special.ndtri((np.arange(classes) + 0.5) / classes)
+    sd, totals = np.full(classes, spread.seed_sd(test_images)), np.full(classes, test_images)
+    arms = (_shifted(profile, accuracy) for accuracy in (accuracy_a, accuracy_b))
+    model, rng = ShiftModel(*arms, sd, totals, (n_seeds, n_seeds)), np.random.default_rng(seed)
+    found = [shifted_count(rng, model) for _ in range(int(np.clip(10_000 // classes, 10, 100)))]
+    tail = (1 - coverage) / 2
+    low, high = distributions.binom.ppf([tail, 1 - tail], classes, np.mean(found) / classes)
+    return Expected(float(np.mean(found)), int(low), int(high))
+
+
+def _shifted(profile: np.ndarray, accuracy: float) -> np.ndarray:
+    """(C,) accuracies with the log odds of `profile`, moved so that their mean is `accuracy`."""
+    shift = optimize.brentq(lambda s: special.expit(profile + s).mean() - accuracy, -60, 60)
+    return special.expit(profile + shift)
+
+
+def reported_table() -> pd.DataFrame:
+    """Every #SC and #TC of tables 1, 6, 7 and 8, once, with the accuracies of both arms.
+
+    One row a count: artefact, dataset, teacher, student, alpha, temperature, metric ('n_significant_sc' or '_tc'),
+    count, classes, accuracy_reference (of NDS or teacher) and accuracy (of DS), fractions.
+    """
+    table = pd.concat([reported(name) for name in ARTEFACTS]).drop_duplicates([*PAIR, "model", "temperature", "metric"])
+    rows = table[table["metric"] == "accuracy"].to_dict("records")
+    accuracy = {(*_pair(row), row["model"], _temperature(row)): row["mean"] / 100 for row in rows}
+    counts = table[table["metric"].isin(REFERENCE)]
+    return pd.DataFrame([_with_accuracies(row, accuracy) for row in counts.to_dict("records")])
+
+
+def _pair(row: dict[str, object]) -> tuple[object, ...]:
+    return tuple(row[key] for key in PAIR)
+
+
+def _temperature(row: dict[str, object]) -> float | None:
+    return None if np.isnan(row["temperature"]) else row["temperature"]
+
+
+def _with_accuracies(row: dict[str, object], accuracy: dict[tuple[object, ...], float]) -> dict[str, object]:
+    return {key: row[key] for key in ("artefact", *PAIR, "temperature", "metric")} | {
+        "count": int(row["mean"]),
+        "classes": SIZES[row["dataset"]][0],
+        "accuracy_reference": accuracy[(*_pair(row), REFERENCE[row["metric"]], None)],
+        "accuracy": accuracy[(*_pair(row), "ds", row["temperature"])],
+    }
+
+
+def reported_counts() -> pd.DataFrame:
+    """`reported_table`, beside what chance and a shift of accuracy alone would give.
+
+    Adds chance_low, chance_high (`class_bias.null_band`, 95 %); shift_mean, shift_low, shift_high (`shift_band`,
+    USUAL), shift_widest (the upper end for WIDEST); standing, the first of STANDINGS whose upper end the count does not
+    pass: 'depends on the spread' is above USUAL and not above WIDEST.
+    """
+    table = reported_table()
+    return table.join(pd.DataFrame([_nulls(row) for row in table.to_dict("records")]))
+
+
+def _nulls(row: dict[str, object]) -> dict[str, object]:
+    classes, images = SIZES[row["dataset"]]
+    low, high = null_band(classes, SEEDS, test_images=images)
+    arms, size = (row["accuracy_reference"], row["accuracy"]), {"classes": classes, "test_images": images}
+    usual, widest = (shift_band(*arms, **size, spread=spread) for spread in (USUAL, WIDEST))
+    most = max(usual.high, widest.high)
+    return {
+        "chance_low": low,
+        "chance_high": high,
+        "shift_mean": usual.mean,
+        "shift_low": usual.low,
+        "shift_high": usual.high,
+        "shift_widest": most,
+        "standing": standing(row["count"], high, usual.high, most),
+    }
+
+
+def standing(count: float, *uppers: float) -> str:
+    """The first of STANDINGS whose upper end (chance, usual shift, widest shift) the count does not pass."""
+    return next((name for name, upper in zip(STANDINGS, uppers, strict=False) if count <= upper), STANDINGS[-1])
+
+
+def standings(counts: pd.DataFrame) -> pd.DataFrame:
+    """How many of `reported_counts` stand where: one row a pair of networks and metric, one column a standing."""
+    table = counts.groupby([*PAIR, "metric"], sort=False)["standing"].value_counts().unstack(fill_value=0)
+    table = table.reindex(columns=list(STANDINGS), fill_value=0)
+    return table.assign(counts=table.sum(axis=1)).rename_axis(columns=None).reset_index()

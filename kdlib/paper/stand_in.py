@@ -1,0 +1,146 @@
+"""Whether a study is the paper's own or a stand-in, and why: data set, pair and recipe against what the paper states.
+
+Stand-ins are never set beside the paper's numbers, and never judge its claims. No torch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdlib.catalogue import DATASETS, MODELS
+from kdlib.studies import Study
+
+REPORTED = Path(__file__).with_name("reported.csv")
+SEEDS = 5
+
+# Section 4 and appendix C of the paper. What it does not state (momentum, T^2, precision, size of the crop) is no
+# reason to call a study a stand-in.
+SGD = {
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "weight_decay": 0.001,
+    "epochs": 100,
+    "warmup": 0.0,
+    "init": "scratch",
+    "schedule": {"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1},
+}
+# Not stated in the paper; the setting that the data set's own paper gives (Mathew et al. 2021).
+FINE_TUNED = {"optimizer": "adamw", "lr": 5e-5, "epochs": 20, "init": "pretrained"}
+RECIPES = {"bert_base": FINE_TUNED, "distilbert": FINE_TUNED, "vit_base": None, "tinyvit": None}
+BATCH_SIZES = {
+    "svhn": 128,
+    "cifar10": 128,
+    "cifar100": 128,
+    "tiny_imagenet": 512,
+    "imagenet": 512,
+    "celeba": 256,
+    "trifeature": 64,
+    "hatexplain": 16,
+}
+# Options of the data that the paper leaves open, or does not have (the size of a learnt vocabulary); its numbers bound
+# the size of Trifeature from below.
+LEFT_OPEN = ("label", "seed", "per_combination", "test_images", "vocabulary")
+LEAST = {"per_combination": 10, "test_images": 4000}
+
+
+@lru_cache(maxsize=1)
+def all_reported() -> pd.DataFrame:
+    """Every row of reported.csv; see `numbers.reported`."""
+    return pd.read_csv(REPORTED)
+
+
+def stand_in_reasons(study: Study) -> list[str]:
+    """Why a study is not the paper's own, in short phrases; empty if nothing that the paper states is different."""
+    if not DATASETS[study.dataset].in_paper:
+        return [f"data set {study.dataset} is not in the paper", *_seeds(study)]
+    return [*_pair(study), *_data(study), *_augment(study), *_training(study), *_seeds(study)]
+
+
+def _seeds(study: Study) -> list[str]:
+    return [f"{study.seeds} seeds instead of {SEEDS}"] if study.seeds < SEEDS else []
+
+
+def _of_study(study: Study) -> pd.DataFrame:
+    """The rows of reported.csv with the study's data set and label."""
+    table = all_reported()[all_reported()["dataset"] == study.dataset]
+    return table[table["label"] == study.data["label"]] if "label" in study.data else table
+
+
+def _pair(study: Study) -> list[str]:
+    rows = _of_study(study)
+    if rows.empty:
+        return [f"label {study.data.get('label')} of {study.dataset} is not in the paper"]
+    teacher, student = study.teacher["model"], study.student["model"]
+    same = rows[(rows["teacher"] == teacher) & (rows["student"] == student)]
+    if same.empty:
+        pairs = rows[["teacher", "student"]].drop_duplicates().itertuples(index=False)
+        return [f"{_titled(teacher, student)} instead of {' or '.join(_titled(*pair) for pair in pairs)}"]
+    alphas = sorted(set(same["alpha"]))
+    return [] if study.alpha in alphas else [_instead("alpha", study.alpha, " or ".join(map(_shown, alphas)))]
+
+
+def _titled(teacher: str, student: str) -> str:
+    return f"{MODELS[teacher].title} → {MODELS[student].title}"
+
+
+def _data(study: Study) -> list[str]:
+    usual = DATASETS[study.dataset].options
+    reasons = [
+        _instead(key, value, usual[key])
+        for key, value in study.data.items()
+        if key not in LEFT_OPEN and value != usual[key]
+    ]
+    return reasons + [
+        f"{key.replace('_', ' ')} {study.data[key]}, the paper's numbers need {least} or more"
+        for key, least in LEAST.items()
+        if study.data.get(key, least) < least
+    ]
+
+
+def _augment(study: Study) -> list[str]:
+    if study.dataset == "hatexplain":
+        return []
+    cropped = study.augment.get("crop") or study.augment.get("resized_crop")
+    return ["no random crop"] * (not cropped) + ["no random flip"] * (not study.augment.get("flip"))
+
+
+def _training(study: Study) -> list[str]:
+    """Differences from the paper's recipe; those that teacher and student share are said once."""
+    parts = {role: _recipe_reasons(study.dataset, getattr(study, role)) for role in ("teacher", "student")}
+    shared = [reason for reason in parts["teacher"] if reason in parts["student"]]
+    own = [f"{role}: {reason}" for role, reasons in parts.items() for reason in reasons if reason not in shared]
+    return shared + own
+
+
+def _recipe_reasons(dataset: str, part: dict[str, Any]) -> list[str]:
+    recipe = RECIPES.get(part["model"], FINE_TUNED if dataset == "hatexplain" else SGD)
+    if recipe is None:
+        return [f"the recipe of {MODELS[part['model']].title}'s own paper is not checked"]
+    wanted = {**recipe, "batch_size": BATCH_SIZES[dataset]}
+    return [_difference(key, part[key], value) for key, value in wanted.items() if part[key] != value]
+
+
+def _difference(key: str, ours: Any, paper: Any) -> str:
+    if key == "epochs":
+        return f"{ours} epochs instead of {paper}"
+    if key == "schedule":
+        return f"schedule {_schedule(ours)} instead of {_schedule(paper)}"
+    return _instead(key, ours, paper)
+
+
+def _instead(key: str, ours: Any, paper: Any) -> str:
+    return f"{key.replace('_', ' ')} {_shown(ours)} instead of {_shown(paper)}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _schedule(schedule: dict[str, Any]) -> str:
+    if schedule["name"] != "step":
+        return schedule["name"]
+    return f"/{1 / schedule['gamma']:g} at {', '.join(f'{m:g}' for m in schedule['milestones'])}"

@@ -1,0 +1,184 @@
+"""The table that all measuring starts from: what every run predicted on the same test samples.
+
+`collect` reads it from trained runs; every way in passes the same checks. No torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
+
+RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of R runs on the same N test samples with C classes.
+
+    runs           DataFrame, R rows: run_id, study, model ('teacher', 'nds', 'ds'), seed, temperature (NaN where
+                   there is none), alpha (likewise), teacher_id (None where there is none)
+    predicted      (R, N) int, the class of the largest logit
+    labels         (N,) int, 0 .. C-1
+    sample_ids     (N,) str, unique; rows of other tables are aligned by them, never by order
+    class_names    C names
+    probabilities  (R, N, C) float at T = 1, or None
+    confidence     (R, N) float, the largest probability, where probabilities are not given; or None
+    groups         {sensitive feature: (N,) str}
+    twins          {changed feature: (R, N, C) probabilities}: the same samples with that feature alone changed
+                   ("counterfactual twins"), in the order of sample_ids; only what every run has
+    features       (N, d) uint8, what others than the models say of the samples (annotated attributes), or None
+    absent         runs that were planned and are not here: 'ds seed 3 T=4: failed, loss not finite at step 12'
+    """
+
+    runs: pd.DataFrame
+    predicted: np.ndarray
+    labels: np.ndarray
+    sample_ids: np.ndarray
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray | None = None
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    twins: Mapping[str, np.ndarray] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    confidence: np.ndarray | None = None
+    features: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __repr__(self) -> str:
+        classes, samples = f"{self.n_classes} classes", f"{len(self.labels)} samples"
+        groups = f", groups by {', '.join(self.groups)}" if self.groups else ""
+        return f"<Predictions: {len(self.runs)} runs ({describe_arms(self.runs)}), {samples}, {classes}{groups}>"
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """(R, N) bool."""
+        return self.predicted == self.labels
+
+    @cached_property
+    def accuracy(self) -> np.ndarray:
+        """(R,) share of correct predictions, 0 .. 1."""
+        return self.correct.mean(axis=1)
+
+    @property
+    def temperatures(self) -> list[float]:
+        """The temperatures of the distilled students, ascending."""
+        return sorted(self.runs["temperature"].dropna().unique().tolist())
+
+    def arm(self, **wanted: object) -> Predictions:
+        """The runs whose columns equal `wanted`, in order of seed: `arm(model="ds", temperature=4.0)`.
+
+        Raises NotTrained if there is none, InvalidInput for an unknown column.
+        """
+        keep = np.ones(len(self.runs), bool)
+        for column, value in wanted.items():
+            if column not in self.runs:
+                raise InvalidInput(f"runs have no column {column!r}; they have {', '.join(self.runs.columns)}.")
+            keep &= (self.runs[column] == value).to_numpy()
+        if not keep.any():
+            raise NotTrained(f"no run with {wanted}; there are {describe_arms(self.runs)}.")
+        order = np.flatnonzero(keep)[np.argsort(self.runs["seed"].to_numpy()[keep], kind="stable")]
+        return self.take(order)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The runs at these positions, in this order."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return replace(
+            self,
+            runs=self.runs.iloc[rows].reset_index(drop=True),
+            predicted=self.predicted[rows],
+            probabilities=probabilities,
+            confidence=None if self.confidence is None else self.confidence[rows],
+            twins={feature: values[rows] for feature, values in self.twins.items()},
+        )
+
+
+def describe_arms(runs: pd.DataFrame) -> str:
+    arms = runs[["model", "temperature"]].drop_duplicates().sort_values(["model", "temperature"])
+    return ", ".join(m if np.isnan(t) else f"{m} T={t:g}" for m, t in arms.itertuples(index=False)) or "no runs"
+
+
+def check(p: Predictions) -> None:
+    """Raise InvalidInput unless the parts of `p` fit together; warn of runs with identical predictions."""
+    n, c = len(p.labels), p.n_classes
+    _require(n > 0, "there are no test samples.")
+    _require(
+        p.predicted.shape == (len(p.runs), n), f"predicted has shape {p.predicted.shape}, expected {(len(p.runs), n)}."
+    )
+    _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
+    _require(len(np.unique(p.sample_ids)) == n, f"sample id {_first_repeated(p.sample_ids)!r} stands twice.")
+    missing = [column for column in RUN_COLUMNS if column not in p.runs]
+    _require(not missing, f"the table of runs lacks {', '.join(missing)}.")
+    for name, values in (("labels", p.labels), ("predicted", p.predicted)):
+        _require(
+            np.issubdtype(values.dtype, np.integer), f"{name} must be whole numbers 0 .. {c - 1}, not {values.dtype}."
+        )
+        _require(
+            values.size == 0 or (values.min() >= 0 and values.max() < c),
+            f"{name} must lie in 0 .. {c - 1}; found "
+            f"{values.min() if values.size else ''} .. {values.max() if values.size else ''}.",
+        )
+    for name, values in p.groups.items():
+        _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
+    _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
+    if p.probabilities is not None:
+        _check_probabilities(p.probabilities, (len(p.runs), n, c))
+    for feature, values in p.twins.items():
+        _check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
+    _check_repeats(p)
+
+
+def _check_probabilities(
+    probabilities: np.ndarray, shape: tuple[int, int, int], *, what: str = "probabilities"
+) -> None:
+    _require(probabilities.shape == shape, f"{what} have shape {probabilities.shape}, expected {shape}.")
+    bad = np.argwhere(~np.isfinite(probabilities))
+    _require(not len(bad), f"{what} are not finite: run {bad[0][0]}, sample {bad[0][1]}." if len(bad) else "")
+    _require(probabilities.min() >= 0, f"{what} are negative; are these logits? Name the columns logit_*.")
+    off = np.abs(probabilities.sum(axis=2) - 1).max()
+    _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); are these logits? Name the columns logit_*.")
+
+
+def _check_repeats(p: Predictions) -> None:
+    """Two runs that agree in every probability are one run twice; in every class, perhaps."""
+    seen: dict[bytes, int] = {}
+    for row in range(len(p.runs)):
+        key = p.predicted[row].tobytes()
+        first = seen.setdefault(key, row)
+        if first == row:
+            continue
+        pair = f"{p.runs.run_id[first]} and {p.runs.run_id[row]}"
+        if p.probabilities is not None and np.array_equal(p.probabilities[first], p.probabilities[row]):
+            raise InvalidInput(
+                f"runs {pair} have identical probabilities on all samples: one run cannot stand for two "
+                "seeds. Remove one of them."
+            )
+        warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidInput(message)
+
+
+def _first_repeated(values: np.ndarray) -> object:
+    unique, counts = np.unique(values, return_counts=True)
+    return next(iter(unique[counts > 1].tolist()), None)
+
+
+def softmax(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
+    """exp(z / T) over its sum along the last axis, "temperature softmax", Eq. 6 of the paper; same shape, sums to 1."""
+    scaled = logits / np.float32(temperature)
+    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return scaled / scaled.sum(axis=-1, keepdims=True)

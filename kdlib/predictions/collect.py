@@ -1,0 +1,191 @@
+"""Predictions of a study: from its runs on disk, or from what is released of it, aligned by sample id. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdlib import store
+from kdlib.errors import InvalidInput, NotTrained
+from kdlib.predictions import Predictions, softmax
+from kdlib.predictions import released as published
+from kdlib.studies import Run, Study
+
+# A run, its arrays, and what released predictions know of it beside them.
+Found = list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]
+
+
+def collect(
+    study: Study, *, runs_dir: Path | str, part: str = "test", released: Path | str | None = None
+) -> Predictions:
+    """The predictions of a study's trained runs on the "test" or "validation" part, aligned by sample id.
+
+    released: a folder of released predictions (`released.write`). They are read where they hold more of the study's
+    runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
+    Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage.
+    """
+    return _of_part(study, *_read(study, Path(runs_dir), released), part)
+
+
+def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Found, tuple[str, ...]]:
+    """What is there of a study, from runs_dir or released, and which runs are not."""
+    runs = study.runs()
+    done = [run for run in runs if store.state(runs_dir, run) == "done"]
+    if released is not None and len(done) < len(runs):
+        found = published.read(released, study)
+        if len(found) > len(done):
+            there = [run for run, _, _ in found]
+            return found, tuple(f"{run}: not released" for run in runs if run not in there)
+    if not done:
+        raise NotTrained(
+            f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}"
+        )
+    absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
+    return [(run, store.read(runs_dir, run)[0], {}) for run in done], absent
+
+
+def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:
+    read = [published.of_part(arrays, part, run) for run, arrays, _ in found]
+    table = pd.DataFrame([describe(run, study) for run, _, _ in found])
+    if "logits" in read[0]:
+        return assemble(table, read, absent=absent)
+    if part == "test":  # scalars are of the test part
+        for name in sorted({name for _, _, scalars in found for name in scalars}):
+            table[name] = [scalars.get(name, np.nan) for _, _, scalars in found]
+    return _of_released(table, read, absent)
+
+
+def _of_released(table: pd.DataFrame, read: list[dict[str, np.ndarray]], absent: tuple[str, ...]) -> Predictions:
+    """Logits of released runs are their log-probabilities; their predicted classes are exact."""
+    first = read[0]
+    whole = "log_probabilities" in first
+    twins = [name for name in first if name.startswith("twin:")]
+    return Predictions(
+        runs=table,
+        predicted=np.stack([a["predicted"] for a in read]),
+        labels=first["labels"],
+        sample_ids=first["sample_ids"],
+        class_names=tuple(first["class_names"].tolist()),
+        probabilities=softmax(np.stack([a["log_probabilities"] for a in read])) if whole else None,
+        confidence=None if whole else np.stack([a["confidence"] for a in read]),
+        groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
+        twins={name.removeprefix("twin:"): softmax(np.stack([a[name] for a in read])) for name in twins},
+        features=first.get("features"),
+        absent=absent,
+    )
+
+
+def describe(run: Run, study: Study) -> dict[str, object]:
+    """A run's row in the table of runs. Controls with a scaled loss are an arm of their own."""
+    model = run.role if run.loss_scale == 1 else f"{run.role} loss x{run.loss_scale:g}"
+    return {
+        "run_id": run.id[:16],
+        "study": study.name,
+        "model": model,
+        "seed": run.seed,
+        "temperature": np.nan if run.temperature is None else run.temperature,
+        "alpha": np.nan if run.alpha is None else run.alpha,
+        "teacher_id": run.teacher.id[:16] if run.teacher else None,
+    }
+
+
+def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: tuple[str, ...] = ()) -> Predictions:
+    """One Predictions from the arrays of each run; samples take the order of the first run."""
+    first, orders = read[0], []
+    for row, arrays in enumerate(read):
+        orders.append(_order(first["sample_ids"], arrays["sample_ids"], runs.run_id.iloc[row]))
+        if not np.array_equal(arrays["labels"][orders[row]], first["labels"]):
+            raise InvalidInput(
+                f"run {runs.run_id.iloc[row]} has other labels for the same samples than {runs.run_id.iloc[0]}."
+            )
+        if not np.array_equal(arrays["class_names"], first["class_names"]):
+            raise InvalidInput(
+                f"run {runs.run_id.iloc[row]} has other classes, or another order, than {runs.run_id.iloc[0]}."
+            )
+    logits = _stacked("logits", read, orders, runs)
+    twins = [name for name in first if name.startswith("twin:") and all(name in arrays for arrays in read)]
+    return Predictions(
+        runs=runs.reset_index(drop=True),
+        predicted=logits.argmax(axis=2),
+        labels=first["labels"],
+        sample_ids=first["sample_ids"],
+        class_names=tuple(first["class_names"].tolist()),
+        probabilities=softmax(logits),
+        groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
+        twins={name.removeprefix("twin:"): softmax(_stacked(name, read, orders, runs)) for name in twins},
+        features=first.get("features"),
+        absent=absent,
+    )
+
+
+def _stacked(name: str, read: list[dict[str, np.ndarray]], orders: list[np.ndarray], runs: pd.DataFrame) -> np.ndarray:
+    """(R, N, C) float32: the logits of this name of every run, samples in the order of the first run."""
+    logits = np.empty((len(read), *read[0][name].shape), np.float32)
+    for row, (arrays, order) in enumerate(zip(read, orders, strict=True)):
+        logits[row] = arrays[name][order]
+        if not np.isfinite(logits[row]).all():
+            raise InvalidInput(f"run {runs.run_id.iloc[row]} has {name} that are not finite.")
+    return logits
+
+
+def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:
+    """Positions in `given` of each id in `wanted`."""
+    if np.array_equal(wanted, given):
+        return np.arange(len(wanted))
+    order = np.argsort(given)
+    positions = np.searchsorted(given, wanted, sorter=order).clip(max=len(given) - 1)
+    if len(wanted) != len(given) or not np.array_equal(given[order[positions]], wanted):
+        raise InvalidInput(f"run {run_id} was tested on other samples than the first run.")
+    return order[positions]
+
+
+def collect_all(
+    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
+) -> dict[str, Predictions]:
+    """{study's name: predictions}, without the studies that have not `enough` runs. Raises NotTrained if none has."""
+    return _each(studies, Path(runs_dir), released, _of_part)
+
+
+def collect_parts(
+    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
+) -> dict[str, dict[str, Predictions]]:
+    """{study's name: {"test": its predictions, "validation": the same runs' where they saw that part}}.
+
+    Without the studies that have not `enough` runs. Raises NotTrained if none has.
+    """
+
+    def parts(study: Study, found: Found, absent: tuple[str, ...]) -> dict[str, Predictions]:
+        return {part: _of_part(study, found, absent, part) for part in published.parts_of(found[0][1])}
+
+    return _each(studies, Path(runs_dir), released, parts)
+
+
+def _each(
+    studies: Iterable[Study], runs_dir: Path, released: Path | str | None, of: Callable[..., Any]
+) -> dict[str, Any]:
+    """{study's name: `of` what is there of it}, without the studies that have not enough runs."""
+    found, reasons = {}, []
+    for study in studies:
+        try:
+            runs, absent = _read(study, runs_dir, released)
+        except NotTrained as error:
+            reasons.append(str(error))
+            continue
+        if enough(study, [run for run, *_ in runs]):
+            found[study.name] = of(study, runs, absent)
+        else:
+            reasons.append(f"an arm of study {study.name!r} has one seed so far: python -m kdlib train {study.name}")
+    if not found:
+        raise NotTrained(" ".join(reasons))
+    return found
+
+
+def enough(study: Study, trained: Iterable[Run]) -> bool:
+    """Whether there is something to show of a study: no arm that is there has one seed alone, unless that is all."""
+    arms = Counter((run.role, run.temperature, run.loss_scale) for run in trained)
+    return bool(arms) and min(arms.values()) >= min(2, study.seeds)

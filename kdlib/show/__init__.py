@@ -1,0 +1,1 @@
+"""Figures and tables for readers, and the files they are saved in. No torch."""

@@ -1,0 +1,168 @@
+"""Tables of sentences: the claims and their verdicts, what the paper leaves open, the DPD its numbers leave possible.
+
+As HTML and LaTeX through `tables.rendered`, the claims as Markdown too. No torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kdlib import files
+from kdlib.paper import attainable, silences
+from kdlib.show import tables
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
+# Light enough for black text; the word is always there too, so nothing hangs on the color.
+SHADES = {
+    "reproduced": "#D9EAD3",
+    "not reproduced": "#F6D5C3",
+    "explained by accuracy": "#D6E4F2",
+    "inconclusive": "#EFEFEF",
+    "not run": "#FFFFFF",
+}
+WORDS = (
+    "DS: student distilled from a teacher at temperature T. NDS: the same network trained on labels alone. #SC, #TC: "
+    "classes whose accuracy, relative to the overall one, differs (p ≤ 0.05) between NDS and DS, teacher and DS. EOD, "
+    "DPD: equalized odds and demographic parity difference between groups, 0 is none. Block: a teacher, its students "
+    "and the NDS of the same seed."
+)
+NOTE = (
+    "Reproduced, not reproduced: the number points the paper's way, or the other, and p with Holm's correction over "
+    "the claims is at most 0.05; explained by accuracy: it does, but overall accuracy alone can do that; inconclusive: "
+    "neither is shown, which does not say that nothing is there."
+)
+ON_THE_STAND_IN = "what the same rule finds on the stand-in (says nothing about the paper)"
+ON_ONE_LINE = {"selector": "td.col2, td.col4", "props": [("white-space", "nowrap")]}
+MODELS = {"teacher": 0, "nds": 1, "ds": 2}
+
+
+def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
+    """The board of `verdicts`, one row a claim, for readers; title names the profile.
+
+    The columns on the stand-in only where one was used.
+    """
+    rows = board.to_dict("records")
+    cells = {
+        "claim": board["says"],
+        "what is tested": board["tested"] + "\n(study: " + board["study"] + ")",
+        "verdict on the paper": board["verdict"],
+        "what was found": [_found(row, "") for row in rows],
+    }
+    if board["stand_in"].any():
+        cells["on the stand-in"] = board["stand_in_verdict"]
+        cells[ON_THE_STAND_IN] = [_found(row, "stand_in_") for row in rows]
+    frame = pd.DataFrame(cells).set_axis(board["claim"].astype(str), axis=0).rename_axis(None)
+    shown = tables.text_table(frame, f"{title}\n{WORDS}\n{NOTE}", wrap=True)
+    shown = shown.map(_shade, subset=["verdict on the paper"])
+    shown = shown.set_table_styles([ON_ONE_LINE], overwrite=False)
+    return shown.set_properties(subset=list(frame)[3::2], **{"min-width": "22em"})
+
+
+def _shade(word: str) -> str:
+    return f"background-color: {SHADES[word]}; font-weight: {400 if word == 'not run' else 600}"
+
+
+def _found(row: dict[str, object], prefix: str) -> str:
+    """The sentence, the number that decides, and over what; after the stand-in's name."""
+    name = f"{row['stand_in']}: " if prefix and row["stand_in"] else ""
+    shown = numbers_of(row, prefix)
+    return f"{name}{row[f'{prefix}sentence']}" + (f"\n{shown}" if shown else "")
+
+
+SEEN = {"reproduced": "seen", "not reproduced": "not seen", "inconclusive": "not told from chance"}
+
+
+def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
+    """What the rules find on every study of a profile (`board.by_study`), one row a claim and study, for readers."""
+    claim = rows["claim"].astype(str) + ". " + rows["says"]
+    cells = {
+        "claim": claim.where(~claim.duplicated(), ""),
+        "study": rows["studies"],
+        "trend": rows["verdict"].replace(SEEN),
+        "what was found": [_found(row, "") for row in rows.to_dict("records")],
+    }
+    note = "Holm's correction is over all rows. None of it judges the paper."
+    return tables.text_table(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
+
+
+def numbers_of(row: dict[str, object], prefix: str = "") -> str:
+    """'Kendall's tau of #SC and T: 0.83; p = 0.001, with Holm 0.008; 5 blocks, 9 temperatures'; '' where not run."""
+    value, low, high, p, holm = (row[f"{prefix}{name}"] for name in ("value", "low", "high", "p", "p_holm"))
+    if row[f"{prefix}verdict"] == "not run":
+        return ""
+    around = "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
+    tested = "no p" if np.isnan(p) else f"p = {p:.2g}, with Holm {holm:.2g}"
+    blocks, temperatures = row[f"{prefix}n_blocks"], row[f"{prefix}n_temperatures"]
+    over = f"{blocks} blocks, {temperatures} temperature{'s' if temperatures > 1 else ''}"
+    return f"{row[f'{prefix}statistic']}: {value:.3g}{around}; {tested}; {over}"
+
+
+def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
+    """The board as a Markdown table; the columns on the stand-in only where one was used."""
+    stand_in = bool(board["stand_in"].any())
+    head = ["claim", "verdict on the paper", "tested, and found"]
+    head += ["on the stand-in (says nothing about the paper)"] if stand_in else []
+    lines = [f"**{title}**", "", _line(head), _line(["---"] * len(head))]
+    for row in board.to_dict("records"):
+        cells = [f"{row['claim']}. {row['says']}", f"**{row['verdict']}**", f"{row['tested']}. {_found(row, '')}"]
+        found = _found(row, "stand_in_").removeprefix("Not run: ")
+        cells += [f"**{row['stand_in_verdict']}**. {found}"] if stand_in else []
+        lines.append(_line(cells))
+    return "\n".join([*lines, "", WORDS, "", NOTE, ""])
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
+
+
+def write_markdown(board: pd.DataFrame, path: Path | str, *, title: str) -> Path:
+    """Write `claims_markdown` to a file and return its path. Raises StoreError where the folder cannot be written."""
+    files.replace_file(Path(path), claims_markdown(board, title=title).encode())
+    return Path(path)
+
+
+def remarks_table(artefact: str) -> Styler:
+    """Where the paper is silent or contradicts itself on an artefact, and what we do."""
+    notes = silences.remarks(artefact).set_axis(["point", "what is known", "ours"], axis=1)
+    frame = notes.set_index("point").rename_axis(None)
+    return tables.text_table(frame, "Where the paper is silent or contradicts itself", wrap=True)
+
+
+def attainable_table(artefact: str) -> Styler:
+    """Reported accuracy, EOD and DPD of each arm, and the DPD that the first two leave possible on official splits."""
+    found = attainable.ranges(artefact)
+    title = "What the paper's own accuracy and EOD leave possible for DPD (in percent; nothing of ours, no stand-in)"
+    if found.empty:
+        return tables.text_table(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
+    splits = {split: part for split, part in found.groupby("split", sort=False)}
+    keys = ["dataset", "label", "sensitive", "model", "temperature"]
+    arms = found.drop_duplicates(keys).sort_values(
+        keys, key=lambda c: c.map(MODELS) if c.name == "model" else c, na_position="first"
+    )
+    frame = pd.DataFrame({_arm(row): _cells(row, splits) for row in arms.to_dict("records")}).T
+    gaps = "; ".join(_gap(part.iloc[0]) for _, part in found.groupby(["label", "sensitive", "split"], sort=False))
+    return tables.text_table(frame, f"{title}\n* the reported DPD lies outside; DPD of the labels: {gaps}")
+
+
+def _arm(row: dict[str, object]) -> str:
+    return f"{row['label']} by {row['sensitive']}: {tables.arm_name(row['model'], row['temperature'])}"
+
+
+def _cells(row: dict[str, object], splits: dict[str, pd.DataFrame]) -> dict[str, str]:
+    names = {"accuracy": "accuracy", "EOD": "eod", "DPD": "dpd"}
+    cells = {f"{name}, reported": f"{100 * row[key]:.2f}" for name, key in names.items()}
+    for split, part in splits.items():
+        same = part[[_arm(other) == _arm(row) for other in part.to_dict("records")]].iloc[0]
+        outside = "" if same["inside"] else " *"
+        cells[f"DPD possible, {split}"] = f"{100 * same['lowest']:.1f} to {100 * same['highest']:.1f}{outside}"
+    return cells
+
+
+def _gap(row: pd.Series) -> str:
+    return f"{row['label']} by {row['sensitive']} {100 * row['label_dpd']:.2f} ({row['split']})"

@@ -1,0 +1,231 @@
+"""From a plain table to a matplotlib figure, and from either to files: picture, data as CSV, what it shows as JSON.
+
+Every picture says which study it is of, and whether that is a stand-in. The same color, marker and line mean the same
+thing in all of them. Tables are in tables.py. No torch, no pyplot, no global state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kdlib.show.style import (
+    CHANCE,
+    COLORS,
+    COUNTS,
+    CROSS,
+    LINES,
+    MARKERS,
+    blank,
+    greens,
+    in_style,
+    paper_markers,
+    temperature_axis,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW_CLASSES = 12  # up to here a matrix shows its numbers
+
+
+# --------------------------------------------------------------------------------------------------------------- saving
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+@in_style
+def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
+    """Figure 1 of the paper: accuracy of each class, a dot a temperature, a cross where NDS and DS differ.
+
+    changes: the rows of class_bias.significant_classes(nds, ds) at every temperature, with a column temperature;
+    used are class_index, class_name, temperature, mean_a, sd_a (NDS), mean_b (DS), significant.
+    """
+    names = changes.drop_duplicates("class_index").sort_values("class_index")
+    temperatures = sorted(changes["temperature"].unique())
+    figure = blank(np.clip(0.62 * len(names) + 2, 6, 20), 3.6, title)
+    ax = figure.subplots()
+    _nds_ticks(ax, names)
+    offsets = np.linspace(-0.3, 0.3, len(temperatures)) if len(temperatures) > 1 else [0.0]
+    for t, offset, color in zip(temperatures, offsets, greens(len(temperatures)), strict=True):
+        rows = changes[changes["temperature"] == t]
+        ax.scatter(
+            rows["class_index"] + offset,
+            100 * rows["mean_b"],
+            s=26,
+            color=color,
+            edgecolor="#3A3A3A",
+            linewidth=0.4,
+            label=f"DS, T = {t:g}",
+            zorder=3,
+        )
+        hit = rows[rows["significant"]]  # the cross lies below the dot, whose green stays visible
+        ax.scatter(hit["class_index"] + offset, 100 * hit["mean_b"], **CROSS, zorder=2.5)
+    ax.scatter([], [], **CROSS, label="DS differs from\nNDS (p ≤ 0.05)")
+    _class_axis(ax, names["class_name"].tolist())
+    ax.set_ylabel("test accuracy of the class (%)")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _nds_ticks(ax: Axes, names: pd.DataFrame) -> None:
+    center, mean, sd = names["class_index"].to_numpy(), 100 * names["mean_a"], 100 * names["sd_a"]
+    ax.hlines(mean, center - 0.42, center + 0.42, color=COLORS["nds"], linewidth=2, label="NDS mean", zorder=2)
+    for x, low, high in zip(center, mean - sd, mean + sd, strict=True):
+        ax.fill_between(
+            [x - 0.42, x + 0.42],
+            low,
+            high,
+            color=COLORS["nds"],
+            alpha=0.25,
+            linewidth=0,
+            zorder=1,
+            label="NDS ± 1 sd" if x == center[0] else None,
+        )
+
+
+def _class_axis(ax: Axes, names: Sequence[str]) -> None:
+    step = max(1, len(names) // 50)
+    long = max(map(len, names)) > 6 or len(names) > 20
+    ax.set_xticks(range(0, len(names), step), names[::step], rotation=90 if long else 0)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set_xlabel("class")
+
+
+@in_style
+def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
+    """Figure 2 of the paper: what teacher (rows) and student (columns) predict where they disagree, mean counts.
+
+    counts: the rows of `long_matrix`, one block a panel; all panels have one color scale, the diagonal is left out.
+    """
+    panels = counts["panel"].unique()
+    matrices = {panel: as_matrix(counts[counts["panel"] == panel]) for panel in panels}
+    largest = max(off_diagonal(m).max() for m in matrices.values()) or 1.0
+    room = 0.07 * max(map(len, _tick_names(next(iter(matrices.values())))))  # inches for the names of classes
+    figure = blank((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
+        image = _heat(ax, matrix, largest)
+        apart = off_diagonal(matrix).sum()
+        ax.set_title(
+            f"teacher and {panel}: they disagree on\n{apart:.1f} of {matrix.to_numpy().sum():.0f} images"
+            f" ({apart / matrix.to_numpy().sum():.1%})".replace("%", " %")
+        )
+    axes[0].set_ylabel("teacher predicts")
+    figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=whole())
+    return figure
+
+
+def long_matrix(matrix: np.ndarray, class_names: Sequence[str], *, panel: str) -> pd.DataFrame:
+    """A (C, C) disagreement matrix as rows: panel, teacher_index, student_index, teacher, student (names), count."""
+    names, (rows, columns) = np.array(class_names, object), np.indices(matrix.shape).reshape(2, -1)
+    return pd.DataFrame(
+        {
+            "panel": panel,
+            "teacher_index": rows,
+            "student_index": columns,
+            "teacher": names[rows],
+            "student": names[columns],
+            "count": matrix.ravel(),
+        }
+    )
+
+
+def as_matrix(counts: pd.DataFrame) -> pd.DataFrame:
+    """One panel of `long_matrix` as a square table with class names."""
+    matrix = counts.pivot(index="teacher_index", columns="student_index", values="count")
+    names = counts.drop_duplicates("teacher_index").set_index("teacher_index")["teacher"]
+    return matrix.set_axis(names[matrix.index], axis=0).set_axis(names[matrix.columns], axis=1)
+
+
+def off_diagonal(matrix: pd.DataFrame) -> np.ndarray:
+    """The entries that are not agreements."""
+    values = matrix.to_numpy(float)
+    return values[~np.eye(len(values), dtype=bool)]
+
+
+def _heat(ax: Axes, matrix: pd.DataFrame, largest: float) -> Any:
+    values, names = matrix.to_numpy(float), _tick_names(matrix)
+    shown = np.ma.masked_array(values, np.eye(len(values), dtype=bool))
+    ax.patch.set(facecolor="#EFEFEF", edgecolor="#A0A0A0", hatch="////")  # shows through on the diagonal
+    image = ax.imshow(shown, cmap=COUNTS, vmin=0, vmax=largest)
+    step = max(1, len(names) // 25)
+    long = max(map(len, names)) > 3 or step > 1
+    ax.set_xticks(range(0, len(names), step), names[::step], rotation=90 if long else 0)
+    ax.set_yticks(range(0, len(names), step), names[::step])
+    ax.set_xlabel("student predicts")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    if len(names) <= FEW_CLASSES:
+        _numbers(ax, values, largest)
+    return image
+
+
+def _tick_names(matrix: pd.DataFrame) -> list[str]:
+    """The names of the classes, or their numbers where not all names can be shown."""
+    return [str(name) for name in (matrix.index if len(matrix) <= 25 else range(len(matrix)))]
+
+
+def _numbers(ax: Axes, values: np.ndarray, largest: float) -> None:
+    for i, j in np.argwhere(values > 0):
+        if i != j:
+            color = "white" if values[i, j] > 0.55 * largest else "black"
+            ax.text(j, i, f"{values[i, j]:.1f}", ha="center", va="center", fontsize=7, color=color)
+
+
+@in_style
+def significant_counts(counts: pd.DataFrame, *, title: str) -> Figure:
+    """Figure 3 of the paper: T against #SC and #TC (left) and the students' accuracy with its sd (right).
+
+    counts: class_bias.counts(predictions). The grey band is what chance alone gives, 95 % of the time. Hollow markers:
+    the paper's numbers, where numbers.beside_arms could add them.
+    """
+    figure = blank(6.4, 3.9, title)
+    left = figure.subplots()
+    right = left.twinx()
+    t, accuracy, sd = counts["temperature"], 100 * counts["accuracy_mean"], 100 * counts["accuracy_sd"]
+    left.fill_between(t, counts["null_low"], counts["null_high"], **CHANCE, label="chance alone (95 %)", zorder=1)
+    for column, other, label in (
+        ("n_significant_sc", "nds", "#SC: DS and NDS"),
+        ("n_significant_tc", "teacher", "#TC: DS and teacher"),
+    ):
+        left.plot(
+            t,
+            counts[column].astype(float),
+            color=COLORS[other],
+            linestyle=LINES[other],
+            marker=MARKERS[other],
+            label=label,
+            zorder=3,
+            clip_on=False,
+        )
+    right.plot(t, accuracy, color=COLORS["ds"], linestyle=LINES["ds"], marker=MARKERS["ds"], label="accuracy of DS")
+    right.fill_between(t, accuracy - sd, accuracy + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
+    paper_markers(left, counts, "n_significant_sc", "nds", label="#SC, paper")
+    paper_markers(left, counts, "n_significant_tc", "teacher", label="#TC, paper")
+    paper_markers(right, counts, "accuracy_mean", "ds", label="accuracy, paper", scale=100)
+    _count_axis(left, counts)
+    right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
+    right.tick_params(axis="y", colors=COLORS["ds"])
+    right.grid(False)
+    right.margins(y=0.25)
+    temperature_axis(left, t)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _count_axis(ax: Axes, counts: pd.DataFrame) -> None:
+    columns = ["n_significant_sc", "n_significant_tc", "null_high"]
+    columns += [name for name in ("paper_n_significant_sc", "paper_n_significant_tc") if name in counts]
+    ax.set_ylim(0, 1.15 * max(1.0, counts[columns].astype(float).max(axis=None)))
+    ax.yaxis.set_major_locator(whole())
+    ax.set_ylabel(f"significant classes (of {counts['classes'].iloc[0]})")
+
+
+# ---------------------------------------------------------------------------------------------------------------- parts

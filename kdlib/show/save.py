@@ -1,0 +1,72 @@
+"""A figure or a table to files: picture or page, its numbers as CSV, what it shows as JSON. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from kdlib import __version__, files
+from kdlib.errors import StoreError
+from kdlib.paper.stand_in import stand_in_reasons
+from kdlib.predictions import Predictions
+from kdlib.show import style, tables
+from kdlib.studies import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
+
+
+def about(study: Study, predictions: Predictions, *, profile: str, shows: str) -> dict[str, object]:
+    """What a saved picture is of: profile, study, reasons of a stand-in, seeds, runs, and `shows` in words."""
+    return {
+        "profile": profile,
+        "study": study.name,
+        "title": study.title,
+        "stand_in": stand_in_reasons(study),
+        "seeds": int(predictions.runs["seed"].nunique()),
+        "runs": len(predictions.runs),
+        "absent": list(predictions.absent),
+        "test_samples": len(predictions.labels),
+        "shows": shows,
+        "kdlib": __version__,
+    }
+
+
+def save(
+    shown: Figure | Styler, data: pd.DataFrame, *, name: str, out_dir: str | Path, about: Mapping[str, object]
+) -> list[Path]:
+    """Write name.png and .pdf (a figure) or .html and .tex (a table), with name.csv (`data`) and name.json (`about`).
+
+    data: the numbers in the picture, shares as fractions. Writing the same thing twice gives the same bytes.
+    Returns the paths. Raises StoreError where the folder cannot be written.
+    """
+
+    is_figure = hasattr(shown, "savefig")
+    contents = {kind: style.rendered(shown, kind) for kind in ("png", "pdf")} if is_figure else tables.rendered(shown)
+    contents["csv"] = _harmless(data).to_csv(index=False, lineterminator="\n").encode()
+    contents["json"] = files.to_json(dict(about)) + b"\n"
+    paths = [Path(out_dir) / f"{name}.{kind}" for kind in contents]
+    _make_folder(Path(out_dir))
+    for path, content in zip(paths, contents.values(), strict=True):
+        files.replace_file(path, content)
+    return paths
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {folder}: {error}. Choose another out_dir.") from error
+
+
+def _harmless(data: pd.DataFrame) -> pd.DataFrame:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe: names of classes can be anyone's."""
+
+    def plain(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+    return data.map(plain)

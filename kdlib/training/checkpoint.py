@@ -1,0 +1,70 @@
+"""All that changes while a run trains, and its file: written whole, verified when read, resumed to the same bits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from kdlib import files
+
+
+@dataclass
+class State:
+    """All that changes while a run trains; what a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0  # in the epoch
+    seconds: float = 0.0
+    history: list[dict[str, float]] | None = None
+    losses: list[Tensor] | None = None  # of the current epoch's steps
+    best: dict[str, Tensor] | None = None  # weights of the epoch with the best validation accuracy, if the run keeps it
+    best_accuracy: float = -1.0
+
+
+POSITION = ("epoch", "step", "seconds", "history", "best_accuracy")
+
+
+def save_checkpoint(state: State, path: Path) -> None:
+    """Write the state behind the sha256 of its bytes; the checkpoint before it stays until this one is whole."""
+    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    for i, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+    tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
+    tensors["losses"] = torch.stack(state.losses) if state.losses else torch.zeros(0)
+    position = json.dumps({name: getattr(state, name) for name in POSITION})
+    payload = save_tensors(
+        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace_file(path, files.sha256(payload).encode() + payload)
+
+
+def load_checkpoint(state: State, path: Path) -> bool:
+    """Bring `state` to where the checkpoint was. False, and nothing changed, if there is none or it is damaged."""
+    raw = path.read_bytes() if path.is_file() else b""
+    payload = raw[64:]
+    if not payload or files.sha256(payload).encode() != raw[:64]:
+        return False
+    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+    tensors = load_tensors(payload)
+    state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".", 2)
+            moments.setdefault(int(i), {})[name] = value
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    position = json.loads(header["__metadata__"]["position"])
+    for name in POSITION:
+        setattr(state, name, position[name])
+    state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")} or None
+    state.losses = list(tensors["losses"].unbind())
+    return True

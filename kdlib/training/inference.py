@@ -1,0 +1,58 @@
+"""Answers of a trained network: logits for samples in one view, and a stored run's network.
+
+Precision is the run's own; logits are float32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+
+from kdlib import models, store
+from kdlib.errors import StoreError
+from kdlib.studies import Run
+from kdlib.training.views import AnyViews
+
+
+@torch.inference_mode()
+def forward_all(model: nn.Module, views: AnyViews, view: int, *, precision: str = "fp32") -> Tensor:
+    """(N, C) float32 logits of a model in eval mode for every sample in one view."""
+    model.eval()
+    n, device = len(views.labels), views.labels.device
+    parts = np.array_split(np.arange(n), range(views.forward_batch, n, views.forward_batch))
+    answers = []
+    for x in views.feed((index, np.full_like(index, view)) for index in parts):
+        with autocast(precision, device):
+            answers.append(model(x).float())
+    return torch.cat(answers)
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, views: AnyViews, index: np.ndarray, view: int, *, precision: str) -> Tensor:
+    """(B, C) float32 logits for samples index (B,) in one view."""
+    rows = torch.from_numpy(index).to(views.labels.device)
+    with autocast(precision, rows.device):
+        return model(views.batch(rows, torch.full_like(rows, view))).float()
+
+
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def load_model(runs_dir: Path, run: Run, *, classes: int, device: str = "cpu", **input_: int) -> nn.Module:
+    """A trained run's network for data with `input_` (`Views.input`).
+
+    Raises StoreError where its weights are damaged or of another architecture.
+    """
+    model = models.build(run.model, classes=classes, **input_)
+    try:
+        model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
+    except (RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}"
+        ) from error
+    return model.to(device, memory_format=torch.channels_last)

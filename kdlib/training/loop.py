@@ -1,0 +1,238 @@
+"""The only training loop: one run, from its recipe to saved test predictions.
+
+Everything random is drawn in advance from the run's own streams: what else
+trains beside it, in which order, or where it was interrupted changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from kdlib import data, losses, models, store
+from kdlib.catalogue import DATASETS
+from kdlib.errors import DataError, TrainingFailed
+from kdlib.files import Stopped
+from kdlib.studies import Run
+from kdlib.training.checkpoint import State, load_checkpoint, save_checkpoint
+from kdlib.training.inference import autocast, forward_all
+from kdlib.training.logit_table import Stop
+from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
+from kdlib.training.teacher import Teacher
+from kdlib.training.views import AnyViews, Views, make_views
+
+CHECKPOINT_SECONDS = 60
+
+
+# ---------------------------------------------------------------------------------------------- the teacher's answers
+
+
+# ------------------------------------------------------------------------------------------------------- one training
+
+
+@lru_cache(maxsize=3)
+def _load(dataset: str, options: str, root: str | None, split: str) -> data.Split:
+    return data.load(dataset, split, root=root, **json.loads(options))
+
+
+def train_run(
+    run: Run, *, runs_dir: Path, data_root: Path | str | None = None, device: str = "cpu", stop: Stop = lambda: False
+) -> None:
+    """Train one run and store it; returns when it is on disk, at once if it was.
+
+    stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
+    run goes on and ends with the same bits (on CPU). Raises TrainingFailed, after recording it, for a loss that is
+    not finite; StoreError where the disk refuses; DataError where the data set is not there.
+    """
+    runs_dir = Path(runs_dir)
+    with store.locked(runs_dir, run, stop=stop):
+        if store.state(runs_dir, run) == "done":
+            return
+        parts = {part: _part(run, part, data_root) for part in DATASETS[run.dataset].parts}
+        train = parts.pop("train")
+        views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
+        others = {part: split for part, split in parts.items() if len(split.y)}
+        judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
+        model = _fit(run, views, len(train.class_names), judge=judge, runs_dir=runs_dir, device=device, stop=stop)
+        arrays = {}
+        for part, split in others.items():
+            prefix = "" if part == "test" else f"{part}:"
+            found = _arrays(split, lambda x, split=split: _answers(run, model.model, replace(split, x=x), like=views))
+            arrays |= {prefix + name: values for name, values in found.items()}
+        if not np.isfinite(arrays["logits"]).all():  # the very last steps can ruin weights, their losses still fine
+            raise _failed(run, runs_dir, "the logits of the trained network are not finite")
+        store.save(
+            runs_dir,
+            run,
+            arrays=arrays,
+            weights=_weights(model.model),
+            provenance=_provenance(model, device, len(train.y)),
+        )
+
+
+def _part(run: Run, part: str, data_root: Path | str | None) -> data.Split:
+    return _load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), part)
+
+
+def keeps_best(run: Run, parts: Iterable[str]) -> bool:
+    """Whether the run ends with the weights of its best epoch. Raises DataError without a part that can tell."""
+    if DATASETS[run.dataset].best_epoch and "validation" not in parts:
+        raise DataError(f"{run.dataset} has no validation part here, by which {run} would choose its best epoch.")
+    return DATASETS[run.dataset].best_epoch
+
+
+def _fit(
+    run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, runs_dir: Path, device: str, stop: Stop
+) -> State:
+    model = models.seeded(
+        lambda: models.build(run.model, classes=classes, init=run.init, **views.input),
+        int(run.rng(INIT).integers(2**63)),
+    )
+    model = model.to(device, memory_format=torch.channels_last)
+    state = State(model, make_optimizer(run, model), history=[], losses=[])
+    checkpoint = store.partial(runs_dir, run) / "checkpoint"
+    load_checkpoint(state, checkpoint)
+    teacher = Teacher(run, views, classes, runs_dir=runs_dir, device=device, stop=stop) if run.teacher else None
+    saved = started = time.monotonic()
+    before = state.seconds
+    while state.epoch < run.epochs:
+        model.train()
+        for _ in _steps(run, state, views, teacher):
+            now = time.monotonic()
+            state.seconds = before + now - started
+            if (stopping := stop()) or now - saved > CHECKPOINT_SECONDS:
+                save_checkpoint(state, checkpoint)
+                saved = now
+            if stopping:
+                raise Stopped
+        _close_epoch(run, state, runs_dir, judge)
+    if state.best:
+        model.load_state_dict(state.best)
+    return state
+
+
+def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None):
+    """Take the steps that are left of the current epoch, yielding after each."""
+    n, device = len(views.labels), views.labels.device
+    order, view = epoch_plan(run, state.epoch, n, views.count)
+    bounds = batch_bounds(n, run.batch_size)
+    batches = [(index := order[slice(*b)], view[index]) for b in bounds[state.step :]]
+    dropout = int(run.rng(STEP, state.epoch).integers(2**62))
+    for (index, seen), x in zip(batches, views.feed(batches), strict=True):
+        step = state.step
+        torch.manual_seed(dropout + step)  # for networks with dropout, which draw from torch's own generator
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(run, state.epoch + step / len(bounds))
+        y = views.labels[torch.from_numpy(index).to(device)]
+        answers = teacher.logits(index, seen, x) if teacher else None
+        with autocast(run.precision, device):
+            logits = state.model(x)
+        logits = logits.float()
+        loss = run.loss_scale * loss_of(run, logits, answers, y)
+        if step == 0:
+            state.history.append({"epoch": state.epoch, **gradient_norms(run, logits.detach(), answers, y)})
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        state.losses.append(loss.detach())
+        state.step = step + 1
+        yield
+
+
+def loss_of(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> Tensor:
+    if run.teacher is None:
+        return F.cross_entropy(logits, labels)
+    return losses.distillation_loss(
+        logits, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
+    )
+
+
+def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> dict[str, float]:
+    """Norm of the gradient of each term of the loss with respect to a batch's logits (B, C)."""
+    z = logits.clone().requires_grad_()
+    if run.teacher is None:
+        terms = {"labels": F.cross_entropy(z, labels)}
+    else:
+        soft, hard = losses.distillation_terms(
+            z, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
+        )
+        terms = {"teacher": soft, "labels": hard}
+    return {
+        f"gradient_{k}": torch.autograd.grad(term, z, retain_graph=True)[0].norm().item() for k, term in terms.items()
+    }
+
+
+def _close_epoch(run: Run, state: State, runs_dir: Path, judge: AnyViews | None) -> None:
+    """Note the epoch's mean loss, and its validation accuracy where that decides which weights are kept.
+
+    A loss that is not finite ends the run; asked once an epoch, it costs no waiting.
+    """
+    values = torch.stack(state.losses)
+    bad = torch.nonzero(~torch.isfinite(values)).flatten()
+    if len(bad):
+        reason = f"the loss was {values[bad[0]].item()} at epoch {state.epoch}, step {bad[0].item()}"
+        raise _failed(run, runs_dir, reason)
+    state.history[-1]["loss"] = values.mean().item()
+    if judge is not None:
+        right = forward_all(state.model, judge, 0, precision=run.precision).argmax(dim=1) == judge.labels
+        state.history[-1]["validation_accuracy"] = accuracy = right.float().mean().item()
+        if accuracy > state.best_accuracy:
+            state.best = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
+            state.best_accuracy = accuracy
+    state.epoch, state.step, state.losses = state.epoch + 1, 0, []
+
+
+def _failed(run: Run, runs_dir: Path, reason: str) -> TrainingFailed:
+    """Record on disk why a run failed; the error to raise."""
+    store.record_failure(runs_dir, run, reason)
+    return TrainingFailed(
+        f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed."
+    )
+
+
+def _weights(model: nn.Module) -> bytes:
+    return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+
+
+def _answers(run: Run, model: nn.Module, test: data.Split, *, like: Views) -> np.ndarray:
+    """(N, C) logits for the samples of a split."""
+    views = make_views(test, like=like, device=like.labels.device)
+    return forward_all(model, views, 0, precision=run.precision).cpu().numpy()
+
+
+def _arrays(test: data.Split, answers: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """What is stored of a run for one part; answers: x (N, ...) -> logits (N, C)."""
+    return {
+        "logits": answers(test.x),
+        "labels": test.y,
+        "sample_ids": test.ids,
+        "class_names": np.array(test.class_names),
+        **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()},
+        **({} if test.features is None else {"features": test.features}),
+        **{f"twin:{feature}": answers(images) for feature, images in test.twins.items()},
+    }
+
+
+def _provenance(state: State, device: str, train_images: int) -> dict[str, Any]:
+    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    return {
+        "device": device,
+        "hardware": hardware,
+        "torch": torch.__version__,
+        "seconds": round(state.seconds, 3),
+        "date": time.strftime("%Y-%m-%d"),
+        "train_images": train_images,
+        "history": state.history,
+    }

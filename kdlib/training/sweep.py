@@ -1,0 +1,254 @@
+"""Trains what is missing of a study, teachers before their students: one single-threaded process a core.
+
+Nothing is trained twice, and a sweep that was interrupted, killed or out of budget goes on where it stopped.
+torch is imported only in the processes that train.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import active_children, connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kdlib import places, store
+from kdlib.errors import InvalidInput, KdlibError, StoreError, TrainingFailed, unknown
+from kdlib.studies import Run, Study
+
+DEVICES = ("auto", "cpu", "cuda", "none")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands: numbers of runs planned, done, and trained in this call; failed: {run: reason}."""
+
+    planned: int
+    done: int
+    trained: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self.planned
+
+    def __str__(self) -> str:
+        rest = "".join(f"; failed: {run}: {reason}" for run, reason in self.failed.items())
+        stopped = "; stopped, start again to go on" if self.stopped else ""
+        return f"{self.done} of {self.planned} runs are there{stopped}{rest}"
+
+
+def progress(study: Study, *, runs_dir: Path | str | None = None) -> Progress:
+    """Where a study stands on disk; trains nothing."""
+    folder = places.runs_dir(runs_dir)
+    runs = study.runs()
+    failed = {str(run): store.failure(folder, run) for run in runs if store.state(folder, run) == "failed"}
+    return Progress(len(runs), sum(store.state(folder, run) == "done" for run in runs), failed=failed)
+
+
+def train(
+    study: Study | Iterable[Study],
+    *,
+    runs_dir: Path | str | None = None,
+    data_root: Path | str | None = None,
+    device: str = "auto",
+    engine: str = "local",
+    budget_minutes: float | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+) -> Progress:
+    """Train every run of a study (or several) that is not on disk.
+
+    device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
+    budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
+    workers         processes; default one a core on CPU, one on a GPU
+    retry_failed    also train runs again that failed before
+    A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
+    checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
+    TrainingFailed where a training process cannot start or is killed.
+    """
+    _check_arguments(device, engine, budget_minutes, workers)
+    folder = places.runs_dir(runs_dir)
+    runs = list(dict.fromkeys(run for one in ([study] if isinstance(study, Study) else study) for run in one.runs()))
+    if device == "none":
+        missing: list[Run] = []
+    else:
+        skip = () if retry_failed else ("failed",)
+        missing = [run for run in runs if store.state(folder, run) not in ("done", *skip)]
+    started, stopped = time.monotonic(), False
+    if missing:
+        for run in missing:
+            store.forget_failure(folder, run)
+        stopped = _train_missing(missing, folder, data_root, device, budget_minutes, workers)
+    states = {run: store.state(folder, run) for run in runs}
+    return Progress(
+        len(runs),
+        sum(state == "done" for state in states.values()),
+        trained=sum(states[run] == "done" for run in missing),
+        failed={str(run): store.failure(folder, run) for run, state in states.items() if state == "failed"},
+        stopped=stopped,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check_arguments(device: str, engine: str, budget_minutes: float | None, workers: int | None) -> None:
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    if engine != "local":
+        raise unknown("engine", engine, ("local",))
+    if budget_minutes is not None and not (math.isfinite(budget_minutes) and budget_minutes > 0):
+        raise InvalidInput(f"budget_minutes must be above 0, not {budget_minutes!r}; leave it out for no limit.")
+    if workers is not None and workers < 1:
+        raise InvalidInput(f"workers must be at least 1, not {workers!r}.")
+
+
+def _train_missing(
+    missing: list[Run],
+    folder: Path,
+    data_root: Path | str | None,
+    device: str,
+    budget_minutes: float | None,
+    workers: int | None,
+) -> bool:
+    """Train these runs; True if stopped before all were tried."""
+    deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
+    if device != "cpu":
+        from kdlib.training.process import choose_device  # only torch knows what there is
+
+        device = choose_device(device)
+    workers = min(workers or (1 if device == "cuda" else cores()), len(missing))
+    context = get_context("spawn")
+    stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))
+    others, started = set(active_children()), set()
+    try:
+        with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
+
+            def submit(run: Run) -> Future:
+                future = pool.submit(_work, run.to_dict(), folder, data_root, device)
+                started.update(set(active_children()) - others)
+                return future
+
+            return _drain(missing, folder, bar, submit, workers)
+    except BrokenProcessPool as error:
+        pool.shutdown(wait=True)  # only then is it known how each process ended
+        raise TrainingFailed(
+            f"a training process ended by itself: {_ending(process.exitcode for process in started)}. Finished runs "
+            "are kept; start the same command again to go on."
+        ) from error
+    except (ImportError, SyntaxError) as error:
+        raise TrainingFailed(
+            f"a training process cannot import what it needs: {type(error).__name__}: {error}. Install or mend it, "
+            "then start the same command again to go on."
+        ) from error
+    finally:
+        stop.value = 1  # on an interrupt too: the workers write checkpoints and return
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ending(exit_codes: Iterable[int | None]) -> str:
+    """How the process that broke the pool ended, in words; the pool ends the others by SIGTERM."""
+    code = min({*exit_codes} - {None, -signal.SIGTERM}, default=-signal.SIGTERM)
+    if code >= 0:
+        return f"exit status {code}; its last words stand above"
+    name = signal.Signals(-code).name
+    return f"{name}, most often because memory ran out (fewer workers need less)" if name == "SIGKILL" else name
+
+
+def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any, workers: int) -> bool:
+    """Submit each run once its teacher is on disk and a worker is free. True if a worker was stopped."""
+    waiting, futures, stopped = list(missing), {}, False
+    while waiting or futures:
+        ready = [run for run in waiting if run.teacher is None or store.state(folder, run.teacher) == "done"]
+        for run in _next(ready, list(futures.values()), workers):
+            waiting.remove(run)
+            futures[submit(run)] = run
+        if not futures:  # only students of failed teachers are left
+            break
+        finished, _ = wait(futures, return_when=FIRST_COMPLETED)
+        for future in finished:
+            run = futures.pop(future)
+            outcome = _outcome(future)
+            stopped |= outcome == "stopped"
+            bar.update(outcome == "done")
+            bar.set_postfix_str(str(run), refresh=False)
+        if stopped:
+            waiting = []
+    return stopped
+
+
+def _next(ready: list[Run], running: list[Run], workers: int) -> list[Run]:
+    """What the free workers start: runs without a teacher first, then students of different teachers.
+
+    The first student of a teacher fills its logit table, and another one would only wait for that.
+    """
+    chosen: list[Run] = []
+    for _ in range(min(workers - len(running), len(ready))):
+        busy = Counter(run.teacher for run in running + chosen)
+        left = [run for run in ready if run not in chosen]
+        chosen.append(min(left, key=lambda run: (run.teacher is not None, busy[run.teacher])))
+    return chosen
+
+
+def _outcome(future: Future) -> str:
+    try:
+        return future.result()
+    except TrainingFailed:
+        return "failed"  # it is recorded on disk, and the rest of the study is worth having
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ------------------------------------------------------------------------------------------------ in a worker process
+
+_stop: dict[str, Any] = {}
+
+
+def _start_worker(stop: Any, deadline: float) -> None:
+    """Imports nothing that could fail: the pool would not say why. `_work` does, and hands the error on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and asks for a clean stop
+    _stop.update(flag=stop, deadline=deadline)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, so each looks out for itself."""
+    connection.wait([parent_process().sentinel])
+    os._exit(1)
+
+
+def _stopping() -> bool:
+    return bool(_stop["flag"].value) or time.time() > _stop["deadline"]
+
+
+def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, device: str) -> str:
+    if _stopping():
+        return "stopped"
+    from kdlib import files
+    from kdlib.training import loop, process
+
+    process.prepare_process()
+    try:
+        loop.train_run(Run.from_dict(run), runs_dir=folder, data_root=data_root, device=device, stop=_stopping)
+    except files.Stopped:
+        return "stopped"
+    except KdlibError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{Run.from_dict(run)}: {error}") from error
+    return "done"

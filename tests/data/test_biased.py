@@ -1,0 +1,134 @@
+"""`trifeature-biased` has exactly the counts that its dial asks for, and Trifeature's pixels."""
+
+import numpy as np
+import pytest
+
+from kdlib.data import biased as b
+from kdlib.data import trifeature as t
+from kdlib.errors import InvalidInput
+from kdlib.measure import bias_dial
+
+DIAL = {
+    "label": "convex",
+    "rho_train": 0.6,
+    "rho_test": 0.0,
+    "group_share": 0.5,
+    "train_images": 400,
+    "test_images": 200,
+    "image_size": 16,
+    "seed": 0,
+}
+
+
+def biased(part, **options):
+    return b.load_biased(part, root=None, **DIAL | options)
+
+
+def crossed(split):
+    """(2, 2) counts: label, cool / warm."""
+    group = split.groups["color_set"]
+    return np.array([[((split.y == y) & (group == a)).sum() for a in ("cool", "warm")] for y in (0, 1)])
+
+
+def test_the_parts_have_exactly_the_counts_that_were_asked_for():
+    train, test = biased("train"), biased("test")
+    assert crossed(train).tolist() == [[160, 40], [40, 160]] and crossed(test).tolist() == [[50, 50], [50, 50]]
+    assert np.corrcoef(train.y, train.groups["color_set"] == "warm")[0, 1] == pytest.approx(0.6)
+    assert crossed(biased("train", group_share=0.2, rho_train=0.25)).tolist() == [[180, 20], [140, 60]]
+    assert train.class_names == ("concave", "convex")
+    assert train.y.dtype == np.int64 and train.x.shape == (400, 3, 16, 16)
+
+
+@pytest.mark.parametrize("label", b.LABEL_SETS)
+def test_labels_are_sets_of_shapes_and_groups_sets_of_colors(label):
+    split = biased("train", label=label)
+    shape, _, color, index = np.array([i.split("_") for i in split.ids]).T
+    for y, shapes in enumerate(b.LABEL_SETS[label].values()):
+        assert set(shape[split.y == y]) == set(shapes)
+    for name, colors in b.COLOR_SETS.items():
+        assert set(color[split.groups["color_set"] == name]) == set(colors)
+    assert sorted(s for shapes in b.LABEL_SETS[label].values() for s in shapes) == sorted(t.SHAPE_NAMES)
+    assert not set(b.COLOR_SETS["cool"]) & set(b.COLOR_SETS["warm"])
+
+
+def test_within_a_cell_all_combinations_are_equally_frequent():
+    split = biased("test", test_images=2600, rho_test=0.2)
+    cells = np.stack([split.y, split.groups["color_set"] == "warm"], axis=1) @ [2, 1]
+    numbers = t.id_numbers(split.ids)[:, :3] @ [100, 10, 1]
+    for cell, size in enumerate((4 * 5, 4 * 4, 6 * 5, 6 * 4)):
+        of_cell = np.unique(numbers[cells == cell], return_counts=True)[1]
+        assert len(of_cell) == 10 * size and np.ptp(of_cell) <= 1
+
+
+def test_images_are_trifeatures_and_no_image_is_in_both_parts():
+    train, test = biased("train", train_images=800), biased("test", test_images=800)
+    assert len(set(train.ids)) == len(set(test.ids)) == 800 and not set(train.ids) & set(test.ids)
+    assert (test.x[::100] == t.render(test.ids[::100], image_size=16).numpy()).all()
+    again = biased("train", train_images=800, test_images=10)
+    other = biased("train", train_images=800, seed=1)
+    assert (again.ids == train.ids).all() and (again.x == train.x).all()  # the other part's size does not matter
+    assert set(other.ids) != set(train.ids)
+
+
+def test_fairlearn_measures_the_expected_disparity_on_the_constructed_data():
+    from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
+
+    test = biased("test", rho_test=0.25, group_share=0.2, test_images=1000)
+    group = test.groups["color_set"]
+    predicted = np.zeros(1000, int)
+    wanted = {(0, "cool"): 0.2, (0, "warm"): 0.4, (1, "cool"): 0.8, (1, "warm"): 0.9}
+    for (y, a), rate in wanted.items():
+        cell = np.flatnonzero((test.y == y) & (group == a))
+        predicted[cell[: round(rate * len(cell))]] = 1
+    expected = bias_dial.expected_disparity(
+        rho=0.25,
+        group_share=0.2,
+        true_positive_rate={"cool": 0.8, "warm": 0.9},
+        false_positive_rate={"cool": 0.2, "warm": 0.4},
+    )
+    assert demographic_parity_difference(test.y, predicted, sensitive_features=group) == pytest.approx(expected["dpd"])
+    assert equalized_odds_difference(test.y, predicted, sensitive_features=group) == pytest.approx(expected["eod"])
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"rho_train": 1.5}, "rho = 1.5 .*'trifeature-biased'.*within -1.0000 .. 1.0000"),
+        (
+            {"rho_train": 0.6, "group_share": 0.1},
+            "within -0.3333 .. 0.3333; give such a rho, or bring group_share nearer",
+        ),
+        ({"rho_train": float("nan")}, "rho = nan"),
+        ({"rho_train": "0.5"}, "rho = '0.5'.*a number"),
+        ({"group_share": 0}, "group_share = 0 .*above 0"),
+        ({"group_share": 1.0}, "group_share = 1.0"),
+        ({"group_share": 0.01, "rho_train": 0.0, "train_images": 10}, "one group gets none of 10 images"),
+        ({"train_images": 0}, "train_images = 0"),
+        ({"label": "convx"}, "'convx'.*Did you mean 'convex'"),
+        ({"image_size": 3}, "image_size = 3"),
+    ],
+)
+def test_impossible_dials_are_refused(options, told):
+    with pytest.raises(InvalidInput, match=told):
+        biased("train", **options)
+
+
+def test_a_part_that_does_not_exist_is_refused():
+    with pytest.raises(InvalidInput, match="'all'"):
+        biased("all")
+
+
+def test_twins_of_the_test_part_have_a_color_of_the_other_set_and_nothing_else_changed():
+    test = biased("test")
+    assert list(test.twins) == ["color_set"] and len(biased("train").twins) == 0
+    x = test.twins["color_set"]
+    assert x.shape == test.x.shape and x.dtype == np.uint8
+    drawn = {}  # the color sets whose rendering of an image is its twin
+    for name, colors in b.COLOR_SETS.items():
+        same = [(t.render(test.ids, image_size=16, color=c).numpy() == x).all(axis=(1, 2, 3)) for c in colors]
+        assert min(map(np.sum, same)) > 5, "every color of the other set occurs"
+        drawn[name] = np.any(same, axis=0)
+    assert (drawn["warm"] == (test.groups["color_set"] == "cool")).all() and (drawn["cool"] != drawn["warm"]).all()
+    backwards = b.color_set_twins(test.ids[::-1], image_size=16, seed=0)
+    assert (backwards[::-1] == x).all()
+    assert (b.color_set_twins(test.ids, image_size=16, seed=1) != x).any()

@@ -1,0 +1,351 @@
+"""Counts against their nulls: shift of accuracy, own and fresh teachers, permutations, other choices; calibration."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure import arms, class_bias, class_nulls
+from kdlib.measure.class_tests import NORMALISATIONS, TESTS, compare, compare_values
+from kdlib.measure.stats import adjust
+from tests import simulated
+
+TOTAL = 100
+
+
+def null_p(rng, n_classes, studies, *, test, normalise="ratio"):
+    """(studies, C) p-values of pairs of five runs of one truth."""
+    truth = rng.uniform(0.5, 0.95, n_classes)
+    drawn = rng.binomial(TOTAL, truth, (studies, 10, n_classes))
+    totals = np.full(n_classes, TOTAL)
+    return np.stack([compare(x[:5], x[5:], totals, test=test, normalise=normalise).p for x in drawn])
+
+
+def moved_counts(rng, n_classes, share, *, size=2.0):
+    """nds and ds counts (5, C) and which classes moved, `share` of them by `size` standard deviations up or down."""
+    truth = rng.uniform(0.5, 0.9, n_classes)
+    moved = np.arange(n_classes) < share * n_classes
+    # true variances differ by class as in Smyth's prior with 8 degrees of freedom
+    sd = 0.03 * np.sqrt(8 / rng.chisquare(8, n_classes))
+    change = np.where(moved, size * sd * rng.choice([-1, 1], n_classes), 0)
+    drawn = [truth + c + sd * rng.normal(size=(5, n_classes)) for c in (0, change)]
+    return *(np.rint(1000 * np.clip(x, 0, 1)).astype(int) for x in drawn), moved
+
+
+# calibration and power
+
+
+@pytest.mark.parametrize("n_classes", [100, 1000])
+@pytest.mark.parametrize("normalise", list(NORMALISATIONS))
+@pytest.mark.parametrize(
+    ("test", "low", "high"), [("welch", 0.040, 0.048), ("moderated", 0.046, 0.055), ("paired", 0.044, 0.054)]
+)
+def test_every_mode_fires_at_its_nominal_rate_where_nothing_differs(test, low, high, normalise, n_classes):
+    """40,000 tests each: three standard errors are 0.0033. Welch with five runs is a little conservative."""
+    p = null_p(np.random.default_rng(0), n_classes, 40_000 // n_classes, test=test, normalise=normalise)
+    assert low <= (p <= 0.05).mean() <= high
+
+
+@pytest.mark.parametrize("correction", ["holm", "bh", "by"])
+@pytest.mark.parametrize("test", list(TESTS))
+def test_corrected_tests_seldom_find_anything_where_nothing_differs(test, correction):
+    """Any finding in 5 % of studies; 300 studies, four standard errors."""
+    p = null_p(np.random.default_rng(1), 100, 300, test=test, normalise="arcsine")
+    found = np.mean([(adjust(row, correction) <= 0.05).any() for row in p])
+    assert found <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 300)
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "false_share"),
+    [
+        ({"test": "welch", "normalise": "ratio", "correction": None}, 19, 0.18),
+        ({"test": "welch", "normalise": "ratio", "correction": "holm"}, 1.1, 0.02),
+        ({"test": "welch", "normalise": "ratio", "correction": "bh"}, 3.8, 0.04),
+        ({"test": "moderated", "normalise": "arcsine", "correction": "bh"}, 9.7, 0.04),
+    ],
+)
+def test_what_each_choice_finds_when_20_of_100_classes_move_by_two_sd(options, named, false_share):
+    rng, found, false = np.random.default_rng(2), [], []
+    for _ in range(150):
+        nds, ds, moved = moved_counts(rng, 100, 0.2)
+        p = compare(nds, ds, np.full(100, 1000), test=options["test"], normalise=options["normalise"]).p
+        hit = adjust(p, options["correction"]) <= 0.05
+        found.append(hit.sum())
+        false.append((hit & ~moved).sum())
+    assert np.mean(found) == pytest.approx(named, rel=0.2, abs=0.6)
+    assert np.sum(false) / np.sum(found) == pytest.approx(false_share, abs=0.025)
+
+
+@pytest.mark.parametrize("test", ["welch", "moderated"])
+def test_one_inherited_teacher_makes_classes_significant(test):
+    """Five students of one teacher share its idiosyncrasies: far more than 5 of 100 classes "differ"."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        truth = rng.uniform(0.5, 0.85, 100)
+        one = truth + rng.normal(0, 0.03, 100)
+        nds, ds = (np.rint(1000 * np.clip(t + rng.normal(0, 0.03, (5, 100)), 0, 1)).astype(int) for t in (truth, one))
+        found.append((compare(nds, ds, np.full(100, 1000), test=test).p <= 0.05).sum())
+    assert 18 <= np.mean(found) <= 36
+
+
+# a shift of accuracy
+
+
+def shifted(rng, n_classes=1000, *, accuracy=(0.761, 0.689), jitter=0.1):
+    """Counts of two arms whose class log odds differ by one shift, with seed noise of `jitter` in log odds."""
+    profile = rng.normal(0, 1, n_classes)
+    grid = np.linspace(-3, 4, 400)
+    overall = expit(profile + grid[:, None]).mean(axis=1)
+    shifts = [grid[np.argmin(np.abs(overall - a))] for a in accuracy]
+    return [rng.binomial(TOTAL, expit(profile + s + rng.normal(0, jitter, (5, n_classes)))) for s in shifts]
+
+
+@pytest.mark.parametrize(("normalise", "low", "high"), [("ratio", 200, 350), ("none", 450, 650), ("logit", 25, 60)])
+def test_a_mere_shift_makes_the_ratio_fire_and_the_logit_not(normalise, low, high):
+    a, b = shifted(np.random.default_rng(0))
+    assert low <= (compare(a, b, np.full(1000, TOTAL), normalise=normalise).p <= 0.05).sum() <= high
+
+
+@pytest.mark.parametrize("normalise", list(NORMALISATIONS))
+def test_the_shift_null_predicts_what_a_mere_shift_gives(normalise):
+    counts = shifted(np.random.default_rng(1), 300)
+    a, b = (
+        simulated.from_counts(c, total=TOTAL, model=m, temperature=t)
+        for c, m, t in zip(counts, ("nds", "ds"), (None, 4), strict=True)
+    )
+    expected = class_nulls.accuracy_shift_null(a, b, normalise=normalise, studies=60)
+    found = class_bias.significant_classes(a, b, normalise=normalise).significant.sum()
+    assert expected.low <= expected.mean <= expected.high
+    assert found == pytest.approx(expected.mean, abs=4 * np.sqrt(expected.mean))
+
+
+def test_the_shift_null_is_chance_for_equal_accuracies_and_honours_its_seed():
+    study = simulated.study(n_classes=100, temperatures=(4,))
+    pair = study.arm(model="nds"), study.arm(model="ds", temperature=4.0)
+    expected = class_nulls.accuracy_shift_null(*pair)
+    assert expected.mean == pytest.approx(4.4, abs=1.5)
+    assert class_nulls.accuracy_shift_null(*pair) == expected
+    assert class_nulls.accuracy_shift_null(*pair, seed=1) != expected
+
+
+def test_classes_that_did_change_exceed_the_shift_null():
+    study = simulated.study(n_classes=100, temperatures=(10,), effect=0.15)
+    pair = study.arm(model="nds"), study.arm(model="ds", temperature=10.0)
+    found = class_bias.significant_classes(*pair).significant.sum()
+    assert found > class_nulls.accuracy_shift_null(*pair).high
+
+
+def test_the_shift_null_bears_perfect_and_empty_classes():
+    rng = np.random.default_rng(0)
+    totals = [50, 50, 50, 0]
+    pair = [
+        simulated.from_counts(
+            np.c_[np.full(5, 50), rng.binomial(50, p, (5, 2)), np.zeros(5, int)], total=totals, model=m, temperature=t
+        )
+        for p, m, t in ((0.6, "nds", None), (0.8, "ds", 4))
+    ]
+    with pytest.warns(KdlibWarning, match="without test images"):
+        expected = class_nulls.accuracy_shift_null(*pair, studies=20)
+    assert 0 <= expected.mean <= 3
+
+
+# own and fresh teachers
+
+
+@pytest.mark.parametrize(("shared", "percent"), [(0.0, 4.5), (0.5, 1.2), (0.9, 0.05)])
+def test_correlation_with_the_own_teacher_silences_the_test(shared, percent):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(5, 20_000))
+    b = shared * a + np.sqrt(1 - shared**2) * rng.normal(size=a.shape)
+    fired = (compare_values(a, b, np.zeros(20_000, bool), test="welch").p <= 0.05).mean()
+    assert 100 * fired == pytest.approx(percent, abs=0.45)
+
+
+def study_with_inheritance(shared, *, n_classes=100, fresh=5):
+    """Students of T=2 copy `shared` of their own teacher's deviation; nobody differs in the mean."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.5, 0.85, n_classes)
+    teachers = rng.normal(size=(5 + fresh, n_classes))
+    students = shared * teachers[:5] + np.sqrt(1 - shared**2) * rng.normal(size=(5, n_classes))
+    blocks = {("teacher", None): teachers, ("nds", None): rng.normal(size=(5, n_classes)), ("ds", 2): students}
+    return simulated.from_counts_of_arms(
+        {key: np.rint(1000 * np.clip(truth + 0.03 * z, 0, 1)).astype(int) for key, z in blocks.items()}, total=1000
+    )
+
+
+def test_fresh_teachers_show_what_own_teachers_hide():
+    study = study_with_inheritance(0.9)
+    table = class_nulls.fresh_teacher_counts(study)
+    assert list(table.columns) == [
+        "temperature",
+        "n_seeds",
+        "n_fresh_teachers",
+        "correlation_own",
+        "n_significant_own",
+        "n_significant_fresh",
+        "null_low",
+        "null_high",
+    ]
+    row = table.iloc[0]
+    assert row.correlation_own == pytest.approx(0.9, abs=0.03)
+    assert row.n_significant_own < row.null_low <= row.n_significant_fresh <= row.null_high
+    assert row.n_significant_own == class_bias.counts(study).n_significant_tc[0]
+    own = class_bias.significant_classes(study.arm(model="teacher").take(np.arange(5)), study.arm(model="ds"))
+    assert row.n_significant_own == own.significant.sum()
+
+
+def test_own_teachers_are_known_by_their_id_and_else_by_their_seed():
+    study = study_with_inheritance(0.5, n_classes=10)
+    study.runs.loc[study.runs.model == "ds", "teacher_id"] = [f"teacher-{s}" for s in (5, 6, 7, 8, 9)]
+    assert arms.study_arms(study).own.seeds.tolist() == [5, 6, 7, 8, 9]
+    assert arms.study_arms(study).fresh.seeds.tolist() == [0, 1, 2, 3, 4]
+    study.runs["teacher_id"] = None
+    assert arms.study_arms(study).own.seeds.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_without_fresh_teachers_the_remedy_is_named():
+    with pytest.raises(InvalidInput, match="fresh_teachers in the study"):
+        class_nulls.fresh_teacher_counts(simulated.study())
+
+
+def test_teachers_without_students_do_not_disturb_pairs_by_seed():
+    study = simulated.study(temperatures=(2,), fresh_teachers=3)
+    found = class_bias.disagreement(study.arm(model="teacher"), study.arm(model="ds"))
+    without = study.take(np.r_[0:5, 8:18])
+    np.testing.assert_array_equal(found, class_bias.disagreement(without.arm(model="teacher"), without.arm(model="ds")))
+
+
+# permutations
+
+
+def test_arms_permutation_counts_all_126_splits():
+    study = simulated.study(n_classes=30, temperatures=(10,), effect=0.2)
+    found = class_nulls.arms_permutation(study.arm(model="nds"), study.arm(model="ds"))
+    assert found.permutations == 126
+    assert found.p == pytest.approx(1 / 126)  # the least there is
+    assert found.observed == class_bias.counts(study).n_significant_sc[0]
+
+
+def test_arms_permutation_is_calibrated_though_classes_of_a_run_depend_on_each_other():
+    rng, p = np.random.default_rng(0), []
+    truth, load = rng.uniform(0.5, 0.85, 30), rng.normal(size=30)
+    for _ in range(120):
+        drawn = rng.binomial(TOTAL, np.clip(truth + 0.03 * rng.normal(size=(10, 1)) * load, 0, 1))
+        pair = [
+            simulated.from_counts(drawn[i], total=TOTAL, model=m, temperature=t)
+            for i, m, t in ((slice(5), "nds", None), (slice(5, 10), "ds", 4))
+        ]
+        p.append(class_nulls.arms_permutation(*pair).p)
+    assert np.mean(np.array(p) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
+    assert 0.2 <= np.mean(np.array(p) <= 0.5) <= 0.65  # equal counts of few classes make it conservative
+
+
+def test_arms_permutation_of_unequal_and_of_large_arms():
+    study = simulated.study(n_classes=10, temperatures=(4,), n_seeds=8)
+    nds, ds = study.arm(model="nds"), study.arm(model="ds")
+    found = class_nulls.arms_permutation(nds.take(np.arange(5)), ds.take(np.arange(6)))
+    assert found.permutations == 462
+    large = class_nulls.arms_permutation(nds, ds)
+    assert large.permutations == 2000
+    assert large == class_nulls.arms_permutation(nds, ds)
+    with pytest.raises(InvalidInput, match="sign flips"):
+        class_nulls.arms_permutation(nds, ds, test="paired")
+
+
+def test_count_trend_finds_a_rise_and_is_not_fooled_by_labels():
+    study = simulated.study(n_classes=40, temperatures=(2, 4, 6, 8, 10), effect=0.15)
+    rise = class_nulls.count_trend(study, permutations=99)
+    assert rise.observed >= 0.8 and rise.p <= 0.05 and rise.permutations == 99
+    shuffled = study.runs["temperature"].replace({2.0: 8.0, 4.0: 6.0, 6.0: 4.0, 8.0: 2.0, 10.0: 1.0})
+    fall = class_nulls.count_trend(replace(study, runs=study.runs.assign(temperature=shuffled)), permutations=99)
+    assert fall.observed == pytest.approx(-rise.observed)
+    assert class_nulls.count_trend(study, permutations=99) == rise
+
+
+def test_kendall_equals_scipy_without_ties_and_is_0_for_constant_counts():
+    from scipy.stats import kendalltau
+
+    counts = np.array([3, 1, 4, 15, 9, 2, 6])
+    assert class_nulls._kendall(counts) == pytest.approx(kendalltau(np.arange(7), counts).statistic)
+    assert class_nulls._kendall(np.full(5, 3)) == 0
+
+
+def test_trend_permutes_temperatures_within_the_block_of_a_teacher():
+    orders = class_nulls._block_orders(np.random.default_rng(0), 4, 3, 5)
+    assert orders.shape == (6, 4, 3)
+    assert (np.sort(orders, axis=1) == np.arange(4)[None, :, None]).all()
+    assert (orders[0] == np.arange(4)[:, None]).all()
+    assert any((order[:, 0] != order[:, 1]).any() for order in orders[1:])
+
+
+@pytest.mark.slow
+def test_count_trend_is_calibrated_where_temperature_does_nothing():
+    """Students inherit from their teacher, so that temperatures of one block resemble each other."""
+    rng, p = np.random.default_rng(0), []
+    truth = rng.uniform(0.5, 0.85, 40)
+    for _ in range(100):
+        teachers = rng.normal(0, 0.03, (5, 40))
+        blocks = {("nds", None): rng.binomial(TOTAL, truth, (5, 40))}
+        blocks |= {("ds", t): rng.binomial(TOTAL, np.clip(truth + teachers, 0, 1)) for t in range(2, 8)}
+        p.append(class_nulls.count_trend(simulated.from_counts_of_arms(blocks, total=TOTAL), permutations=99).p)
+    assert np.mean(np.array(p) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+    assert 0.3 <= np.mean(np.array(p) <= 0.5) <= 0.65
+
+
+def test_count_trend_needs_two_temperatures_and_takes_paired_tests_and_fresh_teachers():
+    with pytest.raises(InvalidInput, match="1 temperatures"):
+        class_nulls.count_trend(simulated.study(temperatures=(2,)))
+    study = simulated.study(temperatures=(2, 4, 10), fresh_teachers=4)
+    for options in ({"test": "paired", "against": "teacher"}, {"test": "moderated", "normalise": "arcsine"}):
+        assert -1 <= class_nulls.count_trend(study, permutations=9, **options).observed <= 1
+    with pytest.warns(KdlibWarning, match=r"fresh teacher \(4\)"):
+        class_nulls.count_trend(study, permutations=9, against="fresh teacher")
+
+
+# every choice at once
+
+
+def test_sensitivity_has_a_row_a_choice_and_agrees_with_counts():
+    study = simulated.study(n_classes=20, temperatures=(2, 10), effect=0.15)
+    table = class_nulls.sensitivity(study)
+    assert list(table.columns) == [
+        "temperature",
+        "against",
+        "test",
+        "normalise",
+        "correction",
+        "n_significant",
+        "share_changed",
+        "classes",
+    ]
+    assert len(table) == 2 * 2 * 2 * 5 * 4
+    keys = ["temperature", "against", "test", "normalise", "correction"]
+    assert not table.duplicated(keys).any()
+    counts = class_bias.counts(study, test="moderated", normalise="arcsine", correction="bh").set_index("temperature")
+    ours = table[(table.test == "moderated") & (table.normalise == "arcsine") & (table.correction == "bh")]
+    for row in ours.itertuples():
+        column = {"nds": "n_significant_sc", "teacher": "n_significant_tc"}[row.against]
+        assert row.n_significant == counts[column][row.temperature]
+    wide = table.pivot(index=keys[:4], columns="correction", values="n_significant")
+    for more, fewer in (("none", "bh"), ("bh", "holm"), ("bh", "by")):
+        assert (wide[more] >= wide[fewer]).all()
+
+
+def test_sensitivity_includes_fresh_teachers_where_there_are_any():
+    study = simulated.study(n_classes=5, temperatures=(2,), fresh_teachers=5)
+    table = class_nulls.sensitivity(study, tests=("welch",), normalisations=("ratio",), corrections=(None,))
+    assert table.against.tolist() == ["nds", "teacher", "fresh teacher"]
+    with pytest.raises(InvalidInput, match="needs ds runs"):
+        class_nulls.sensitivity(study.arm(model="nds"))
+
+
+def test_two_seeds_are_enough_for_every_measure_to_warn_and_answer():
+    study = simulated.study(n_classes=20, temperatures=(2, 4), n_seeds=2)
+    for measure in (class_nulls.sensitivity, class_bias.counts):
+        with pytest.warns(KdlibWarning, match="fewer than 5 seeds") as caught:
+            table = measure(study)
+        assert len(caught) == 1
+        assert isinstance(table, pd.DataFrame) and len(table)

@@ -1,0 +1,481 @@
+"""Group fairness: hand-made counts, then fairlearn, then inputs on which fairlearn is silent, then properties."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
+from kdlib.measure import fairness, group_counts
+from kdlib.predictions import Predictions
+
+SCALARS = {
+    "dpd": fairness.demographic_parity_difference,
+    "eod": fairness.equalized_odds_difference,
+    "tpr_difference": fairness.true_positive_rate_difference,
+    "fpr_difference": fairness.false_positive_rate_difference,
+}
+
+# group a: TPR 1/2, FPR 0, selected 1/4; group b: TPR 3/3, FPR 1/4, selected 4/7
+Y = np.array([1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0])
+P = np.array([1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0])
+G = np.array(list("aaaabbbbbbb"))
+EXPECTED = {"dpd": 4 / 7 - 1 / 4, "eod": 1 / 2, "tpr_difference": 1 / 2, "fpr_difference": 1 / 4}
+
+
+def make(labels, predicted, groups, *, classes=None, model="ds", temperature=4.0):
+    """Predictions of the rows of `predicted` as seeds of one arm."""
+    predicted, labels = np.atleast_2d(predicted), np.asarray(labels)
+    classes = classes or int(max(labels.max(), predicted.max())) + 1
+    n = len(predicted)
+    models = [model] * n if isinstance(model, str) else model
+    runs = pd.DataFrame(
+        {
+            "run_id": [f"r{i}" for i in range(n)],
+            "study": "s",
+            "model": models,
+            "seed": range(n),
+            "temperature": temperature,
+            "alpha": 0.8,
+            "teacher_id": None,
+        }
+    )
+    return Predictions(
+        runs,
+        predicted,
+        labels,
+        np.arange(len(labels)).astype(str),
+        tuple(f"c{c}" for c in range(classes)),
+        groups={"g": np.asarray(groups)},
+    )
+
+
+def noisy(seed, *, n=600, classes=2, groups=2, runs=1, accuracy=0.8):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    wrong = rng.random((runs, n)) > accuracy
+    predicted = np.where(wrong, rng.integers(0, classes, (runs, n)), labels)
+    return labels, predicted, np.array([f"g{g}" for g in rng.integers(0, groups, n)])
+
+
+# --- numbers by hand -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_two_groups_by_hand(name):
+    assert SCALARS[name](Y, P, sensitive_features=G) == pytest.approx(EXPECTED[name], abs=1e-15)
+
+
+@pytest.mark.parametrize("convert", [list, pd.Series, lambda x: np.asarray(x, dtype=object), pd.Index])
+def test_containers_do_not_matter(convert):
+    assert fairness.equalized_odds_difference(convert(Y), convert(P), sensitive_features=convert(G)) == 0.5
+
+
+@pytest.mark.parametrize("kind", [bool, float, np.int8, np.uint64])
+def test_number_types_do_not_matter(kind):
+    value = fairness.demographic_parity_difference(Y.astype(kind), P.astype(kind), sensitive_features=G)
+    assert value == pytest.approx(9 / 28)
+
+
+def test_group_fairness_by_hand():
+    with pytest.warns(KdlibWarning, match="2 of 2 pairs.*coarse"):
+        row = fairness.group_fairness(make(Y, P, G), sensitive="g").iloc[0]
+    for name, value in EXPECTED.items():
+        assert row[name] == pytest.approx(value)
+    assert row.accuracy == pytest.approx(9 / 11)
+    assert row.label_dpd == pytest.approx(1 / 2 - 3 / 7)
+    assert row.dpd_gap == pytest.approx(EXPECTED["dpd"] - (1 / 2 - 3 / 7))
+    assert (row.n_left_out, row.left_out, row.n_small, row.n_dropped) == (0, "", 2, 0)
+    assert row.small == (
+        "group 'a', class 'c1': 2 positives, 2 negatives; group 'b', class 'c1': 3 positives, 4 negatives"
+    )
+    assert (row.run_id, row.model, row.seed, row.temperature) == ("r0", "ds", 0, 4.0)
+
+
+def test_algorithm_1_by_hand():
+    """Three classes, two groups of three, all classes once: group a right, group b predicts its class 2 as 0."""
+    labels, predicted = [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 0]
+    with pytest.warns(KdlibWarning):
+        row = fairness.group_fairness(make(labels, predicted, list("aaabbb")), sensitive="g").iloc[0]
+    # class 0: selected 1/3 and 2/3, FPR 0 and 1/2; class 1: no difference; class 2: selected 1/3 and 0, TPR 1 and 0
+    assert row.dpd == pytest.approx((1 / 3 + 0 + 1 / 3) / 3)
+    assert row.tpr_difference == pytest.approx((0 + 0 + 1) / 3)
+    assert row.fpr_difference == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert row.eod == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert row.label_dpd == 0
+
+
+# --- fairlearn, where it is defined ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [2, 3, 10])
+def test_rates_equal_fairlearn(groups):
+    from fairlearn import metrics
+
+    rates = {
+        "dpd": metrics.selection_rate,
+        "tpr_difference": metrics.true_positive_rate,
+        "fpr_difference": metrics.false_positive_rate,
+    }
+    for seed in range(67):
+        labels, predicted, group = noisy(seed, groups=groups, n=300 + seed)
+        theirs = metrics.MetricFrame(metrics=rates, y_true=labels, y_pred=predicted[0], sensitive_features=group)
+        theirs = theirs.difference()
+        theirs["eod"] = max(theirs["tpr_difference"], theirs["fpr_difference"])
+        for name, scalar in SCALARS.items():
+            ours = scalar(labels, predicted[0], sensitive_features=group)
+            assert ours == pytest.approx(theirs[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 10])
+def test_differences_equal_fairlearn(groups):
+    from fairlearn import metrics
+
+    for seed in range(5):
+        data = noisy(seed, groups=groups, n=300 + seed)
+        labels, predicted, group = data[0], data[1][0], data[2]
+        for name in ("demographic_parity_difference", "equalized_odds_difference"):
+            ours, theirs = (
+                getattr(module, name)(labels, predicted, sensitive_features=group) for module in (fairness, metrics)
+            )
+            assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize(("classes", "groups"), [(3, 2), (10, 10), (4, 3)])
+def test_algorithm_1_equals_fairlearn_one_versus_rest(classes, groups):
+    from fairlearn import metrics
+
+    labels, predicted, group = noisy(1, n=4000, classes=classes, groups=groups, runs=3)
+    ours = fairness.group_fairness(make(labels, predicted, group), sensitive="g")
+    dpd, eod = metrics.demographic_parity_difference, metrics.equalized_odds_difference
+    for name, theirs in {"dpd": dpd, "eod": eod}.items():
+        expected = [
+            np.mean([theirs(labels == c, row == c, sensitive_features=group) for c in range(classes)])
+            for row in predicted
+        ]
+        assert ours[name].tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_two_classes_score_class_1_alone():
+    labels, predicted, group = noisy(2, n=500)
+    row = fairness.group_fairness(make(labels, predicted, group), sensitive="g").iloc[0]
+    for name, scalar in SCALARS.items():
+        assert row[name] == pytest.approx(scalar(labels, predicted[0], sensitive_features=group), abs=1e-12)
+
+
+# --- inputs on which fairlearn answers with a wrong 0 or 1 ----------------------------------------------------------
+
+ONES = np.ones(11, int)
+BAD_LABELS = {
+    "probabilities": (P * 0.8 + 0.1, "0.9", "hard predictions"),
+    "text": (np.where(P == 1, "yes", "no"), "'yes'", "0 and 1"),
+    "text of digits": (P.astype(str), "'1'", "0 and 1"),
+    "labels 1, 2": (P + 1, "2", "0 and 1"),
+    "labels -1, 1": (2 * P - 1, "-1", "0 and 1"),
+    "NaN": (np.where(P == 1, np.nan, 0.0), "nan in 5 of 11 places, first at position 0", "0 and 1"),
+    "None": (np.where(P == 1, 1, None), "None", "0 and 1"),
+    "several classes": (np.arange(11) % 3, "2", "group_fairness"),
+    "two columns": (np.c_[1 - P, P], "(11, 2)", "one value"),
+    "empty": (np.array([]), "(0,)", "at least one"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+@pytest.mark.parametrize("metric", SCALARS.values())
+def test_labels_that_are_not_zero_and_one(metric, case):
+    bad, value, remedy = BAD_LABELS[case]
+    with pytest.raises(InvalidInput) as error:
+        metric(Y, bad, sensitive_features=G)
+    assert value in str(error.value) and remedy in str(error.value) and "y_pred" in str(error.value)
+    with pytest.raises(InvalidInput, match="y_true"):
+        metric(bad, P, sensitive_features=G)
+
+
+BAD_GROUPS = {
+    "missing None": (np.where(G == "a", None, G), InvalidInput, "missing for 4 of 11 samples, first at position 0"),
+    "missing NaN": (np.where(G == "a", 0.0, np.nan), InvalidInput, "missing for 7 of 11"),
+    "missing as numpy text": (np.array(["a", np.nan, *G[2:]]), InvalidInput, "first at position 1"),
+    "missing empty text": (np.where(G == "a", "", G), InvalidInput, 'missing="drop"'),
+    "missing pandas": (pd.Series(G).astype("category").where(np.arange(11) > 1), InvalidInput, "missing for 2"),
+    "all missing": (np.full(11, np.nan), InvalidInput, "missing for 11"),
+    "one group": (np.full(11, "a"), UndefinedMetric, "only one group, a"),
+    "continuous": (np.linspace(0, 1, 11) + 0.01, InvalidInput, "continuous"),
+    "continuous text": (np.char.mod("%.3f", np.linspace(0, 1, 11)), InvalidInput, "pandas.cut"),
+    "declared and empty": (pd.Series(pd.Categorical(G, categories=list("abc"))), UndefinedMetric, "without samples: c"),
+    "two columns": (np.c_[G, G], InvalidInput, "Join several"),
+    "too short": (G[1:], InvalidInput, "lengths differ.*'sensitive_features': 10"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_GROUPS)
+@pytest.mark.parametrize("metric", SCALARS.values())
+def test_groups_that_cannot_be_compared(metric, case):
+    bad, kind, text = BAD_GROUPS[case]
+    with pytest.raises(kind, match=text):
+        metric(Y, P, sensitive_features=bad)
+
+
+def test_ages_and_identifiers_are_no_groups():
+    labels, predicted, _ = noisy(3, n=2000)
+    ages = np.arange(2000) % 80
+    for bad in (ages, ages.astype(str), np.char.add("person ", (np.arange(2000) // 2).astype(str))):
+        with pytest.raises(InvalidInput, match="not like groups"):
+            fairness.demographic_parity_difference(labels, predicted[0], sensitive_features=bad)
+    states = np.char.add("state ", (np.arange(2000) % 50).astype(str))
+    assert 0 < fairness.demographic_parity_difference(labels, predicted[0], sensitive_features=states) < 1
+
+
+def test_group_without_positives_or_negatives_is_undefined_not_zero():
+    labels = np.where(G == "a", 0, Y)
+    with pytest.raises(UndefinedMetric, match="TPR is undefined: group 'a', class '1': 0 positives, 4 negatives"):
+        fairness.equalized_odds_difference(labels, P, sensitive_features=G)
+    assert fairness.false_positive_rate_difference(labels, P, sensitive_features=G) == 0.0
+    with pytest.raises(UndefinedMetric, match="FPR is undefined.*'b'.*7 positives, 0 negatives"):
+        fairness.equalized_odds_difference(np.where(G == "b", 1, Y), P, sensitive_features=G)
+
+
+def test_constant_labels_and_predictions():
+    assert fairness.demographic_parity_difference(ONES, ONES, sensitive_features=G) == 0
+    assert fairness.equalized_odds_difference(Y, ONES, sensitive_features=G) == 0
+    with pytest.raises(UndefinedMetric, match="FPR"):
+        fairness.equalized_odds_difference(ONES, P, sensitive_features=G)
+
+
+def test_attribute_equal_to_label():
+    assert fairness.demographic_parity_difference(Y, Y, sensitive_features=Y) == 1
+    with pytest.raises(UndefinedMetric):
+        fairness.equalized_odds_difference(Y, P, sensitive_features=Y)
+    with pytest.warns(KdlibWarning, match="left out"), pytest.raises(UndefinedMetric, match="eod is undefined"):
+        fairness.group_fairness(make(Y, P, Y.astype(str)), sensitive="g")
+
+
+# --- several classes: what is left out is said ----------------------------------------------------------------------
+
+
+def test_class_missing_in_a_group_is_named_and_left_out():
+    labels, predicted, group = noisy(4, n=3000, classes=3, groups=3)
+    labels = np.where((group == "g2") & (labels == 0), 1, labels)
+    with pytest.warns(KdlibWarning, match="1 of 9 pairs of group .g. and class are left out.*'g2', class 'c0'"):
+        row = fairness.group_fairness(make(labels, predicted, group), sensitive="g").iloc[0]
+    assert row.n_left_out == 1 and row.left_out.startswith("group 'g2', class 'c0': 0 positives")
+    two = group != "g2"
+    expected = [
+        fairness.true_positive_rate_difference(labels[two] == 0, predicted[0][two] == 0, sensitive_features=group[two])
+    ]
+    expected += [
+        fairness.true_positive_rate_difference(labels == c, predicted[0] == c, sensitive_features=group) for c in (1, 2)
+    ]
+    assert row.tpr_difference == pytest.approx(np.mean(expected))
+
+
+def test_exclude_below_leaves_small_groups_out_of_every_rate():
+    labels, predicted, group = noisy(5, n=400, groups=2)
+    small = np.arange(400) < 6
+    with_small = np.where(small, "small", group)
+    with pytest.warns(KdlibWarning, match="'small'.*exclude_below=5"):
+        coarse = fairness.group_fairness(make(labels, predicted, with_small), sensitive="g").iloc[0]
+    assert coarse.n_small == 1 and "'small'" in coarse.small and coarse.n_left_out == 0
+    with pytest.warns(KdlibWarning, match="left out.*'small'"):
+        row = fairness.group_fairness(make(labels, predicted, with_small), sensitive="g", exclude_below=5).iloc[0]
+    assert row.n_small == 0 and row.n_left_out == 1
+    for name, scalar in SCALARS.items():
+        expected = scalar(labels[~small], predicted[0][~small], sensitive_features=group[~small])
+        assert row[name] == pytest.approx(expected)
+
+
+def test_missing_values_by_default_as_group_and_dropped():
+    labels, predicted, group = noisy(6, n=400)
+    group = np.where(np.arange(400) < 100, "", group)
+    p = make(labels, predicted, group)
+    with pytest.raises(InvalidInput, match="missing for 100 of 400"):
+        fairness.group_fairness(p, sensitive="g")
+    dropped = fairness.group_fairness(p, sensitive="g", missing="drop").iloc[0]
+    assert dropped.n_dropped == 100 and dropped.accuracy == (labels == predicted[0])[100:].mean()
+    assert dropped.dpd == fairness.demographic_parity_difference(
+        labels[100:], predicted[0][100:], sensitive_features=group[100:]
+    )
+    own = fairness.group_fairness(p, sensitive="g", missing="group").iloc[0]
+    filled = np.where(group == "", "unknown", group)
+    assert own.dpd == fairness.demographic_parity_difference(labels, predicted[0], sensitive_features=filled)
+    assert own.n_dropped == 0
+
+
+def test_unknown_names_list_the_valid_ones():
+    p = make(*noisy(7))
+    with pytest.raises(InvalidInput, match="unknown sensitive feature 'G'.*Valid: g"):
+        fairness.group_fairness(p, sensitive="G")
+    with pytest.raises(InvalidInput, match="unknown missing 'drpo'.*'drop'"):
+        fairness.group_fairness(p, sensitive="g", missing="drpo")
+    with pytest.raises(InvalidInput, match="exclude_below is -1"):
+        fairness.group_fairness(p, sensitive="g", exclude_below=-1)
+    with pytest.raises(InvalidInput, match="draws is 3"):
+        fairness.floors(p, sensitive="g", draws=3)
+
+
+def test_group_of_one():
+    labels, predicted, group = noisy(14, n=300)
+    alone = np.where(np.arange(300) == 0, "alone", group)
+    with pytest.raises(UndefinedMetric, match="'alone', class '1': [01] positives, [01] negatives"):
+        fairness.equalized_odds_difference(labels, predicted[0], sensitive_features=alone)
+    with pytest.warns(KdlibWarning, match="left out.*'alone'"):
+        row = fairness.group_fairness(make(labels, predicted, alone), sensitive="g", exclude_below=1).iloc[0]
+    for name, scalar in SCALARS.items():  # alone has no positive or no negative, so it leaves every rate
+        assert row[name] == pytest.approx(scalar(labels[1:], predicted[0][1:], sensitive_features=group[1:]))
+
+
+def test_class_that_the_test_set_lacks():
+    """It has no TPR, but being predicted still counts in DPD and FPR."""
+    labels, predicted, group = noisy(15, n=600, classes=3)
+    labels = np.where(labels == 2, 0, labels)
+    with pytest.warns(KdlibWarning, match="2 of 6 pairs.*left out"):
+        row = fairness.group_fairness(make(labels, predicted, group), sensitive="g").iloc[0]
+    expected = [
+        fairness.demographic_parity_difference(labels == c, predicted[0] == c, sensitive_features=group)
+        for c in range(3)
+    ]
+    assert row.dpd == pytest.approx(np.mean(expected)) and row.n_left_out == 2
+    expected = [
+        fairness.true_positive_rate_difference(labels == c, predicted[0] == c, sensitive_features=group)
+        for c in range(2)
+    ]
+    assert row.tpr_difference == pytest.approx(np.mean(expected))
+
+
+# --- floors ----------------------------------------------------------------------------------------------------------
+
+
+def test_floor_of_two_groups_matches_the_normal_approximation():
+    """19,962 rows, groups 77/23, half positive, no group effect: DPD 0.67 %, 95 % of draws below 1.65 %."""
+    rng = np.random.default_rng(0)
+    group = np.where(np.arange(19_962) < 15_371, "a", "b")
+    labels = rng.permutation(np.arange(19_962) % 2)
+    predicted = np.where(rng.random(19_962) < 0.925, labels, 1 - labels)
+    row = fairness.floors(make(labels, predicted, group), sensitive="g", draws=400).iloc[0]
+    sd = np.sqrt(0.25 * (1 / 15_371 + 1 / 4_591))
+    assert row.dpd_floor_overall == pytest.approx(sd * np.sqrt(2 / np.pi), rel=0.15)
+    assert row.dpd_floor_overall_upper == pytest.approx(1.96 * sd, rel=0.15)
+    assert row.eod_floor == pytest.approx(0.0070, rel=0.15) and row.eod_floor_upper == pytest.approx(0.0142, rel=0.2)
+    assert row.eod_blind == pytest.approx(0, abs=1e-12)
+
+
+def test_floor_of_one_versus_rest_is_high_for_tpr_and_low_for_fpr():
+    """6,000 images, ten classes, ten groups, 90 % right: chance alone gives 10-14 points of TPR, 1.2-1.6 of FPR."""
+    labels, predicted, group = noisy(8, n=6000, classes=10, groups=10, accuracy=0.89)
+    row = fairness.floors(make(labels, predicted, group), sensitive="g", draws=100).iloc[0]
+    assert 0.10 < row.tpr_difference_floor < 0.14 and 0.010 < row.fpr_difference_floor < 0.017
+    assert row.eod_floor < row.eod_floor_upper
+
+
+def test_permutations_keep_labels_within_and_groups_overall():
+    labels, predicted, group = noisy(9, n=200, classes=3, groups=3)
+    cells, _ = group_counts.prepare(make(labels, predicted, group), sensitive="g", missing="error", exclude_below=0)
+    before = pd.crosstab(labels, cells.codes).to_numpy()
+    moved = 0
+    for within, overall in fairness.permuted_groups(cells, 20, np.random.default_rng(0)):
+        assert np.array_equal(pd.crosstab(labels, within), before)
+        assert np.array_equal(np.bincount(overall), np.bincount(cells.codes))
+        moved += not np.array_equal(pd.crosstab(labels, overall), before)
+    assert moved > 15
+
+
+def test_blind_part_by_hand():
+    """Two classes: DPD_blind = |base rate gap| * |TPR - FPR|, and no difference in either rate."""
+    labels, predicted, _ = noisy(10, n=1000)
+    group = np.where((np.arange(1000) % 3 == 0) | (labels == 1) & (np.arange(1000) % 2 == 0), "a", "b")
+    row = fairness.floors(make(labels, predicted, group), sensitive="g", draws=400).iloc[0]
+    gap = fairness.demographic_parity_difference(labels, labels, sensitive_features=group)
+    slope = predicted[0][labels == 1].mean() - predicted[0][labels == 0].mean()
+    assert row.dpd_blind == pytest.approx(gap * slope) and row.dpd_blind > 0.1
+    assert row.dpd_floor == pytest.approx(row.dpd_blind, abs=0.01)  # little noise beside so large a gap
+    assert row.eod_blind == pytest.approx(0, abs=1e-12)
+
+
+def test_floors_follow_the_seed_and_average_over_an_arm():
+    labels, predicted, group = noisy(11, n=400, classes=3, runs=4)
+    p = make(labels, predicted, group, model=["ds", "ds", "nds", "nds"], temperature=[4.0, 4.0, np.nan, np.nan])
+    first, again = (fairness.floors(p, sensitive="g", draws=30, seed=1) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    other = fairness.floors(p, sensitive="g", draws=30, seed=2)
+    assert (first.eod_floor != other.eod_floor).all() and (first.dpd_blind == other.dpd_blind).all()
+    assert first[["model", "n_seeds"]].to_numpy().tolist() == [["nds", 2], ["ds", 2]]
+    each = [fairness.floors(p.take(np.array([row])), sensitive="g", draws=30, seed=1).eod_floor[0] for row in range(4)]
+    assert first.eod_floor.tolist() == pytest.approx([np.mean(each[2:]), np.mean(each[:2])])
+
+
+def test_a_real_disparity_stands_above_its_floor():
+    labels, predicted, group = noisy(12, n=2000)
+    worse = (group == "g1") & (np.random.default_rng(0).random(2000) < 0.3)
+    p = make(labels, np.where(worse, 1 - labels, predicted[0]), group)
+    floor = fairness.floors(p, sensitive="g").iloc[0]
+    assert fairness.group_fairness(p, sensitive="g").eod[0] > 3 * floor.eod_floor_upper
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def test_table_has_one_row_an_arm_with_means_and_intervals():
+    labels, predicted, group = noisy(13, n=900, runs=10)
+    temperature = [4.0] * 5 + [np.nan] * 5
+    p = make(labels, predicted, group, model=["ds"] * 5 + ["nds"] * 5, temperature=temperature)
+    table = fairness.table(p, sensitive="g", draws=30).set_index("model")
+    runs = fairness.group_fairness(p, sensitive="g")
+    assert sorted(table.index) == ["ds", "nds"] and (table.n_seeds == 5).all()
+    for model in ("ds", "nds"):
+        for name in ("accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap"):
+            values, row = runs[name][runs.model == model], table.loc[model]
+            assert row[name] == pytest.approx(values.mean()) and row[f"{name}_sd"] == pytest.approx(values.std())
+            assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+        assert row.label_dpd == pytest.approx(runs.label_dpd[0]) and row.eod_floor > 0
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+TABLES = st.tuples(st.integers(0, 10**6), st.sampled_from([2, 3, 5]), st.sampled_from([2, 3, 10]))
+FEW_EXAMPLES = settings(max_examples=25, deadline=None)
+
+
+def scores(labels, predicted, group):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KdlibWarning)
+        runs = fairness.group_fairness(make(labels, predicted, group), sensitive="g")
+    return runs[list(group_counts.DIFFERENCES)].iloc[0]
+
+
+@FEW_EXAMPLES
+@given(TABLES)
+def test_range_relabelling_duplicates_and_order(table):
+    seed, classes, groups = table
+    labels, predicted, group = noisy(seed, n=400, classes=classes, groups=groups)
+    base = scores(labels, predicted, group)
+    assert base.between(0, 1).all() and base.eod >= base.tpr_difference
+    order = np.random.default_rng(seed).permutation(400)
+    renamed = np.char.add("z", np.char.replace(group, "g", "-"))
+    for other in (
+        scores(labels, predicted, renamed),
+        scores(labels[order], predicted[:, order], group[order]),
+        scores(np.tile(labels, 3), np.tile(predicted, 3), np.tile(group, 3)),
+    ):
+        assert other.to_numpy() == pytest.approx(base.to_numpy(), abs=1e-12)
+
+
+@FEW_EXAMPLES
+@given(TABLES)
+def test_perfect_predictions_have_the_label_gap_and_no_eod(table):
+    seed, classes, groups = table
+    labels, _, group = noisy(seed, n=400, classes=classes, groups=groups)
+    base = scores(labels, labels, group)
+    shares = pd.crosstab(group, labels, normalize="index").to_numpy()
+    gaps = shares.max(axis=0) - shares.min(axis=0)
+    assert base.dpd == pytest.approx(gaps[1] if classes == 2 else gaps.mean()) and base.eod == 0
+
+
+@FEW_EXAMPLES
+@given(st.integers(0, 10**6), st.sampled_from([3, 10]))
+def test_order_of_classes_does_not_matter(seed, classes):
+    labels, predicted, group = noisy(seed, n=500, classes=classes)
+    rename = np.random.default_rng(seed).permutation(classes)
+    same = scores(rename[labels], rename[predicted], group)
+    assert same.to_numpy() == pytest.approx(scores(labels, predicted, group).to_numpy(), abs=1e-12)

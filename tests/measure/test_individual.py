@@ -1,0 +1,292 @@
+"""Individual fairness: distances by hand, neighbors against scikit-learn, the two controls for softness."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
+from kdlib.measure import individual
+from kdlib.predictions import Predictions, softmax
+from tests.simulated import runs_table
+
+# four points on a line, 0 1 3 7; three outputs certain of class 0 or 1, one undecided
+LINE = np.array([[0.0], [1.0], [3.0], [7.0]])
+SURE = np.array([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+
+
+def simulated(seed=0, *, n=400, runs=5, sharpness=(1.0,), classes=3):
+    """Two dimensions in which class means lie apart; logits follow the position, with run noise; an arm a sharpness."""
+    rng = np.random.default_rng(seed)
+    labels, means = rng.integers(0, classes, n), rng.normal(size=(classes, 2))
+    x = means[labels] + rng.normal(size=(n, 2))
+    logits = -((x[:, None] - means) ** 2).sum(axis=2) / 2 + rng.normal(0, 0.3, (runs, n, classes))
+    probabilities = np.concatenate([softmax(s * logits) for s in sharpness])
+    table = runs_table([("ds", t + 1, range(runs)) for t in range(len(sharpness))])
+    return x, Predictions(
+        table,
+        probabilities.argmax(axis=2),
+        labels,
+        np.arange(n).astype(str),
+        tuple("abc"[:classes]),
+        probabilities=probabilities,
+    )
+
+
+# --- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def test_total_variation_by_hand():
+    assert individual.total_variation(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1
+    assert individual.total_variation(np.array([0.5, 0.5]), np.array([0.2, 0.8])) == pytest.approx(0.3)
+
+
+def test_counterfactual_by_hand():
+    twin = np.array([[1.0, 0.0], [0.0, 1.0], [0.3, 0.7], [0.0, 1.0]])
+    assert individual.counterfactual(SURE, twin) == pytest.approx((0 + 1 + 0.2 + 0) / 4)
+    assert individual.counterfactual(SURE, np.stack([twin, SURE], axis=1)) == pytest.approx(1.2 / 8)
+    assert individual.counterfactual(SURE, SURE) == 0
+
+
+def test_lipschitz_and_inconsistency_by_hand():
+    """Nearest: 0-1, 1-0, 3-1, 7-3 at distances 1 1 2 4; D 0 0 .5 .5; the undecided output counts as class 0."""
+    near = individual.neighbors(LINE, k=1)
+    assert near.index[:, 0].tolist() == [1, 0, 1, 2]
+    scale = near.distance[0, 0]
+    assert near.distance[:, 0] == pytest.approx(scale * np.array([1, 1, 2, 4]))
+    assert individual.individual_fairness(SURE, LINE, k=1) == pytest.approx((1.0 / 4) / (scale * 8 / 4))
+    assert individual.individual_fairness(SURE, LINE, k=1, measure="inconsistency") == pytest.approx(1 / 4)
+
+
+def test_neighbors_of_the_same_label_alone():
+    near = individual.neighbors(LINE, k=1, labels=np.array([0, 1, 0, 1]))
+    assert near.index[:, 0].tolist() == [2, 3, 0, 1]
+
+
+def test_distance_one_is_the_median_random_pair():
+    x = np.random.default_rng(0).normal(size=(2000, 8))
+    near = individual.neighbors(x, k=1999)
+    assert np.median(near.distance) == pytest.approx(1, abs=0.02)
+
+
+def test_duplicates_are_neighbors_and_a_sample_is_not_its_own():
+    x = np.repeat(np.arange(5.0), 2)[:, None]
+    near = individual.neighbors(x, k=1)
+    assert near.index[:, 0].tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8] and near.distance.max() == 0
+    p = np.tile([[0.9, 0.1], [0.2, 0.8]], (5, 1))
+    with pytest.raises(UndefinedMetric, match="duplicate"):
+        individual.individual_fairness(p, x, k=1)
+    assert individual.individual_fairness(p, x, k=1, measure="inconsistency") == 1
+
+
+def test_nearest_of_another_group_by_hand():
+    found = individual.nearest_of_another_group(LINE, np.array(list("aabb")), labels=np.zeros(4))
+    assert found.tolist() == [2, 2, 1, 1]
+    with pytest.raises(UndefinedMetric, match="label 1.0 are of group 'b'"):
+        individual.nearest_of_another_group(LINE, np.array(list("abbb")), labels=np.array([0.0, 0, 1, 1]))
+
+
+# --- a second library ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_neighbors_equal_scikit_learn(kind):
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(0)
+    x, labels = (rng.normal(size=(2600, 16)) + 50).astype(kind), rng.integers(0, 2, 2600)  # more rows than one chunk
+    near = individual.neighbors(x, k=5, labels=labels)
+    for label in (0, 1):
+        same = np.flatnonzero(labels == label)
+        distance, index = NearestNeighbors(n_neighbors=6).fit(x[same]).kneighbors(x[same])
+        assert (same[index[:, 1:]] == near.index[same]).mean() > 0.999
+        ratio = near.distance[same] / distance[:, 1:]
+        assert ratio.min() == pytest.approx(ratio.max(), rel=1e-4)
+
+
+def test_temperature_is_the_minimum_of_scikit_learns_log_loss():
+    from sklearn.metrics import log_loss
+
+    _, p = simulated(1, sharpness=(3.0,))
+    t = individual.fit_temperature(p.probabilities[0], p.labels)
+    around = [individual.rescale(p.probabilities[0], factor * t) for factor in (0.9, 0.99, 1, 1.01, 1.1)]
+    loss = [log_loss(p.labels, scaled) for scaled in around]
+    assert np.argmin(loss) == 2
+
+
+# --- the controls ----------------------------------------------------------------------------------------------------
+
+
+def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
+    with pytest.warns(KdlibWarning, match="predict the same class"):
+        x, p = simulated(2, sharpness=(1.0, 0.25), n=600)
+    twins = p.probabilities[:, np.random.default_rng(0).permutation(600)]
+    runs = individual.individual_runs(p, embedding=x, twins=twins, k=5)
+    arms = individual.individual_table(p, runs).set_index("temperature")
+    for name in ("lipschitz", "counterfactual"):
+        assert arms[name][2] < 0.6 * arms[name][1]
+        assert arms[f"{name}_calibrated"][2] == pytest.approx(arms[f"{name}_calibrated"][1], rel=1e-3)
+        assert arms[f"{name}_relative"][2] == pytest.approx(arms[f"{name}_relative"][1], rel=0.15)
+    assert arms.inconsistency[1] == arms.inconsistency[2] and arms.confidence[2] < arms.confidence[1]
+    assert arms.fitted_temperature[1] / arms.fitted_temperature[2] == pytest.approx(4, rel=1e-3)
+
+
+def test_rescale_by_hand():
+    p = np.array([[0.8, 0.2], [0.5, 0.5]])
+    assert individual.rescale(p, 1.0) == pytest.approx(p)
+    assert individual.rescale(p, 0.5) == pytest.approx(np.array([[16 / 17, 1 / 17], [0.5, 0.5]]))
+    assert np.isfinite(individual.rescale(np.array([[1.0, 0.0]], np.float32), 0.02)).all()
+
+
+def test_each_half_is_scaled_by_the_other():
+    _, p = simulated(3, sharpness=(3.0,))
+    probabilities, labels = p.probabilities[0], p.labels
+    t = individual.cross_fitted_temperature(probabilities, labels, seed=5)
+    first = individual.halves(len(labels), 5)
+    assert len(set(t)) == 2 and t[first][0] == individual.fit_temperature(probabilities[~first], labels[~first])
+    flipped = np.where(first, (labels + 1) % 3, labels)  # what the first half says must not move its own temperature
+    again = individual.cross_fitted_temperature(probabilities, flipped, seed=5)
+    assert (again[first] == t[first]).all() and (again[~first] != t[~first]).all()
+    assert (individual.cross_fitted_temperature(probabilities, labels, seed=6) != t).any()
+
+
+def test_runs_table_matches_the_single_functions():
+    x, p = simulated(4, runs=2)
+    twins = np.stack([p.probabilities[::-1], p.probabilities], axis=2)
+    runs = individual.individual_runs(p, embedding=x, twins=twins, k=7, seed=2)
+    for run, row in enumerate(runs.itertuples()):
+        single = individual.individual_fairness(p.probabilities[run], x, k=7, labels=p.labels, seed=2)
+        assert row.lipschitz == pytest.approx(single)
+        assert row.counterfactual == individual.counterfactual(p.probabilities[run], twins[run])
+        assert row.lipschitz_relative == pytest.approx(row.lipschitz / row.random_pairs)
+    only = individual.individual_runs(p, twins=twins)
+    assert "lipschitz" not in only and only.counterfactual.tolist() == runs.counterfactual.tolist()
+    pd.testing.assert_frame_equal(runs, individual.individual_runs(p, embedding=x, twins=twins, k=7, seed=2))
+
+
+def test_a_sample_that_is_its_own_twin_does_not_dilute_the_measure():
+    _, p = simulated(5, runs=2)
+    words = np.arange(400) < 100
+    given = replace(p, groups={"sex_words": np.where(words, "some", "none")})
+    assert np.array_equal(individual.with_twin(given, "sex"), words)
+    assert individual.with_twin(given, "age").all()
+    twins = np.where(words[:, None], p.probabilities[:, :, ::-1], p.probabilities)
+    among, all_ = (individual.individual_runs(given, twins=twins, among=rows) for rows in (words, None))
+    for name in ("counterfactual", "counterfactual_calibrated", "counterfactual_relative"):
+        assert (among[name] > 0.1).all() and among[name].tolist() == pytest.approx(4 * all_[name])
+    assert among.random_pairs.tolist() == all_.random_pairs.tolist()
+    with pytest.raises(UndefinedMetric, match="no sample has a twin that differs"):
+        individual.individual_runs(given, twins=twins, among=np.zeros(400, bool))
+    with pytest.raises(InvalidInput, match=r"among has shape \(3,\)"):
+        individual.individual_runs(given, twins=twins, among=words[:3])
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_bad_input_names_value_place_and_remedy():
+    with pytest.raises(InvalidInput, match="unknown measure 'lipshitz'.*Did you mean 'lipschitz'"):
+        individual.individual_fairness(SURE, LINE, k=1, measure="lipshitz")
+    with pytest.raises(InvalidInput, match="k is 4, but label 0 has 4 samples"):
+        individual.individual_fairness(SURE, LINE, k=4)
+    with pytest.raises(InvalidInput, match="k is 0"):
+        individual.neighbors(LINE, k=0)
+    with pytest.raises(InvalidInput, match="are these logits"):
+        individual.counterfactual(SURE * 4 - 2, SURE)
+    with pytest.raises(InvalidInput, match="not finite, first in row 2"):
+        individual.counterfactual(np.where(SURE == 0.5, np.nan, SURE), SURE)
+    with pytest.raises(InvalidInput, match=r"twin_probabilities \(3, 2\)"):
+        individual.counterfactual(SURE, SURE[:3])
+    with pytest.raises(InvalidInput, match="embedding is not finite in row 1"):
+        individual.neighbors(np.where(LINE == 1, np.nan, LINE), k=1)
+    with pytest.raises(InvalidInput, match=r"labels has shape \(3,\)"):
+        individual.neighbors(LINE, k=1, labels=np.zeros(3))
+    with pytest.raises(InvalidInput, match="neighbors of 4 samples, probabilities of 3"):
+        individual.individual_fairness(SURE[:3], individual.neighbors(LINE, k=1))
+    with pytest.raises(UndefinedMetric, match="same embedding"):
+        individual.neighbors(np.ones((6, 3)), k=1)
+    with pytest.raises(InvalidInput, match="3 samples cannot be split"):
+        individual.cross_fitted_temperature(SURE[:3], np.array([0, 1, 0]))
+
+
+def test_table_needs_probabilities_and_something_to_compare():
+    x, p = simulated(0, runs=2)
+    with pytest.raises(InvalidInput, match="neither embedding nor twins"):
+        individual.individual_runs(p)
+    with pytest.raises(InvalidInput, match="twins have shape"):
+        individual.individual_runs(p, twins=p.probabilities[:1])
+    bare = Predictions(p.runs, p.predicted, p.labels, p.sample_ids, p.class_names)
+    with pytest.raises(InvalidInput, match="needs probabilities"):
+        individual.individual_runs(bare, embedding=x)
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_scale_shift_and_order_do_not_matter(seed):
+    x, p = simulated(seed, n=80, runs=1)
+    probabilities = p.probabilities[0]
+    for measure in individual.MEASURES:
+        base = individual.individual_fairness(probabilities, x, k=3, measure=measure)
+        moved = individual.individual_fairness(probabilities, 7 * x + 3, k=3, measure=measure)
+        assert moved == pytest.approx(base, rel=1e-6) and base >= 0
+        renamed = individual.individual_fairness(probabilities[:, [2, 0, 1]], x, k=3, measure=measure)
+        assert renamed == pytest.approx(base, rel=1e-9)
+    constant = np.tile(probabilities[:1], (80, 1))
+    assert individual.individual_fairness(constant, x, k=3) == 0
+    order = np.random.default_rng(seed).permutation(80)
+    shuffled = individual.individual_fairness(probabilities[order], x[order], k=3, measure="inconsistency")
+    assert shuffled == pytest.approx(individual.individual_fairness(probabilities, x, k=3, measure="inconsistency"))
+
+
+def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in():
+    rng = np.random.default_rng(0)
+    p = Predictions(
+        runs_table([("ds", 1, range(2))]),
+        *(probabilities := rng.dirichlet([1, 1], size=(2, 8))).argmax(axis=2)[None],
+        labels=np.array([0] * 4 + [1] * 4),
+        sample_ids=np.arange(8).astype(str),
+        class_names=("no", "yes"),
+        probabilities=probabilities,
+    )
+    features = np.array([[0, 0], [0, 1], [9, 0], [9, 1], [0, 0], [0, 2], [9, 0], [9, 3]], np.uint8)
+    groups = {"sex": np.array(["f", "m", "f", "m"] * 2)}
+    given = replace(p, groups=groups, features=features)
+    twins = individual.all_twins(given)["sex"]
+    assert np.array_equal(twins, given.probabilities[:, [1, 0, 3, 2, 5, 4, 7, 6]])
+    assert np.array_equal(individual.frozen_embedding(given), features)
+    stored = replace(given, twins={"age": given.probabilities[:, ::-1]})
+    assert list(individual.all_twins(stored)) == ["age"]
+    assert individual.all_twins(replace(given, features=None)) == {}
+    with pytest.raises(InvalidInput, match="these predictions have classes alone"):
+        individual.all_twins(replace(given, probabilities=None))
+    assert individual.frozen_embedding(replace(given, features=None)).shape == (8, 2)
+    assert individual.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
+    known = replace(given, twins={"sex": twins})
+    assert individual.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
+
+
+def test_without_the_features_what_was_released_of_them_stands_in():
+    x, p = simulated(3)
+    features = (x - x.min()).astype(np.uint8)
+    p = replace(p, groups={"sex": np.array(["f", "m"])[np.arange(400) // 2 % 2]}, features=features)
+    near = individual.neighbors(features.astype(np.float32), labels=p.labels)
+    ours, scalars = individual.by_feature(p, embedding=near), individual.scalars(p)
+    assert list(ours) == ["sex"] and list(scalars) == p.runs["run_id"].tolist()
+    columns = pd.DataFrame([scalars[run] for run in p.runs["run_id"]], index=p.runs.index)
+    back = replace(p, runs=p.runs.join(columns), features=None)
+    pd.testing.assert_frame_equal(individual.by_feature(back)["sex"], ours["sex"], check_like=True)
+    pd.testing.assert_frame_equal(
+        individual.individual_table(back, individual.by_feature(back)["sex"]),
+        individual.individual_table(p, ours["sex"]),
+        check_like=True,
+    )
+    stored = replace(p, features=None, twins={"sex": p.probabilities[:, ::-1]})
+    assert individual.scalars(stored) == {}, "stored twins are released themselves"
+    assert "lipschitz" not in individual.by_feature(stored)["sex"]
+    assert individual.by_feature(replace(p, features=None)) == {}

@@ -1,0 +1,239 @@
+"""Predictions fit together or are refused: by sample id, never by order."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib import store
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
+from kdlib.predictions import Predictions, softmax
+from kdlib.predictions.collect import assemble, collect, collect_all, collect_parts
+
+
+def arrays(logits, ids=("a", "b", "c"), labels=(0, 1, 1), names=("no", "yes"), sex=("f", "m", "f")):
+    return {
+        "logits": np.array(logits, np.float32),
+        "labels": np.array(labels),
+        "sample_ids": np.array(ids),
+        "class_names": np.array(names),
+        "group:sex": np.array(sex),
+    }
+
+
+def table(n):
+    return pd.DataFrame(
+        {
+            "run_id": [f"r{i}" for i in range(n)],
+            "study": "s",
+            "model": "nds",
+            "seed": range(n),
+            "temperature": np.nan,
+            "alpha": np.nan,
+            "teacher_id": None,
+        }
+    )
+
+
+ONE = [[2, 0], [0, 1], [3, 0]]
+TWO = [[0, 1], [0, 2], [0, 4]]
+
+
+def simple(**changes) -> Predictions:
+    return replace(assemble(table(2), [arrays(ONE), arrays(TWO)]), **changes)
+
+
+def test_accuracy_by_hand():
+    p = simple()
+    assert p.predicted.tolist() == [[0, 1, 0], [1, 1, 1]]
+    assert p.accuracy.tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert p.n_classes == 2 and p.groups["sex"].tolist() == ["f", "m", "f"]
+    assert p.probabilities[0, 0].tolist() == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))])
+
+
+def test_samples_are_aligned_by_id():
+    shuffled = arrays([TWO[2], TWO[0], TWO[1]], ids=("c", "a", "b"), labels=(1, 0, 1), sex=("f", "f", "m"))
+    assert np.array_equal(assemble(table(2), [arrays(ONE), shuffled]).probabilities, simple().probabilities)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (arrays(TWO, ids=("a", "b", "d")), "r1 was tested on other samples"),
+        (arrays(TWO[:2], ids=("a", "b"), labels=(0, 1), sex=("f", "m")), "r1 was tested on other samples"),
+        (arrays(TWO, labels=(0, 1, 0)), "r1 has other labels for the same samples"),
+        (arrays(TWO, names=("yes", "no")), "r1 has other classes, or another order"),
+        (arrays([[0, 1], [0, np.nan], [0, 1]]), "r1 has logits that are not finite"),
+        (arrays([[0, 1], [0, np.inf], [0, 1]]), "r1 has logits that are not finite"),
+        (arrays(ONE), "identical probabilities on all samples"),
+    ],
+)
+def test_runs_that_do_not_fit_together_are_refused(second, message):
+    with pytest.raises(InvalidInput, match=message):
+        assemble(table(2), [arrays(ONE), second])
+
+
+def test_equal_classes_with_other_probabilities_only_warn():
+    with pytest.warns(KdlibWarning, match="r0 and r1 predict the same class for every sample"):
+        assemble(table(2), [arrays(ONE), arrays(np.array(ONE) * 2)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample_ids": np.array(["a", "b", "b"])}, "sample id 'b' stands twice"),
+        ({"sample_ids": np.array(["a", "b"])}, "2 sample ids for 3 labels"),
+        ({"labels": np.array([0, 1, 2])}, r"labels must lie in 0 \.\. 1; found 0 \.\. 2"),
+        ({"labels": np.array([0, 1, -1])}, r"labels must lie in 0 \.\. 1"),
+        ({"labels": np.array([0, 0.5, 1])}, "labels must be whole numbers"),
+        ({"labels": np.array(["0", "1", "1"])}, "labels must be whole numbers"),
+        ({"labels": np.array([True, False, True])}, "labels must be whole numbers"),
+        ({"predicted": np.array([[0, 1, 0]])}, r"predicted has shape \(1, 3\), expected \(2, 3\)"),
+        ({"groups": {"sex": np.array(["f"])}}, "group 'sex' has 1 values for 3 samples"),
+        ({"runs": table(2).drop(columns="seed")}, "lacks seed"),
+        ({"probabilities": np.array([ONE, TWO], float)}, "do not sum to 1.*are these logits"),
+        ({"probabilities": -np.ones((2, 3, 2))}, "negative; are these logits"),
+        ({"probabilities": np.full((2, 3, 2), np.nan)}, "not finite: run 0, sample 0"),
+        ({"probabilities": np.ones((2, 3, 3)) / 3}, "probabilities have shape"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(changes, message):
+    with pytest.raises(InvalidInput, match=message):
+        simple(**changes)
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(InvalidInput, match="no test samples"):
+        Predictions(table(1), np.zeros((1, 0), int), np.zeros(0, int), np.zeros(0, str), ("a", "b"))
+
+
+def test_arms_come_in_order_of_seed():
+    runs = table(3).assign(seed=[2, 0, 1], model=["ds", "nds", "ds"], temperature=[4.0, np.nan, 4.0])
+    p = assemble(runs, [arrays(ONE), arrays(TWO), arrays([[1, 0], [1, 0], [0, 2]])])
+    assert p.arm(model="ds", temperature=4).runs.seed.tolist() == [1, 2]
+    assert p.arm(model="ds").predicted.tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert p.temperatures == [4.0]
+    with pytest.raises(NotTrained, match="no run with.*there are ds T=4, nds"):
+        p.arm(model="ds", temperature=5)
+    with pytest.raises(InvalidInput, match="no column 'temprature'"):
+        p.arm(temprature=4)
+
+
+def test_softmax_sums_to_one_and_does_not_overflow():
+    p = softmax(np.array([[1000.0, 0.0], [0.0, 0.0]], np.float32), temperature=2.0)
+    assert p.tolist() == [[1, 0], [0.5, 0.5]]
+
+
+def twinned(logits, twin, **changes):
+    return arrays(logits, **changes) | {"twin:sex": np.array(twin, np.float32)}
+
+
+def test_twins_are_aligned_by_id_and_follow_their_runs():
+    shuffled = twinned(
+        [TWO[2], TWO[0], TWO[1]], [[0, 3], [0, 1], [0, 2]], ids=("c", "a", "b"), labels=(1, 0, 1), sex=("f", "f", "m")
+    )
+    p = assemble(table(2), [twinned(ONE, [[1, 0], [2, 0], [3, 0]]), shuffled])
+    expected = softmax(np.array([[[1, 0], [2, 0], [3, 0]], [[0, 1], [0, 2], [0, 3]]], np.float32))
+    assert list(p.twins) == ["sex"] and np.array_equal(p.twins["sex"], expected)
+    assert np.array_equal(p.take(np.array([1])).twins["sex"], expected[1:])
+    assert np.array_equal(p.arm(seed=1).twins["sex"], expected[1:])
+
+
+def test_twins_that_one_run_lacks_are_absent():
+    assert simple().twins == {}
+    for read in ([twinned(ONE, ONE), arrays(TWO)], [arrays(ONE), twinned(TWO, TWO)]):
+        assert assemble(table(2), read).twins == {}
+
+
+def test_twins_that_are_no_probabilities_are_refused():
+    with pytest.raises(InvalidInput, match="r1 has twin:sex that are not finite"):
+        assemble(table(2), [twinned(ONE, ONE), twinned(TWO, [[0, 1], [0, np.nan], [0, 1]])])
+    whole = simple().probabilities
+    for twins, message in ((whole[:1], "of the sex twins have shape"), (whole * 2, "of the sex twins do not sum to 1")):
+        with pytest.raises(InvalidInput, match=message):
+            simple(twins={"sex": twins})
+
+
+@pytest.fixture
+def stored(tmp_path, tiny):
+    """Every run of the tiny study on disk with drawn logits, but for one that failed and one that is missing."""
+    rng, runs = np.random.default_rng(0), tiny.study("tiny").runs()
+    for run in runs[:-2]:
+        store.save(tmp_path, run, arrays=arrays(rng.normal(size=(3, 2))), weights=b"", provenance={})
+    store.record_failure(tmp_path, runs[-1], "the loss was nan at epoch 0, step 2")
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_collect_names_what_is_absent(stored, tiny):
+    p = collect(tiny.study("tiny"), runs_dir=stored)
+    assert p.runs.model.tolist() == ["teacher", "teacher", "nds", "nds", "ds", "ds"]
+    assert p.runs.teacher_id.iloc[4] == p.runs.run_id.iloc[0]
+    assert p.absent == (
+        "digits lenet5 ds seed 1 T=1: not trained",
+        "digits lenet5 ds seed 1 T=4: the loss was nan at epoch 0, step 2",
+    )
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_collect_refuses_damage_and_nothing_at_all(stored, tiny, tmp_path_factory):
+    study = tiny.study("tiny")
+    with pytest.raises(NotTrained, match="no run of study 'tiny'.*python -m kdlib train tiny"):
+        collect_all([study], runs_dir=tmp_path_factory.mktemp("empty"))
+    with pytest.raises(NotTrained, match="an arm of study 'tiny' has one seed so far"):
+        collect_all([study], runs_dir=stored)
+    assert list(collect_all([replace(study, temperatures=())], runs_dir=stored)) == ["tiny"]
+    path = store.folder(stored, study.runs()[0]) / "predictions.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match="is damaged"):
+        collect(study, runs_dir=stored)
+
+
+def save_with_validation(runs_dir, runs):
+    """Three test and two validation images; every run is right on 2 of the 3, and on 1 of the 2."""
+    for i, run in enumerate(runs):
+        scale = i + 1
+        validation = arrays(np.array(TWO[:2]) * scale, ids=("v0", "v1"), labels=(0, 1), sex=("m", "f"))
+        both = arrays(np.array(ONE) * scale) | {f"validation:{name}": values for name, values in validation.items()}
+        store.save(runs_dir, run, arrays=both, weights=b"", provenance={})
+
+
+def test_the_validation_part_is_read_under_its_own_name(tiny, tmp_path):
+    study = tiny.study("tiny")
+    save_with_validation(tmp_path, study.runs())
+    with pytest.warns(KdlibWarning, match="predict the same class"):
+        assert collect(study, runs_dir=tmp_path).sample_ids.tolist() == ["a", "b", "c"]
+        found = collect(study, runs_dir=tmp_path, part="validation")
+    assert found.sample_ids.tolist() == ["v0", "v1"] and found.groups["sex"].tolist() == ["m", "f"]
+    with pytest.raises(InvalidInput, match="unknown part 'train'.*Valid: test, validation"):
+        collect(study, runs_dir=tmp_path, part="train")
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_every_part_that_the_runs_predicted_is_collected(tiny, tmp_path):
+    study = tiny.study("tiny")
+    other = replace(study, name="other", alpha=0.5)  # its students are not trained
+    never = replace(study, name="never", data={**study.data, "train_images": 90})
+    save_with_validation(tmp_path, study.runs())
+    found = collect_parts([never, study, other], runs_dir=tmp_path)
+    assert list(found) == ["tiny", "other"] and list(found["tiny"]) == ["test", "validation"]
+    assert [p.accuracy.tolist() for p in found["tiny"].values()] == [pytest.approx([2 / 3] * 8), [0.5] * 8]
+    assert [p.runs.model.tolist() for p in found["other"].values()] == [["teacher"] * 2 + ["nds"] * 2] * 2
+    assert found["other"]["validation"].absent == found["other"]["test"].absent != ()
+    with pytest.raises(NotTrained, match="no run of study 'never'"):
+        collect_parts([never], runs_dir=tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_runs_without_a_validation_part_have_the_test_part_alone(stored, tiny):
+    assert list(collect_parts([replace(tiny.study("tiny"), temperatures=())], runs_dir=stored)["tiny"]) == ["test"]
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_a_validation_part_that_one_run_lacks_is_refused(tiny, tmp_path):
+    *most, last = tiny.study("tiny").runs()
+    save_with_validation(tmp_path, most)
+    store.save(tmp_path, last, arrays=arrays(TWO), weights=b"", provenance={})
+    with pytest.raises(InvalidInput, match=f"unknown part 'validation' in what {last} predicted.*Valid: test"):
+        collect_parts([tiny.study("tiny")], runs_dir=tmp_path)

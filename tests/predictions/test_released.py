@@ -1,0 +1,230 @@
+"""A study released and read again tells the same as its runs; anything else in the file's place is refused."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from kdlib import cli, store
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
+from kdlib.measure import fidelity, individual
+from kdlib.predictions import released
+from kdlib.predictions.collect import collect, collect_all, collect_parts
+
+PROVENANCE = {
+    "device": "cpu",
+    "hardware": "a processor",
+    "torch": "2",
+    "seconds": 3.5,
+    "date": "2026-01-02",
+    "train_images": 60,
+    "history": [{"epoch": 0, "loss": 1.0}],
+}
+
+
+def part(rng, *, classes, n):
+    """A run's random logits, some certain beyond what fp16 probabilities could hold."""
+    logits = rng.normal(size=(n, classes)) * rng.choice([1, 30], size=(n, 1))
+    return {
+        "logits": logits.astype(np.float32),
+        "labels": np.arange(n) % classes,
+        "sample_ids": np.array([f"image {i} of {n}" for i in range(n)]),
+        "class_names": np.array([f"class {c}" for c in range(classes)]),
+        "group:sex": np.array(["f", "m"])[np.arange(n) // 7 % 2],
+        "features": (np.arange(n)[:, None] >> np.arange(3) & 1).astype(np.uint8),
+        "twin:sex": logits[::-1].astype(np.float32),
+    }
+
+
+def fill(folder, study, *, classes, n=60, validation=0, twins=True):
+    """Runs of random logits, on `validation` images of that part too, which have no twins."""
+    rng = np.random.default_rng(0)
+    for run in study.runs():
+        arrays = part(rng, classes=classes, n=n)
+        seen = part(rng, classes=classes, n=validation) if validation else {}
+        arrays |= {f"validation:{name}": values for name, values in seen.items() if "twin:" not in name}
+        arrays = {name: values for name, values in arrays.items() if twins or not name.startswith("twin:")}
+        store.save(folder, run, arrays=arrays, weights=b"", provenance=PROVENANCE)
+
+
+@pytest.fixture
+def study(tiny):
+    return tiny.study("tiny")
+
+
+def write(study, runs_dir, folder):
+    scalars = fidelity.scalars(collect(study, runs_dir=runs_dir))
+    return released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
+
+
+def test_what_the_test_part_alone_has_comes_back_and_the_other_part_lacks_it(study, tmp_path):
+    """Posts have a validation part too, and twins and their words of the test part alone."""
+    rng = np.random.default_rng(0)
+    for run in study.runs():
+        test, seen = part(rng, classes=2, n=60), part(rng, classes=2, n=20)
+        test["group:sex_words"] = np.array(["some", "none"])[np.arange(60) % 2]
+        del seen["twin:sex"]
+        arrays = test | {f"validation:{name}": values for name, values in seen.items()}
+        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance=PROVENANCE)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    for name in ("test", "validation"):
+        ours = collect(study, runs_dir=tmp_path / "runs", part=name)
+        back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out", part=name)
+        assert {k: v.tolist() for k, v in back.groups.items()} == {k: v.tolist() for k, v in ours.groups.items()}
+        assert list(back.twins) == list(ours.twins) == (["sex"] if name == "test" else [])
+        for feature, twin in ours.twins.items():
+            np.testing.assert_allclose(back.twins[feature], twin, rtol=0.02, atol=1e-20)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
+    fill(tmp_path / "runs", study, classes=classes)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    ours = collect(study, runs_dir=tmp_path / "runs")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+    assert np.array_equal(back.predicted, ours.predicted) and np.array_equal(back.labels, ours.labels)
+    assert back.sample_ids.tolist() == ours.sample_ids.tolist() and back.class_names == ours.class_names
+    assert back.groups["sex"].tolist() == ours.groups["sex"].tolist()
+    assert ours.features.shape == (60, 3) and back.features is None
+    columns = pq.read_table(path).column_names
+    assert not [name for name in columns if "feature" in name], "annotations of people stay with the data set"
+    assert back.runs[ours.runs.columns].equals(ours.runs) and back.absent == ()
+    np.testing.assert_allclose(back.probabilities, ours.probabilities, rtol=0.02, atol=1e-20)
+    np.testing.assert_allclose(back.twins["sex"], ours.twins["sex"], rtol=0.02, atol=1e-20)
+    kl = [fidelity.fidelity(p)["kl"] for p in (ours, back)]
+    np.testing.assert_allclose(*kl, rtol=2e-3)
+
+
+def test_with_many_classes_what_needs_all_probabilities_comes_from_the_scalars(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=12)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    ours = collect(study, runs_dir=tmp_path / "runs")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+    assert np.array_equal(back.predicted, ours.predicted)
+    assert back.probabilities is None and not back.twins
+    np.testing.assert_allclose(back.confidence, ours.probabilities.max(axis=2), rtol=2e-3)
+    np.testing.assert_allclose(fidelity.fidelity(back)["kl"], fidelity.fidelity(ours)["kl"])
+    ece = [fidelity.calibration(p, sensitive="sex")["ece"] for p in (ours, back)]
+    np.testing.assert_allclose(*ece, atol=2e-3)
+    assert back.arm(model="ds", temperature=4.0).confidence.shape == (2, 60)
+
+
+@pytest.fixture
+def release(study, tiny_yaml, tmp_path, monkeypatch):
+    """Release runs of so many classes without twins by the command; its exit status."""
+
+    def run(classes: int) -> int:
+        fill(tmp_path / "runs", study, classes=classes, twins=False)
+        monkeypatch.setattr(cli.places, "figures_dir", lambda profile: tmp_path / "figures")
+        return cli.main(["release", "tiny", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")])
+
+    return run
+
+
+def test_individual_fairness_by_features_is_released_in_their_place(study, tmp_path, release):
+    assert release(classes=2) == 0
+    ours = collect(study, runs_dir=tmp_path / "runs")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "figures/predictions")
+    near = individual.neighbors(individual.frozen_embedding(ours), labels=ours.labels)
+    expected, found = individual.by_feature(ours, embedding=near), individual.by_feature(back)
+    assert list(found) == list(expected) == ["sex"] and back.features is None
+    pd.testing.assert_frame_equal(found["sex"], expected["sex"], check_like=True)
+
+
+def test_a_study_is_released_where_individual_fairness_is_undefined(tmp_path, release, capsys):
+    assert release(classes=12) == 0
+    assert "tiny is released without individual fairness: k is 10, but label 0 has 5 samples" in capsys.readouterr().out
+    assert (tmp_path / "figures/predictions/tiny.parquet").is_file()
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_the_validation_part_comes_back_beside_the_test_part(study, tmp_path, classes):
+    fill(tmp_path / "runs", study, classes=classes, validation=36)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    assert pq.read_table(path)["part"].to_pylist() == ["test"] * 60 + ["validation"] * 36
+    ours = collect_parts([study], runs_dir=tmp_path / "runs")["tiny"]
+    back = collect_parts([study], runs_dir=tmp_path / "nothing", released=tmp_path / "out")["tiny"]
+    assert list(back) == list(ours) == ["test", "validation"]
+    for name, n in (("test", 60), ("validation", 36)):
+        assert back[name].predicted.shape == (8, n) and np.array_equal(back[name].predicted, ours[name].predicted)
+        assert np.array_equal(back[name].labels, ours[name].labels)
+        assert back[name].sample_ids.tolist() == ours[name].sample_ids.tolist()
+        assert back[name].groups["sex"].tolist() == ours[name].groups["sex"].tolist()
+    assert list(back["test"].twins) == (["sex"] if classes == 2 else []) and not back["validation"].twins
+    assert "ece" in back["test"].runs and "ece" not in back["validation"].runs, "scalars are of the test part"
+
+
+def test_without_a_validation_part_only_the_test_part_is_released(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    assert list(collect_parts([study], runs_dir=tmp_path, released=tmp_path / "out")["tiny"]) == ["test"]
+    with pytest.raises(InvalidInput, match="unknown part 'validation'.*Valid: test"):
+        collect(study, runs_dir=tmp_path, released=tmp_path / "out", part="validation")
+
+
+def test_trained_runs_come_before_released_ones(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    write(study, tmp_path / "runs", tmp_path / "out")
+    assert collect(study, runs_dir=tmp_path / "runs", released=tmp_path / "out").runs.get("ece") is None
+    gone = study.runs()[-1]
+    (tmp_path / "other").mkdir()
+    for run in study.runs()[:-1]:
+        store.folder(tmp_path / "runs", run).rename(tmp_path / "other" / store.folder(tmp_path / "runs", run).name)
+    found = collect_all([study], runs_dir=tmp_path / "other", released=tmp_path / "out")["tiny"]
+    assert len(found.runs) == len(study.runs()) and gone.id[:16] in set(found.runs["run_id"])
+
+
+def test_a_study_that_is_not_whole_is_not_released(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    last = store.folder(tmp_path / "runs", study.runs()[-1])
+    last.rename(last.with_name("elsewhere"))
+    with pytest.raises(NotTrained, match="lacks 1 of .* runs, such as .*kdlib train tiny"):
+        released.write(study, runs_dir=tmp_path / "runs", folder=tmp_path / "out", scalars={})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "ruin",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: b"<html>not found</html>",
+        lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        lambda data: data[:5000] + bytes([data[5000] ^ 4]) + data[5001:],
+    ],
+    ids=["empty", "half", "html", "pointer", "one bit"],
+)
+def test_damaged_files_are_refused(study, tmp_path, ruin):
+    fill(tmp_path / "runs", study, classes=10)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    path.write_bytes(ruin(path.read_bytes()))
+    with pytest.raises(StoreError, match="is no file of released predictions, or damaged"):
+        collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+
+
+def test_a_recipe_that_does_not_fit_its_id_is_refused(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"kdlib"])
+    about["runs"][0]["run"]["lr"] = 7.0
+    pq.write_table(table.replace_schema_metadata({"kdlib": json.dumps(about)}), path)
+    with pytest.raises(StoreError, match="run 0 is not what its id"):
+        released.read(tmp_path / "out", study)
+
+
+def test_the_command_releases_what_is_whole(tiny_yaml, tiny, tmp_path, capsys, monkeypatch):
+    (tmp_path / "params").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "runs", tiny.study("tiny"), classes=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KdlibWarning)
+        assert cli.main(["release", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]) == 0
+    path = tmp_path / "figures" / tiny.name / "predictions" / "tiny.parquet"
+    assert path.is_file() and "tiny.parquet" in capsys.readouterr().out
+    about = json.loads(path.with_suffix(".json").read_text())
+    assert about["seconds"] == 3.5 * len(tiny.study("tiny").runs()) and about["runs"][0]["hardware"] == "a processor"
+    assert "history" not in about["runs"][0]

@@ -1,0 +1,361 @@
+"""Figures show the numbers of their tables, say what they are of, fit on the page, and are saved with their data."""
+
+import json
+from dataclasses import replace
+from io import BytesIO
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+
+from kdlib.errors import InvalidInput, StoreError
+from kdlib.measure import class_bias, fairness
+from kdlib.predictions import softmax
+from kdlib.show import class_figures, fairness_figures, image_figures, save, style
+from kdlib.studies import load_profile
+from tests import simulated
+
+TITLE = "A study\nstand-in, not the paper's study"
+
+
+@pytest.fixture(scope="module")
+def found():
+    p = simulated.study(n_classes=4, total=40, temperatures=(1, 4, 10, 40), effect=0.04)
+    return simulated.with_groups(p, color=np.resize(["red", "green", "blue"], len(p.labels)))
+
+
+@pytest.fixture(scope="module")
+def changes(found):
+    return pd.concat(
+        class_bias.significant_classes(found.arm(model="nds"), found.arm(model="ds", temperature=t)).assign(
+            temperature=t
+        )
+        for t in found.temperatures
+    )
+
+
+@pytest.fixture(scope="module")
+def arms(found):
+    return fairness.table(found, sensitive="color", draws=20)
+
+
+def matrices():
+    first, second = np.array([[5, 1, 0], [2, 9, 0], [0, 4, 3.0]]), np.array([[9, 0, 0], [0, 8.6, 0.4], [0, 0, 6.0]])
+    return pd.concat(
+        [
+            class_figures.long_matrix(first, ["a", "b", "c"], panel="NDS"),
+            class_figures.long_matrix(second, ["a", "b", "c"], panel="DS, T = 4"),
+        ]
+    )
+
+
+def labels(ax):
+    return ax.get_legend_handles_labels()[1]
+
+
+def artist(ax, label):
+    handles, names = ax.get_legend_handles_labels()
+    return handles[names.index(label)]
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_class_accuracy_has_a_dot_a_class_and_temperature(changes):
+    ax = class_figures.class_accuracy(changes, title=TITLE).axes[0]
+    for t, rows in changes.groupby("temperature"):
+        dots = artist(ax, f"DS, T = {t:g}").get_offsets()
+        assert dots[:, 1].tolist() == pytest.approx(100 * rows["mean_b"].to_numpy())
+        assert np.round(dots[:, 0]).tolist() == [0, 1, 2, 3]
+
+
+def test_class_accuracy_crosses_exactly_the_significant(changes):
+    ax = class_figures.class_accuracy(changes, title=TITLE).axes[0]
+    crosses = [c for c in ax.collections if c.get_linewidth()[0] == style.CROSS["linewidth"]]
+    heights = np.concatenate([c.get_offsets()[:, 1] for c in crosses])
+    assert sorted(heights) == pytest.approx(sorted(100 * changes[changes["significant"]]["mean_b"]))
+    assert 0 < len(heights) < len(changes)
+
+
+def test_class_accuracy_ticks_are_the_mean_of_nds(changes):
+    ax = class_figures.class_accuracy(changes, title=TITLE).axes[0]
+    expected = 100 * changes.drop_duplicates("class_index")["mean_a"]
+    assert [s[0, 1] for s in artist(ax, "NDS mean").get_segments()] == pytest.approx(expected.tolist())
+
+
+def test_disagreement_shares_one_scale_and_leaves_the_diagonal_out():
+    axes = class_figures.disagreement(matrices(), title=TITLE).axes
+    images = [ax.images[0] for ax in axes[:2]]
+    assert [image.get_clim() for image in images] == [(0, 4)] * 2
+    assert all(np.diag(image.get_array().mask).all() for image in images)
+    assert images[0].get_array()[2, 1] == 4  # row: the teacher's c, column: the student's b
+
+
+def test_disagreement_says_how_many():
+    titles = [ax.get_title(loc="left") for ax in class_figures.disagreement(matrices(), title=TITLE).axes[:2]]
+    assert "NDS" in titles[0]
+    assert "7.0 of 24 images (29.2 %)" in titles[0]
+    assert "0.4 of 24 images (1.7 %)" in titles[1]
+
+
+def test_disagreement_writes_numbers_for_few_classes_only():
+    assert {t.get_text() for t in class_figures.disagreement(matrices(), title=TITLE).axes[0].texts} == {
+        "1.0",
+        "2.0",
+        "4.0",
+    }
+    many = class_figures.long_matrix(np.ones((40, 40)), [f"class {i}" for i in range(40)], panel="NDS")
+    assert not class_figures.disagreement(many, title=TITLE).axes[0].texts
+
+
+def test_disagreement_of_none_is_drawn():
+    same = class_figures.long_matrix(np.diag([3.0, 4.0]), ["a", "b"], panel="NDS")
+    assert "0.0 of 7 images" in class_figures.disagreement(same, title=TITLE).axes[0].get_title(loc="left")
+
+
+def test_a_matrix_survives_becoming_rows():
+    matrix = np.arange(9.0).reshape(3, 3)
+    back = class_figures.as_matrix(
+        class_figures.long_matrix(matrix, ["x", "a", "m"], panel="NDS").sample(frac=1, random_state=0)
+    )
+    assert back.to_numpy().tolist() == matrix.tolist()
+    assert back.index.tolist() == back.columns.tolist() == ["x", "a", "m"]
+
+
+def test_two_classes_of_one_name_stay_two():
+    assert class_figures.as_matrix(class_figures.long_matrix(np.eye(2), ["a", "a"], panel="NDS")).shape == (2, 2)
+
+
+def test_counts_and_band_on_the_left_accuracy_on_the_right(found):
+    counts = class_bias.counts(found)
+    left, right = class_figures.significant_counts(counts, title=TITLE).axes
+    assert artist(left, "#SC: DS and NDS").get_ydata().tolist() == counts["n_significant_sc"].tolist()
+    assert artist(left, "#TC: DS and teacher").get_ydata().tolist() == counts["n_significant_tc"].tolist()
+    assert artist(right, "accuracy of DS").get_ydata() == pytest.approx(100 * counts["accuracy_mean"].to_numpy())
+    heights = artist(left, "chance alone (95 %)").get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (counts["null_low"].min(), counts["null_high"].max())
+
+
+def test_the_papers_counts_are_hollow_and_only_where_there_are_any(found):
+    counts = class_bias.counts(found)
+    plain = class_figures.significant_counts(counts, title=TITLE).axes
+    assert not any("paper" in name for ax in plain for name in labels(ax))
+    with_paper = counts.assign(paper_n_significant_sc=40.0, paper_accuracy_mean=0.5)
+    left, right = class_figures.significant_counts(with_paper, title=TITLE).axes
+    hollow = artist(left, "#SC, paper")
+    assert set(hollow.get_ydata()) == {40}
+    assert (hollow.get_markerfacecolor(), hollow.get_linestyle()) == ("none", "None")
+    assert left.get_ylim()[1] > 40
+    assert set(artist(right, "accuracy, paper").get_ydata()) == {50}
+    assert "#TC, paper" not in labels(left)
+
+
+def test_the_papers_fairness_is_hollow_in_percent(arms):
+    shown = fairness_figures.group_fairness(arms.assign(paper_eod=0.02), sensitive="color", title=TITLE)
+    assert set(artist(shown.axes[0], "DS, paper").get_ydata()) == {2}
+    assert "DS, paper" not in labels(shown.axes[2])
+
+
+def test_counts_without_a_teacher_are_drawn(found):
+    counts = class_bias.counts(found.take(np.flatnonzero(found.runs["model"] != "teacher")))
+    left = class_figures.significant_counts(counts, title=TITLE).axes[0]
+    assert np.isnan(artist(left, "#TC: DS and teacher").get_ydata()).all()
+
+
+def test_fairness_shows_means_levels_floor_and_labels(arms):
+    axes = fairness_figures.group_fairness(arms, sensitive="color", title=TITLE).axes
+    students = arms[arms["model"] == "ds"]
+    assert len(axes) == 4
+    assert artist(axes[0], "DS").lines[0].get_ydata() == pytest.approx(100 * students["eod"].to_numpy()[:3])
+    assert artist(axes[3], "DS").lines[0].get_ydata() == pytest.approx(100 * students["dpd"].to_numpy())
+    teacher = arms[arms["model"] == "teacher"]
+    assert artist(axes[1], "teacher").lines[0].get_ydata() == pytest.approx(100 * teacher["eod"])
+    assert artist(axes[2], "DPD of the labels").get_ydata()[0] == pytest.approx(100 * arms["label_dpd"][0])
+    assert "DPD of the labels" not in labels(axes[0])
+    floor = artist(axes[1], "attribute-blind model: mean (floor)").get_ydata()
+    assert floor == pytest.approx(100 * students["eod_floor"].to_numpy())
+
+
+def test_fairness_has_one_column_where_no_temperature_is_above_ten(arms):
+    low = arms[~(arms["temperature"] > 10)]
+    assert len(fairness_figures.group_fairness(low, sensitive="color", title=TITLE).axes) == 2
+
+
+@pytest.mark.parametrize(("temperatures", "scale"), [((2, 3, 10), "linear"), ((1, 4, 40), "log")])
+def test_wide_spans_of_temperature_get_a_log_axis(found, temperatures, scale):
+    counts = class_bias.counts(found).head(len(temperatures)).assign(temperature=temperatures)
+    ax = class_figures.significant_counts(counts, title=TITLE).axes[0]
+    assert ax.get_xscale() == scale
+    assert [t.get_text() for t in ax.get_xticklabels()] == [str(t) for t in temperatures]
+
+
+def test_image_grid_places_images_by_feature():
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((3, 3, 4, 4), np.uint8)
+    cells = pd.DataFrame({"feature": ["color", "shape", "color"], "value": ["red", "star", "blue"]})
+    axes = image_figures.image_grid(images, cells, title=TITLE).axes
+    assert [ax.images[0].get_array()[0, 0, 0] for ax in axes if ax.images] == [0, 2, 1]
+    with pytest.raises(InvalidInput, match="2 images for 3 cells"):
+        image_figures.image_grid(images[:2], cells, title=TITLE)
+
+
+def softened():
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "class_name": ["cat", "dog"],
+                "temperature": t,
+                "probability": softmax(np.array([0.0, 2.0]), temperature=t),
+            }
+        )
+        for t in (1, 10)
+    )
+
+
+def test_softened_bars_are_the_probabilities():
+    axes = image_figures.softened(softened(), title="t").axes
+    assert [bar.get_height() for bar in axes[0].patches] == pytest.approx([0.1192, 0.8808], abs=1e-4)  # 1 / (1 + e^2)
+    assert [bar.get_height() for bar in axes[1].patches] == pytest.approx([0.4502, 0.5498], abs=1e-4)  # 1 / (1 + e^0.2)
+
+
+# ------------------------------------------------------------------------------------------------------ what all share
+
+
+def every_figure(found, changes, arms):
+    images = np.zeros((2, 3, 8, 8), np.uint8)
+    cells = pd.DataFrame({"feature": "shape", "value": ["star", "fivesquare"]})
+    many = pd.concat([changes.assign(class_index=i, class_name=f"a rather long name {i}") for i in range(60)])
+    title = "A long title of a study, with networks of long names, ResNet-56 → a student with a long name\nstand-in"
+    yield class_figures.class_accuracy(changes, title=title)
+    yield class_figures.class_accuracy(many.groupby(["class_index", "temperature"]).head(1), title=title)
+    yield class_figures.disagreement(matrices(), title=title)
+    for n in (12, 25, 100):
+        yield class_figures.disagreement(
+            class_figures.long_matrix(np.ones((n, n)), [f"a rather long name {i}" for i in range(n)], panel="NDS"),
+            title=title,
+        )
+    yield class_figures.significant_counts(class_bias.counts(found), title=title)
+    yield fairness_figures.group_fairness(arms, sensitive="color", title=title)
+    yield fairness_figures.group_fairness(arms[~(arms["temperature"] > 10)], sensitive="color", title=title)
+    yield image_figures.image_grid(images, cells, title=title)
+    yield image_figures.softened(softened(), title=title)
+
+
+def test_no_text_is_cut_off(found, changes, arms):
+    for figure in every_figure(found, changes, arms):
+        figure.draw_without_rendering()
+        page = figure.bbox.padded(1)
+        for text in figure.findobj(matplotlib.text.Text):
+            box = text.get_window_extent()
+            if text.get_visible() and text.get_text() and text.get_figure() is figure and box.width:
+                assert page.x0 <= box.x0, text
+                assert box.x1 <= page.x1, text
+                assert page.y0 <= box.y0, text
+                assert box.y1 <= page.y1, text
+
+
+def test_every_figure_says_stand_in(found, changes, arms):
+    assert all("stand-in" in figure.get_suptitle() for figure in every_figure(found, changes, arms))
+
+
+def luminance(color):
+    return np.dot([0.299, 0.587, 0.114], to_rgb(color))
+
+
+def test_teacher_nds_and_ds_differ_in_grey_marker_and_line():
+    grey = [luminance(style.COLORS[model]) for model in ("teacher", "nds", "ds")]
+    assert np.diff(sorted(grey)).min() > 0.15
+    assert len(set(style.MARKERS.values())) == 3
+    assert len({style.LINES[model] for model in ("teacher", "nds", "ds", "chance")}) == 4
+
+
+def test_greens_darken_with_temperature():
+    grey = [luminance(color[:3]) for color in style.greens(10)]
+    assert (np.diff(grey) < 0).all()
+    assert grey[0] - grey[-1] > 0.5
+
+
+def test_the_callers_style_is_neither_used_nor_changed(found):
+    counts = class_bias.counts(found)
+    wanted = style.rendered(class_figures.significant_counts(counts, title=TITLE), "png")
+    with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "savefig.dpi": 20}):
+        before = dict(matplotlib.rcParams)
+        got = style.rendered(class_figures.significant_counts(counts, title=TITLE), "png")
+        assert dict(matplotlib.rcParams) == before
+    assert got == wanted
+
+
+def test_figures_show_themselves_in_notebooks(found):
+    image = class_figures.significant_counts(class_bias.counts(found), title=TITLE)._repr_png_()
+    assert imread(BytesIO(image)).shape[2] in (3, 4)
+
+
+def test_heading_says_stand_in_where_it_is_one():
+    study = load_profile("quick").study("digits")
+    assert style.heading(study).splitlines() == [study.title, "stand-in, not the paper's study"]
+
+
+def test_heading_of_the_papers_own_study_is_its_title():
+    from tests.paper.test_numbers import cifar10
+
+    assert style.heading(cifar10()) == "CIFAR-10, ResNet-56 → ResNet-20"
+
+
+# --------------------------------------------------------------------------------------------------------------- saving
+
+
+@pytest.fixture
+def saved(found, tmp_path):
+    study = load_profile("quick").study("digits")
+    counts = class_bias.counts(found)
+    about = save.about(study, found, profile="quick", shows="counts")
+    figure = class_figures.significant_counts(counts, title=TITLE)
+    return counts, save.save(figure, counts, name="fig3_digits", out_dir=tmp_path / "new", about=about)
+
+
+def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found):
+    counts, paths = saved
+    assert [path.name for path in paths] == [f"fig3_digits.{kind}" for kind in ("png", "pdf", "csv", "json")]
+    pd.testing.assert_frame_equal(pd.read_csv(paths[2]), counts, check_dtype=False)
+    about = json.loads(paths[3].read_bytes())
+    assert (about["profile"], about["study"], about["seeds"], about["shows"]) == ("quick", "digits", 5, "counts")
+    assert about["stand_in"] == ["data set digits is not in the paper"]
+    assert (about["runs"], about["test_samples"]) == (len(found.runs), len(found.labels))
+    assert imread(paths[0]).ndim == 3
+    assert paths[1].read_bytes().startswith(b"%PDF")
+
+
+def test_saving_again_gives_the_same_bytes(saved, found):
+    counts, paths = saved
+    before = [path.read_bytes() for path in paths]
+    about = json.loads(paths[3].read_bytes())
+    save.save(
+        class_figures.significant_counts(counts, title=TITLE),
+        counts,
+        name="fig3_digits",
+        out_dir=paths[0].parent,
+        about=about,
+    )
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_absent_runs_are_named(found):
+    study = load_profile("quick").study("digits")
+    missing = replace(found, absent=("ds seed 3 T=4: failed",))
+    assert save.about(study, missing, profile="quick", shows="")["absent"] == ["ds seed 3 T=4: failed"]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_ours(saved, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="Choose another out_dir"):
+        save.save(
+            image_figures.softened(softened(), title="t"), softened(), name="x", out_dir=tmp_path / "file", about={}
+        )
+
+
+def test_names_that_look_like_formulas_are_saved_as_text(tmp_path):
+    data = softened().assign(class_name=["=1+1", "@x", "-a", "plain"])
+    paths = save.save(image_figures.softened(softened(), title="t"), data, name="x", out_dir=tmp_path, about={})
+    assert pd.read_csv(paths[2])["class_name"].tolist() == ["'=1+1", "'@x", "'-a", "plain"]

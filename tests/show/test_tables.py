@@ -1,0 +1,218 @@
+"""Cells from numbers that a person can check, escaped for HTML and LaTeX; the paper's columns only where given."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib.errors import InvalidInput
+from kdlib.measure import class_bias, fairness, stats
+from kdlib.show import save, tables
+from kdlib.studies import load_profile
+from tests import simulated
+
+ACCURACY = pd.DataFrame(
+    {
+        "model": ["teacher", "nds", "ds"],
+        "temperature": [np.nan, np.nan, 4.0],
+        "n_seeds": [5, 5, 5],
+        "mean": [0.95, 0.9, 0.9125],
+        "sd": [0.01, 0.02, 0.005],
+        "low": [0.94, 0.88, 0.906],
+        "high": [0.96, 0.92, 0.919],
+    }
+)
+COUNTS = pd.DataFrame(
+    {
+        "temperature": [4.0],
+        "n_seeds": [5],
+        "n_significant_sc": [3],
+        "n_significant_tc": [pd.NA],
+        "null_low": [0],
+        "null_high": [2],
+    }
+)
+
+
+@pytest.fixture
+def rows():
+    return tables.class_bias_rows(ACCURACY, COUNTS)
+
+
+@pytest.fixture(scope="module")
+def found():
+    p = simulated.study(n_classes=3, total=30, temperatures=(1, 4), effect=0.1)
+    return simulated.with_groups(p, color=np.resize(["red", "green"], len(p.labels)))
+
+
+def test_class_bias_cells(rows):
+    shown = tables.class_bias_table(rows, title="A study").data
+    assert shown.index.tolist() == ["Teacher", "NDS", "DS, T = 4"]
+    assert shown["Accuracy (%)"].tolist() == [
+        "95.00 ± 1.00 [94.00, 96.00]",
+        "90.00 ± 2.00 [88.00, 92.00]",
+        "91.25 ± 0.50 [90.60, 91.90]",
+    ]
+    assert shown["#SC"].tolist() == ["", "", "3"]
+    assert shown["#TC"].tolist() == ["", "", ""]
+    assert shown["chance alone"].tolist() == ["", "", "[0, 2]"]
+
+
+def test_rows_of_real_measures_hold_every_number(found):
+    accuracy, counts = stats.by_arm(found, found.accuracy), class_bias.counts(found)
+    long = tables.class_bias_rows(accuracy, counts)
+    assert len(long) == 4 + 3 * 2
+    assert long[long["metric"] == "n_significant_sc"]["mean"].tolist() == counts["n_significant_sc"].tolist()
+    assert long[long["metric"] == "null_band"]["high"].tolist() == counts["null_high"].tolist()
+    assert tables.class_bias_table(long, title="t").data.shape == (4, 4)
+
+
+def test_fairness_cells(found):
+    arms = fairness.table(found, sensitive="color", draws=20)
+    shown = tables.fairness_table(tables.fairness_rows(arms), title="t").data
+    row = arms.iloc[1]
+    assert shown["EOD"].iloc[1] == (
+        f"{100 * row['eod']:.2f} ± {100 * row['eod_sd']:.2f} [{100 * row['eod_low']:.2f}, {100 * row['eod_high']:.2f}]"
+    )
+    assert shown["EOD floor"].iloc[1] == f"{100 * row['eod_floor']:.2f} (≤ {100 * row['eod_floor_upper']:.2f})"
+    assert set(shown["label DPD"]) == {f"{100 * row['label_dpd']:.2f}"}
+    assert shown.columns.tolist() == [
+        "Accuracy",
+        "EOD",
+        "TPR part",
+        "FPR part",
+        "EOD floor",
+        "DPD",
+        "label DPD",
+        "|DPD − label DPD|",
+        "DPD floor",
+    ]
+
+
+def test_the_caption_says_study_and_seeds(rows):
+    caption = tables.class_bias_table(rows, title="A study\nstand-in, not the paper's study").caption
+    assert caption.splitlines()[:2] == ["A study", "stand-in, not the paper's study"]
+    assert "5 seeds; mean ± sd over seeds" in caption
+    unequal = tables.class_bias_table(rows.assign(n_seeds=[10, 5, 4, 4, 4, 4]), title="t").caption
+    assert "4 to 10 seeds" in unequal
+
+
+def test_the_papers_columns_appear_only_where_there_are_numbers(rows):
+    assert not any("paper" in name for name in tables.class_bias_table(rows, title="t").data)
+    paper = {
+        "paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan],
+        "paper_sd": [0.002, np.nan, *[np.nan] * 4],
+        "paper_inside": pd.array([True, False, pd.NA, pd.NA, pd.NA, pd.NA], "boolean"),
+    }
+    table = tables.class_bias_table(rows.assign(**paper), title="t")
+    assert table.data.columns.tolist() == [
+        "Accuracy (%)",
+        "Accuracy (%), paper",
+        "#SC",
+        "#SC, paper",
+        "#TC",
+        "chance alone",
+    ]
+    assert table.data["Accuracy (%), paper"].tolist() == ["94.50 ± 0.20", "93.00 *", ""]
+    assert table.data["#SC, paper"].tolist() == ["", "", "1"]
+    assert table.caption.endswith("paper: as reported, in brackets ours − paper; * outside our interval")
+
+
+def test_the_difference_and_the_source_stand_beside_the_papers_number(rows):
+    paper = {
+        "paper_mean": [0.945, 0.93, np.nan, 1, np.nan, np.nan],
+        "difference": [0.005, -0.03, np.nan, 2, np.nan, 0],
+        "paper_source": ["arxiv_v1", "final", None, "arxiv_v1", None, None],
+        "paper_sd": np.nan,
+    }
+    table = tables.class_bias_table(rows.assign(**paper), title="t")
+    assert table.data["Accuracy (%), paper"].tolist() == ["94.50 (+0.50)", "93.00 (−3.00)", ""]
+    assert table.data["#SC, paper"].tolist() == ["", "", "1 (+2)"]
+    assert "paper: as reported (arXiv v1, final text)" in table.caption
+
+
+def individual_arms(paper=np.nan):
+    values = {
+        "accuracy": 0.9,
+        "confidence": 0.8,
+        "counterfactual": 0.0407,
+        "counterfactual_calibrated": 0.05,
+        "counterfactual_relative": 0.06,
+    }
+    arms = {
+        f"{name}{part}": [value if not part else 0.001]
+        for name, value in values.items()
+        for part in ("", "_sd", "_low", "_high")
+    }
+    rows = tables.individual_rows(pd.DataFrame({"model": ["nds"], "temperature": [np.nan], "n_seeds": [5], **arms}))
+    return rows.assign(paper_mean=np.where(rows["metric"] == "individual_fairness", paper, np.nan), paper_sd=np.nan)
+
+
+def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
+    shown = tables.individual_table(individual_arms(), title="t").data
+    assert shown.columns.tolist() == [
+        "Accuracy",
+        "Confidence",
+        "Counterfactual",
+        "calibrated",
+        "relative to random pairs",
+    ]
+    assert shown.loc["NDS"].tolist() == [
+        "90.00 ± 0.10",
+        "80.00 ± 0.10",
+        "0.0407 ± 0.0010",
+        "0.0500 ± 0.0010",
+        "0.0600 ± 0.0010",
+    ]
+
+
+def test_the_papers_individual_measure_is_shown_but_compared_with_nothing():
+    shown = tables.individual_table(individual_arms(0.124), title="t").data
+    assert shown.iloc[0, -2:].tolist() == ["not computed", "0.1240"]
+
+
+def test_a_study_without_runs_shows_the_papers_numbers_and_the_command():
+    study = load_profile("paper").studies["cifar10-resnet"]
+    table = tables.not_run_table(study, "table06", command="python -m kdlib train cifar10-resnet")
+    assert "not run: python -m kdlib train cifar10-resnet" in table.caption
+    assert table.data["Accuracy, paper"].loc[["NDS", "DS, T = 9"]].tolist() == ["90.72 ± 0.14", "91.53 ± 0.13"]
+    assert table.data["#SC, paper"].loc["DS, T = 9"] == "1"
+    quick = tables.not_run_table(load_profile("quick").studies["digits"], "table06", command="c")
+    assert quick.data.empty
+    assert quick.caption.endswith("not run: c")
+
+
+def test_a_missing_metric_is_named(rows):
+    with pytest.raises(InvalidInput, match="lack eod"):
+        tables.fairness_table(rows, title="t")
+
+
+def test_names_are_escaped_in_html_and_latex(rows):
+    rows["model"] = rows["model"].replace("nds", "<b>nds & 5_%</b>")
+    contents = tables.rendered(tables.class_bias_table(rows, title="<i>A & B_1</i>"))
+    page, tex = contents["html"].decode(), contents["tex"].decode()
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert "&lt;b&gt;nds &amp; 5_%" in page
+    assert r"nds \& 5\_\%" in tex
+    assert r"A \& B\_1" in tex
+
+
+def test_latex_is_booktabs_in_plain_ascii(rows):
+    tex = tables.rendered(tables.class_bias_table(rows, title="CIFAR-10, ResNet-56 → ResNet-20"))["tex"].decode()
+    assert all(rule in tex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert r"95.00 $\pm$ 1.00 [94.00, 96.00] & " in tex
+    assert tex.isascii()
+
+
+def test_a_table_is_saved_with_its_numbers(rows, tmp_path):
+    table = tables.class_bias_table(rows, title="t")
+    paths = save.save(table, rows, name="table06_x", out_dir=tmp_path, about={"shows": "counts"})
+    assert [path.suffix for path in paths] == [".html", ".tex", ".csv", ".json"]
+    pd.testing.assert_frame_equal(pd.read_csv(paths[2]), rows, check_dtype=False)
+    assert json.loads(paths[3].read_bytes()) == {"shows": "counts"}
+    before = [path.read_bytes() for path in paths]
+    again = tables.class_bias_table(rows, title="t")
+    save.save(again, rows, name="table06_x", out_dir=tmp_path, about={"shows": "counts"})
+    assert [path.read_bytes() for path in paths] == before
