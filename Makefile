@@ -37,8 +37,9 @@ bench: $(INSTALLED)  ## race training against torchdistill's and loading against
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/loading.py
 
-lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks
+lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks: rules and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from kdlib import celeba, celeba_tables, places
+from kdlib import places
+from kdlib.data import celeba
+from kdlib.show import celeba_attributes
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = Path("figures/real-small")
 EXECUTED = sorted(path.stem for path in (ROOT / FIGURES / "executed").glob("*.ipynb"))
 # They say what is in CelebA's lists, which not everybody has. The other cells of these notebooks run all the same.
 NEED_LISTS = {(stem, cell) for stem in ("fig6_celeba_attributes", "table05_celeba_training") for cell in (3, 5, 7)}
-NO_LISTS = bool(celeba_tables.not_run(places.data_dir() / celeba.FOLDER))
+NO_LISTS = bool(celeba_attributes.not_run(places.data_dir() / celeba.FOLDER))
 PROCESSES = 3  # more than two cores, because notebooks do not take the same time
 
 pytestmark = pytest.mark.notebooks

@@ -15,9 +15,12 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from kdlib import predictions, store, sweep, training
+from kdlib import store
 from kdlib.errors import StoreError
+from kdlib.predictions import collect
 from kdlib.studies import Run, load_profile
+from kdlib.training import loop, schedule, sweep
+from kdlib.training.teacher import table_path
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RUNS, WHOLE = FIXTURES / "runs", FIXTURES / "whole"
@@ -97,7 +100,7 @@ def resumed(tmp_path_factory):
     """(folder, steps): the runs as they were left, and the one that was stopped trained to its end."""
     folder = shutil.copytree(RUNS, tmp_path_factory.mktemp("resumed") / "runs")
     with counted_steps() as steps:
-        training.train_run(STOPPED, runs_dir=folder)
+        loop.train_run(STOPPED, runs_dir=folder)
     return folder, len(steps)
 
 
@@ -108,7 +111,7 @@ def anew(tmp_path_factory):
     shutil.copytree(store.folder(RUNS, TEACHER), store.folder(with_teacher, TEACHER))
     folders = {TEACHER: alone, NDS: with_teacher, DS: with_teacher}
     for run, folder in folders.items():
-        training.train_run(run, runs_dir=folder)
+        loop.train_run(run, runs_dir=folder)
     return folders
 
 
@@ -156,7 +159,7 @@ def test_every_file_describes_a_run_of_the_profile(path):
 
 
 def test_measuring_finds_old_runs():
-    found = predictions.collect(OLD, runs_dir=RUNS)
+    found = collect.collect(OLD, runs_dir=RUNS)
     assert found.runs["run_id"].tolist() == [WRITTEN[run][0] for run in COMPLETE]
     assert found.runs["model"].tolist() == ["teacher", "nds", "ds"] and found.temperatures == [1.0]
     assert found.runs["teacher_id"].dropna().to_dict() == {2: "24fe067eeca419c2"}
@@ -167,24 +170,24 @@ def test_measuring_finds_old_runs():
 def test_why_an_old_run_failed_is_still_told():
     teacher, failed, missing = BROKEN.runs()
     assert teacher == TEACHER and store.failure(RUNS, failed) == REASON
-    found = predictions.collect(BROKEN, runs_dir=RUNS)
+    found = collect.collect(BROKEN, runs_dir=RUNS)
     assert found.accuracy == pytest.approx([1070 / 1497])
     assert found.absent == (f"{failed}: {REASON}", f"{missing}: not trained")
 
 
 def test_what_a_run_draws_at_random_has_not_changed():
     """On every machine: the order of the images, their views, and the seed of the first weights."""
-    order, views = training.epoch_plan(STOPPED, 1, 10, 9)
+    order, views = schedule.epoch_plan(STOPPED, 1, 10, 9)
     assert order.tolist() == [5, 2, 9, 7, 1, 6, 0, 4, 8, 3]
     assert views.tolist() == [0, 5, 3, 0, 5, 1, 2, 7, 5, 1]
-    assert STOPPED.rng(training.INIT).integers(2**63) == 2858859207251794619
+    assert STOPPED.rng(schedule.INIT).integers(2**63) == 2858859207251794619
 
 
 def test_an_old_checkpoint_goes_on_where_it_stopped(resumed):
     folder, steps = resumed
     assert steps == 6 * 10 - 25  # of ten batches an epoch
     assert store.state(folder, STOPPED) == "done" and not store.partial(folder, STOPPED).exists()
-    assert training.table_path(folder, STOPPED).is_file()  # made anew: 9 views are fewer than 2 x 6 epochs
+    assert table_path(folder, STOPPED).is_file()  # made anew: 9 views are fewer than 2 x 6 epochs
     history, whole = (store.read(where, STOPPED)[1]["history"] for where in (folder, WHOLE))
     assert history[:2] == whole[:2]  # these came with the checkpoint
     assert [row["loss"] for row in history] == pytest.approx([row["loss"] for row in whole], abs=1e-3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from kdlib import sweep
+from kdlib.training import sweep
 
 
 class Watching:

@@ -16,7 +16,8 @@ from .conftest import TINY
 PROFILE = TINY.replace("table06: [tiny]", "table06: [tiny]\n  fig1: [tiny]")
 PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
 GOOD = """from pathlib import Path
-from kdlib import predictions, reproduce
+from kdlib import notebook
+from kdlib.predictions import collect
 from kdlib.training import sweep
 here = notebook.workspace("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
 sweep.train(here.studies, runs_dir=here.runs_dir, device=here.device)

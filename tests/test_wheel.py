@@ -35,11 +35,11 @@ print(json.dumps({"file": kdlib.__file__, "modules": walked, "missing": missing,
 
 READS = """
 import sys
-from kdlib import predictions
+from kdlib.predictions import collect
 from kdlib.studies import load_profile
 
 profile, folder = sys.argv[1:]
-found = predictions.collect(load_profile(profile).study("utkface"), runs_dir="none", released=folder)
+found = collect.collect(load_profile(profile).study("utkface"), runs_dir="none", released=folder)
 print(len(found.runs), len(found.labels), len(found.absent))
 """
 

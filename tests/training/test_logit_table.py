@@ -192,12 +192,12 @@ from tests.training.test_logit_table import answer, table
 logit_table.SAFE_SECONDS = -1  # note after every batch
 left = [int(sys.argv[3])]
 for name in ("write_synced", "replace_file"):
-    def counted(*args, real=getattr(logit_table.store, name)):
+    def counted(*args, real=getattr(logit_table.files, name)):
         left[0] -= 1
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args)
-    setattr(logit_table.store, name, counted)
+    setattr(logit_table.files, name, counted)
 table(Path(sys.argv[1]))
 """
 

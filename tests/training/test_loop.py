@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
 
 from kdlib import data, files, models, store
 from kdlib.catalogue import DATASETS
@@ -341,9 +342,10 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import torch
+from safetensors.torch import load as load_tensors
 from kdlib.errors import StoreError
 from kdlib.studies import load_profile
-from kdlib.training import train_run
+from kdlib.training.loop import train_run
 torch.set_num_threads(1)
 run = load_profile(sys.argv[1]).study("tiny").runs()[0]
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -373,7 +375,7 @@ def test_a_disk_too_full_for_a_checkpoint_is_an_error_and_the_one_before_goes_on
 
 PREPARED = """
 import resource, torch
-from kdlib.training import prepare_process
+from kdlib.training.process import prepare_process
 prepare_process()
 def step():
     return torch.ones(64, 2**18).mul(2).sum().item()
@@ -430,7 +432,7 @@ def test_bf16_is_what_the_run_declares(tmp_path, runs):
     train_run(run, runs_dir=tmp_path)
     half = replace(run, precision="bf16")
     train_run(half, runs_dir=tmp_path)
-    tensors = loop.load_tensors(weights(tmp_path, half))
+    tensors = load_tensors(weights(tmp_path, half))
     assert all(t.dtype == torch.float32 for t in tensors.values() if t.is_floating_point())
     assert weights(tmp_path, half) != weights(tmp_path, run)
 
