@@ -8,15 +8,6 @@ from torch import Tensor
 from kdlib.errors import InvalidInput
 
 
-def temperature_softmax(logits: Tensor, *, temperature: float) -> Tensor:
-    """exp(z / T) over its sum over classes, Eq. 6 of the paper. logits (N, C) -> (N, C), each row sums to 1.
-
-    T = 1 is the ordinary softmax; a larger T is softer, and the limit is uniform. Raises InvalidInput for T <= 0.
-    """
-    check_temperature(temperature)
-    return F.softmax(logits / temperature, dim=1)
-
-
 def distillation_terms(
     student_logits: Tensor,
     teacher_logits: Tensor,

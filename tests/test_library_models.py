@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from kdlib import models
 from kdlib.catalogue import MODELS
 from kdlib.errors import InvalidInput
+from tests.nets import count_parameters
 
 NAMES = [name for name, model in MODELS.items() if model.builder.startswith("library_models:")]
 TINY = {"vit_base": 16, "tinyvit": 32}  # pixels of a test image; the others 8
@@ -16,7 +17,7 @@ TINY = {"vit_base": 16, "tinyvit": 32}  # pixels of a test image; the others 8
 
 def count(name: str, **options: int) -> int:
     with torch.device("meta"):  # shapes alone: nothing is drawn
-        return models.count_parameters(models.build(name, **options))
+        return count_parameters(models.build(name, **options))
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib.errors import InvalidInput
-from kdlib.losses import distillation_loss, distillation_terms, temperature_softmax
+from kdlib.losses import distillation_loss, distillation_terms
 
 STUDENT = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
 TEACHER = torch.tensor([[4.0, 0.0], [1.0, 3.0]])
 LABELS = torch.tensor([0, 1])
-
-
-def test_softmax_at_two_temperatures_by_hand():
-    logits = torch.tensor([[math.log(9.0), 0.0]])
-    assert temperature_softmax(logits, temperature=1)[0].tolist() == pytest.approx([0.9, 0.1])
-    assert temperature_softmax(logits, temperature=2)[0].tolist() == pytest.approx([0.75, 0.25])  # sqrt(9) : 1
 
 
 def test_loss_by_hand():
@@ -83,8 +77,6 @@ def test_teacher_gets_no_gradient_when_it_is_detached_and_student_does():
 def test_bad_temperatures_are_refused(temperature):
     with pytest.raises(InvalidInput, match="temperature must be a finite number above 0"):
         distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature, alpha=0.8)
-    with pytest.raises(InvalidInput, match="temperature"):
-        temperature_softmax(TEACHER, temperature=temperature)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, math.inf, "0.8", None])

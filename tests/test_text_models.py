@@ -8,6 +8,7 @@ from safetensors.torch import load, save, save_file
 from kdlib import models, text_models
 from kdlib.catalogue import MODELS
 from kdlib.errors import DataError, InvalidInput
+from tests.nets import count_parameters
 
 SMALL = ["bert_mini", "bert_tiny", "bert_1x64"]
 LARGE = ["bert_base", "distilbert"]
@@ -23,7 +24,7 @@ def test_published_sizes(name, parameters):
     """110 M (Devlin et al. 2019) and 66 M (Sanh et al. 2019), whose 66.4 M and the head's 768 x 768 make 67.0 M."""
     with torch.device("meta"):
         model = build(name, vocabulary=30_522, tokens=128)
-    assert models.count_parameters(model) == parameters
+    assert count_parameters(model) == parameters
     assert parameters / 1e6 == pytest.approx(MODELS[name].parameters, abs=1)
 
 
@@ -31,7 +32,7 @@ def test_small_sizes_by_hand():
     """width x (vocabulary + tokens + 2) + layers (12 width^2 + 13 width) + pooler and head."""
     for name, layers, width in (("bert_mini", 4, 256), ("bert_tiny", 2, 128), ("bert_1x64", 1, 64)):
         by_hand = width * (12 + 8 + 2) + layers * (12 * width**2 + 13 * width) + width * (width + 1) + 2 * (width + 1)
-        assert models.count_parameters(build(name)) == by_hand
+        assert count_parameters(build(name)) == by_hand
 
 
 @pytest.mark.parametrize("name", SMALL)

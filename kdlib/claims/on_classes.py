@@ -16,10 +16,11 @@ from scipy import special
 
 from kdlib.claims.finding import Finding, interval, joint, p_text, too_few
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.arms import Arm, at, between, by_block, compared_arms, complete_blocks, n_blocks, study_arms
+from kdlib.measure.arms import at, between, by_block, n_blocks, partners
 from kdlib.measure.class_bias import compare_arms, disagreement, n_significant
+from kdlib.measure.class_counts import Arm, compared_arms, complete_blocks, study_arms
 from kdlib.measure.class_nulls import count_trend
-from kdlib.measure.fidelity import agreement, teacher_rows
+from kdlib.measure.fidelity import agreement
 from kdlib.measure.intervals import LEVEL, Tested, paired_differences, paired_test, t_test, tested
 from kdlib.predictions import Predictions
 
@@ -59,9 +60,8 @@ def accuracy_kept(p: Predictions, *, margin: float = 0.005) -> Finding:
 
 def _less_nds(p: Predictions) -> pd.DataFrame:
     """Accuracy of each block's students less that of the NDS of the same seed, a column a temperature."""
-    is_nds = (p.runs["model"] == "nds").to_numpy()
-    nds = dict(zip(p.runs["seed"][is_nds], p.accuracy[is_nds], strict=True))
-    return by_block(p, p.accuracy - p.runs["seed"].map(nds).to_numpy(float))
+    nds = partners(p.runs, "nds")
+    return by_block(p, np.where(nds >= 0, p.accuracy - p.accuracy[nds], np.nan))
 
 
 # --------------------------------------------------------------------------------------------------- counts of classes
@@ -256,7 +256,7 @@ def _percent(share: float) -> str:
 def to_teacher(p: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """(R,) share of samples on which a run and its teacher disagree, (R,) their error consistency; NaN: no teacher."""
     apart, kappa = np.full((2, len(p.runs)), np.nan)
-    for run, teacher in enumerate(teacher_rows(p.runs)):
+    for run, teacher in enumerate(partners(p.runs, "teacher")):
         if teacher >= 0:
             apart[run] = 1 - agreement(p.predicted[teacher], p.predicted[run])
             kappa[run] = error_consistency(p.correct[teacher], p.correct[run])

@@ -1,272 +1,158 @@
-"""Arms of a class-bias study: the counts of correct predictions that class tests compare, and what must hold of them.
+"""Arms, partners and blocks: which runs belong together. The one home of all three.
 
-An arm is the runs of one model at one temperature, one run a seed. Here stand the refusals (one seed, one run posing as
-two, other classes or samples) and the warnings (few seeds, one teacher for all). No torch.
+An arm is the runs of one model at one temperature, one run a seed. The partner of a student is its own teacher, or the
+NDS of its seed. A block is a teacher with its students: the unit, because students of one teacher are not independent
+of each other. Arms as counts of correct predictions by class are in `class_counts`. No torch.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, unknown
-from kdlib.measure.stats import ArmRows, arm_rows, check_seeds
+from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure.stats import t_interval
 from kdlib.predictions import Predictions
 
+MODEL_ORDER = ("teacher", "nds", "ds")
+ENOUGH_SEEDS = 5
 
-@dataclass(frozen=True, eq=False)
-class Arm:
-    """What the tests need of the R runs of one model at one temperature, in order of seed.
 
-    correct (R, C) int, totals (C,) test images of each class, seeds (R,), run_ids and teacher_ids of length R.
-    """
+class ArmRows(NamedTuple):
+    """Where the runs of one arm stand in the table of runs, in order of seed."""
 
-    name: str
     model: str
     temperature: float
-    seeds: np.ndarray
-    correct: np.ndarray
-    totals: np.ndarray
-    run_ids: tuple[str, ...]
-    teacher_ids: tuple[str | None, ...]
+    rows: np.ndarray
 
-    def of_seeds(self, seeds: Iterable[int]) -> Arm:
-        """The runs of these seeds alone, in order of seed."""
-        keep = np.flatnonzero(np.isin(self.seeds, list(seeds)))
-        return replace(
-            self,
-            seeds=self.seeds[keep],
-            correct=self.correct[keep],
-            run_ids=tuple(self.run_ids[i] for i in keep),
-            teacher_ids=tuple(self.teacher_ids[i] for i in keep),
-        )
-
-    def tested(self) -> Arm:
-        """Without the classes that have no test images."""
-        return replace(self, correct=self.correct[:, self.totals > 0], totals=self.totals[self.totals > 0])
+    @property
+    def name(self) -> str:
+        return self.model if np.isnan(self.temperature) else f"{self.model} T={self.temperature:g}"
 
 
-def correct_by_class(predictions: Predictions) -> np.ndarray:
-    """(R, C) int: how many test images of each class each run gets right."""
-    return np.stack(
-        [np.bincount(predictions.labels[right], minlength=predictions.n_classes) for right in predictions.correct]
-    )
+def arm_rows(runs: pd.DataFrame) -> list[ArmRows]:
+    """The arms of a table of runs: teacher, nds, ds by temperature, then any others.
 
-
-def class_totals(predictions: Predictions) -> np.ndarray:
-    """(C,) int: the test images of each class; 0 for a class without any."""
-    return np.bincount(predictions.labels, minlength=predictions.n_classes)
-
-
-def arms(predictions: Predictions) -> list[Arm]:
-    """The arms of a table in the order teacher, nds, ds by temperature, then others.
-
-    Raises InvalidInput for a seed that stands twice in an arm, and for runs of one arm with identical predictions.
+    Raises InvalidInput if an arm has a seed twice (several values of alpha, or several studies in one table).
     """
-    correct, totals = correct_by_class(predictions), class_totals(predictions)
-    found = arm_rows(predictions.runs)
+    found = []
+    for (model, temperature), rows in runs.groupby(["model", "temperature"], dropna=False).indices.items():
+        order = np.argsort(runs["seed"].to_numpy()[rows], kind="stable")
+        found.append(ArmRows(str(model), float(temperature), rows[order]))
     for arm in found:
-        _refuse_identical_runs(predictions, arm)
-    return [
-        Arm(
-            a.name,
-            a.model,
-            a.temperature,
-            predictions.runs["seed"].to_numpy()[a.rows],
-            correct[a.rows],
-            totals,
-            tuple(predictions.runs["run_id"].iloc[a.rows]),
-            tuple(_none_if_missing(t) for t in predictions.runs["teacher_id"].iloc[a.rows]),
-        )
-        for a in found
-    ]
+        _refuse_repeated_seed(arm, runs["seed"].to_numpy()[arm.rows])
+    return sorted(found, key=_position)
 
 
-def _none_if_missing(value: object) -> str | None:
-    return None if pd.isna(value) else str(value)
+def _position(arm: ArmRows) -> tuple[int, str, float]:
+    rank = MODEL_ORDER.index(arm.model) if arm.model in MODEL_ORDER else len(MODEL_ORDER)
+    return rank, arm.model, -1.0 if np.isnan(arm.temperature) else arm.temperature
 
 
-def _refuse_identical_runs(predictions: Predictions, arm: ArmRows) -> None:
-    """Where probabilities exist Predictions has compared them; runs without any error tell nothing."""
-    if predictions.probabilities is not None:
-        return
-    seen: dict[bytes, int] = {}
-    for row in arm.rows:
-        first = seen.setdefault(predictions.predicted[row].tobytes(), row)
-        if first != row and not predictions.correct[row].all():
-            pair = " and ".join(str(predictions.runs["run_id"].iloc[i]) for i in (first, row))
-            raise InvalidInput(
-                f"runs {pair} of arm {arm.name} have identical predictions on all samples: one run "
-                "cannot stand for two seeds. Remove one of them."
-            )
-
-
-def one_arm(predictions: Predictions, place: str) -> Arm:
-    """The only arm of a table. Raises InvalidInput if there are several."""
-    found = arms(predictions)
-    if len(found) != 1:
+def _refuse_repeated_seed(arm: ArmRows, seeds: np.ndarray) -> None:
+    repeated = seeds[:-1][seeds[:-1] == seeds[1:]]
+    if len(repeated):
         raise InvalidInput(
-            f"{place} holds the arms {', '.join(arm.name for arm in found) or 'none'}; one is wanted. "
-            'Choose it: predictions.arm(model="ds", temperature=4.0).'
+            f"arm {arm.name} has seed {repeated[0]} twice: one run a seed. Choose one alpha or study "
+            "first, for example predictions.arm(study=...)."
         )
-    return found[0]
 
 
-def check_arms(compared: Iterable[Arm]) -> None:
-    """Raise InvalidInput for an arm of fewer than two seeds; warn of two to four, and of one teacher for all seeds."""
-    compared = list(compared)
-    check_seeds({arm.name: len(arm.seeds) for arm in compared})
-    copied = [arm.name for arm in compared if arm.teacher_ids[0] is not None and len(set(arm.teacher_ids)) == 1]
-    if copied:
+def check_seeds(n_seeds: Mapping[str, int]) -> None:
+    """Refuse arms of fewer than two seeds (InvalidInput), warn once of those with two to four (KdlibWarning)."""
+    too_few = [name for name, n in n_seeds.items() if n < 2]
+    if too_few:
+        raise InvalidInput(
+            f"fewer than two seeds in {', '.join(too_few)}: the spread over seeds is unknown. "
+            "Train more seeds, or leave the arm out."
+        )
+    few = [f"{name} ({n})" for name, n in n_seeds.items() if n < ENOUGH_SEEDS]
+    if few:
         warnings.warn(
-            f"one teacher for all seeds of {', '.join(copied)}: pseudo-replication. Its students share its "
-            "idiosyncrasies, which alone make classes 'significant'; the unit is the teacher, of which there "
-            "is one.",
+            f"fewer than {ENOUGH_SEEDS} seeds in {', '.join(few)}: intervals are wide and tests weak.",
             KdlibWarning,
             stacklevel=3,
         )
-    empty = np.flatnonzero(compared[0].totals == 0)
-    if len(empty):
-        warnings.warn(
-            f"classes without test images are not tested: {', '.join(map(str, empty))}.", KdlibWarning, stacklevel=3
-        )
 
 
-def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
-    """(N,) positions in `b` of the samples of `a`. Raises InvalidInput for other classes, samples or labels."""
-    if a.class_names != b.class_names:
-        same = sorted(a.class_names) == sorted(b.class_names)
-        raise InvalidInput(
-            f"a and b have {'the same classes in another order' if same else 'other classes'}: "
-            f"{_first_difference(a.class_names, b.class_names)}. Map the labels of both to one list of "
-            "class names first."
-        )
-    order_a, order_b = np.argsort(a.sample_ids), np.argsort(b.sample_ids)
-    if not np.array_equal(a.sample_ids[order_a], b.sample_ids[order_b]):
-        raise InvalidInput(
-            f"a and b were tested on other samples ({len(a.labels)} and {len(b.labels)}). Keep those that both have."
-        )
-    positions = np.empty(len(order_a), int)
-    positions[order_a] = order_b
-    other = np.flatnonzero(a.labels != b.labels[positions])
-    if len(other):
-        raise InvalidInput(
-            f"sample {a.sample_ids[other[0]]!r} has label {a.labels[other[0]]} in a and "
-            f"{b.labels[positions][other[0]]} in b: these are not the same test set."
-        )
-    return positions
+def by_arm(predictions: Predictions, values: np.ndarray) -> pd.DataFrame:
+    """One row an arm: model, temperature (NaN for teacher and nds), n_seeds, mean, sd, low, high.
 
-
-def _first_difference(a: tuple[str, ...], b: tuple[str, ...]) -> str:
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return f"class {i} is {x!r} in a and {y!r} in b"
-    return f"{len(a)} and {len(b)} of them"
-
-
-class StudyArms(NamedTuple):
-    """nds, the students' own teachers, teachers of no student (None where there are none), ds arms by temperature."""
-
-    nds: Arm | None
-    own: Arm | None
-    fresh: Arm | None
-    students: list[Arm]
-
-
-def study_arms(predictions: Predictions) -> StudyArms:
-    """The arms that the paper compares. Own teachers are known by the students' teacher_id, else by their seed."""
-    found = {arm.name: arm for arm in arms(predictions)}
-    students = [arm for arm in found.values() if arm.model == "ds"]
-    own, fresh = _split_teachers(found.get("teacher"), students)
-    return StudyArms(found.get("nds"), own, fresh, students)
-
-
-def _split_teachers(teachers: Arm | None, students: list[Arm]) -> tuple[Arm | None, Arm | None]:
-    if teachers is None or not students:
-        return teachers, None
-    own = np.isin(teachers.run_ids, [t for arm in students for t in arm.teacher_ids if t is not None])
-    if not own.any():
-        own = np.isin(teachers.seeds, np.concatenate([arm.seeds for arm in students]))
-    fresh = replace(teachers, name="fresh teacher").of_seeds(teachers.seeds[~own])
-    return (teachers.of_seeds(teachers.seeds[own]) if own.any() else None), (fresh if len(fresh.seeds) else None)
-
-
-def compared_arms(predictions: Predictions, *against: str) -> tuple[list[Arm], list[Arm]]:
-    """(reference arms, ds arms), checked: 'nds', 'teacher' (the students' own) or 'fresh teacher' (of no student).
-
-    Raises InvalidInput for another name, or if one is missing.
+    values: (R,) one number a run, for example predictions.accuracy; mean, sd (n - 1) and the t-interval over seeds
+    have its unit. Rows in the order teacher, nds, ds by temperature.
+    Raises InvalidInput for an arm of fewer than two seeds; warns (KdlibWarning) of two to four.
     """
-    nds, own, fresh, students = study_arms(predictions)
-    found = {"nds": nds, "teacher": own, "fresh teacher": fresh}
-    for name in against:
-        if name not in found:
-            raise unknown("reference", name, found, place="against")
-    missing = [name for name in against if found[name] is None] + ["ds"] * (not students)
-    if missing:
-        remedy = " Set fresh_teachers in the study and train them." if "fresh teacher" in missing else ""
-        raise InvalidInput(f"there is no run of {', '.join(missing)} to compare.{remedy}")
-    references = [found[name] for name in against]
-    check_arms([*references, *students])
-    return references, students
+    values = np.asarray(values, float)
+    if values.shape != (len(predictions.runs),):
+        raise InvalidInput(f"values have shape {values.shape}; one number a run is wanted: ({len(predictions.runs)},).")
+    found = arm_rows(predictions.runs)
+    check_seeds({arm.name: len(arm.rows) for arm in found})
+    return pd.DataFrame([_summary(arm, values[arm.rows]) for arm in found])
 
 
-def complete_blocks(students: list[Arm]) -> list[Arm]:
-    """The ds arms with the seeds that all of them have. Raises InvalidInput for fewer than two arms or common seeds."""
-    common = set.intersection(*(set(arm.seeds) for arm in students)) if students else set()
-    if len(students) < 2 or len(common) < 2:
-        raise InvalidInput(
-            f"{len(students)} temperatures with {len(common)} seeds that all of them have: two or more "
-            "of both are needed."
-        )
-    return [arm.of_seeds(common) for arm in students]
+def _summary(arm: ArmRows, values: np.ndarray) -> dict[str, object]:
+    low, high = t_interval(values)
+    return {
+        "model": arm.model,
+        "temperature": arm.temperature,
+        "n_seeds": len(values),
+        "mean": values.mean(),
+        "sd": values.std(ddof=1),
+        "low": low,
+        "high": high,
+    }
 
 
-def two_arms(a: Predictions, b: Predictions, *, test: str = "welch") -> tuple[Arm, Arm]:
-    """The arms of a and b, checked as `significant_classes` says, with the seeds matched where the test is paired."""
-    require_comparable(a, b)
-    arm_a, arm_b = one_arm(a, "a"), one_arm(b, "b")
-    shared = set(arm_a.run_ids) & set(arm_b.run_ids)
-    if shared:
-        raise InvalidInput(f"run {sorted(shared)[0]} stands in both a and b: an arm cannot be compared with itself.")
-    arm_a, arm_b = matched(arm_a, arm_b, test)
-    check_arms([arm_a, arm_b])
-    return arm_a, arm_b
+def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """One row an arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
 
-
-def matched(a: Arm, b: Arm, test: str) -> tuple[Arm, Arm]:
-    return paired_by_seed(a, b) if test == "paired" else (a, b)
-
-
-def paired_by_seed(a: Arm, b: Arm) -> tuple[Arm, Arm]:
-    """Both arms with the seeds they share. Raises InvalidInput if there is none.
-
-    Warns of seeds left out, but not of teachers without students: those are there to be fresh ones.
+    runs: one row a run, in the order of `predictions`. Intervals and order are those of `by_arm`.
     """
-    common = np.intersect1d(a.seeds, b.seeds)
-    alone = np.unique(
-        np.concatenate([np.setdiff1d(arm.seeds, common)[: 0 if arm.model == "teacher" else None] for arm in (a, b)])
+    found = [by_arm(predictions, runs[name].to_numpy()) for name in names]
+    parts = [
+        arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
+        for name, arm in zip(names, found, strict=True)
+    ]
+    return pd.concat([found[0][["model", "temperature", "n_seeds"]], *parts], axis=1)
+
+
+# --- partners ---------------------------------------------------------------------------------------------------------
+
+
+def partners(runs: pd.DataFrame, against: str) -> np.ndarray:
+    """(R,) position of each run's partner, -1 where it has none.
+
+    against  'nds': the NDS of the same seed. 'teacher': the own one by teacher_id; of an NDS the one of its seed
+    """
+    others = runs[runs["model"] == against]
+    by_seed, by_id = (dict(zip(others[key], others.index, strict=True)) for key in ("seed", "run_id"))
+    if against == "nds":
+        return np.array([by_seed.get(seed, -1) for seed in runs["seed"]])
+    return np.array(
+        [
+            by_seed.get(run.seed, -1) if run.model == "nds" else by_id.get(run.teacher_id, -1)
+            for run in runs.itertuples()
+        ]
     )
-    if not len(common):
+
+
+def nds_and_students(runs: pd.DataFrame) -> tuple[ArmRows, list[ArmRows]]:
+    """The arm of NDS and those of DS by temperature, two seeds or more each. Raises InvalidInput if one is missing."""
+    found = arm_rows(runs)
+    nds, students = [arm for arm in found if arm.model == "nds"], [arm for arm in found if arm.model == "ds"]
+    if len(nds) != 1 or not students:
         raise InvalidInput(
-            f"{a.name} (seeds {_listed(a.seeds)}) and {b.name} (seeds {_listed(b.seeds)}) share no seed "
-            "and cannot be paired. Use test='welch'."
+            f"one arm of 'nds' and at least one of 'ds' are wanted; there are {', '.join(arm.name for arm in found)}."
         )
-    if len(alone):
-        warnings.warn(
-            f"{a.name} and {b.name} are paired by seed; seeds that one of them lacks are left out: {_listed(alone)}.",
-            KdlibWarning,
-            stacklevel=4,
-        )
-    return a.of_seeds(common), b.of_seeds(common)
+    check_seeds({arm.name: len(arm.rows) for arm in (*nds, *students)})
+    return nds[0], students
 
 
-def _listed(seeds: np.ndarray) -> str:
-    return ", ".join(map(str, seeds))
+# --- temperatures and blocks ------------------------------------------------------------------------------------------
 
 
 def between(p: Predictions, low: float, high: float) -> Predictions:

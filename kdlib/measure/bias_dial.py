@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from kdlib.data.dial import GROUPS, base_rates, largest_rho
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
 from kdlib.measure import fairness
-from kdlib.measure.group_counts import arm_columns
+from kdlib.measure.arms import arm_columns
 from kdlib.predictions import Predictions
 
 

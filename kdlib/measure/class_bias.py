@@ -8,21 +8,20 @@ Defaults are the paper's: Welch's test on accuracy_c / accuracy, p <= 0.05, unco
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from kdlib.errors import InvalidInput
-from kdlib.measure.arms import (
+from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure.class_counts import (
     Arm,
     check_arms,
     class_totals,
     correct_by_class,
-    matched,
     one_arm,
-    paired_by_seed,
     require_comparable,
     study_arms,
     two_arms,
@@ -62,7 +61,7 @@ def significant_classes(
     class_index, class_name, mean_a, sd_a, mean_b, sd_b (accuracy, 0 .. 1), difference (b - a of the normalised means),
     statistic, df, p, p_adjusted, significant (p_adjusted <= level). "Not significant" does not say "unchanged".
     a, b        Predictions of one arm each: predictions.arm(model="ds", temperature=4.0)
-    test        'welch' (the paper), 'moderated' (variances shrunk across classes), 'paired' (by seed)
+    test        'welch' (the paper), 'moderated' (variances shrunk across classes)
     normalise   the hypothesis: 'ratio' (the paper), 'difference', 'arcsine', 'logit', 'none'; see class_tests
     correction  None (the paper), 'holm', 'bh', 'by'
     A class with the same count in every run of both arms has p = 1; one without test images has NaN and is left out of
@@ -71,14 +70,13 @@ def significant_classes(
     identical runs posing as seeds; warns (KdlibWarning) of two to four seeds and of one teacher for all seeds.
     """
     require_share("level", level)
-    arm_a, arm_b = two_arms(a, b, test=test)
+    arm_a, arm_b = two_arms(a, b)
     found = compare_arms(arm_a, arm_b, test=test, normalise=normalise)
     return _class_table(a.class_names, arm_a, arm_b, found, adjust(found.p, correction), level)
 
 
 def compare_arms(a: Arm, b: Arm, *, test: str = "welch", normalise: str = "ratio") -> Comparison:
-    """`class_tests.compare` of two arms, with the seeds matched where the test is paired."""
-    a, b = matched(a, b, test)
+    """`class_tests.compare` of two arms."""
     return compare(a.correct, b.correct, a.totals, test=test, normalise=normalise)
 
 
@@ -136,10 +134,10 @@ def counts(
 
 def _count_row(students: Arm, nds: Arm | None, teachers: Arm | None, options: dict) -> dict[str, object]:
     accuracy = students.correct.sum(axis=1) / students.totals.sum()
-    other, same = matched(nds if nds is not None else teachers, students, options["test"])
+    other = nds if nds is not None else teachers
     low, high = null_band(
         len(students.totals),
-        (len(other.seeds), len(same.seeds)),
+        (len(other.seeds), len(students.seeds)),
         test_images=max(1, round(float(np.median(students.totals)))),
         **options,
     )
@@ -253,12 +251,23 @@ def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
     one arm lacks.
     """
     order = require_comparable(a, b)
-    paired_by_seed(one_arm(a, "a"), one_arm(b, "b"))
+    common = _common_seeds(one_arm(a, "a"), one_arm(b, "b"))
     rows_a, rows_b = (dict(zip(p.runs["seed"], range(len(p.runs)), strict=True)) for p in (a, b))
-    common = [seed for seed in rows_a if seed in rows_b]
     c = a.n_classes
     total = sum(
         np.bincount(a.predicted[rows_a[seed]] * c + b.predicted[rows_b[seed]][order], minlength=c * c)
         for seed in common
     )
     return total.reshape(c, c) / len(common)
+
+
+def _common_seeds(a: Arm, b: Arm) -> list[int]:
+    """Seeds that both arms have. Warns of those left out, but not of fresh teachers, which have no students."""
+    common = [seed for seed in a.seeds if seed in b.seeds]
+    alone = sorted({seed for arm in (a, b) if arm.model != "teacher" for seed in arm.seeds} - {*common})
+    if not common:
+        raise InvalidInput(f"{a.name} (seeds {list(a.seeds)}) and {b.name} (seeds {list(b.seeds)}) share no seed.")
+    if alone:
+        listed = ", ".join(map(str, alone))
+        warnings.warn(f"{a.name} and {b.name} are paired by seed; left out: {listed}.", KdlibWarning, stacklevel=3)
+    return common

@@ -12,7 +12,7 @@ from scipy import optimize, special
 from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput
-from kdlib.measure.arms import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
+from kdlib.measure.class_counts import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
 from kdlib.measure.class_tests import Comparison, compare, least_p, moderated, normalised, pooled_variance, tied
 from kdlib.measure.stats import adjust, require_share, t_interval
 from kdlib.predictions import Predictions
@@ -71,9 +71,9 @@ def class_verdicts(
     require_share("level", level)
     if not margin > 0:
         raise InvalidInput(f"margin is {margin!r}: state the smallest difference that matters, 0.03 for 3 points.")
-    arm_a, arm_b = two_arms(a, b, test=test)
+    arm_a, arm_b = two_arms(a, b)
     found = compare(arm_a.correct, arm_b.correct, arm_a.totals, test=test, normalise=normalise)
-    least = least_p(len(arm_a.seeds), len(arm_b.seeds), test)
+    least = least_p(len(arm_a.seeds), len(arm_b.seeds))
     p = adjust(found.p, correction)
     p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
     half = special.stdtrit(found.df, 1 - level) * found.se

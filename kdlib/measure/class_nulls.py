@@ -15,8 +15,8 @@ import pandas as pd
 from scipy import optimize, special
 
 from kdlib.errors import InvalidInput
-from kdlib.measure.arms import Arm, check_arms, compared_arms, complete_blocks, paired_by_seed, study_arms, two_arms
-from kdlib.measure.class_bias import compare_arms, n_significant, null_band
+from kdlib.measure.class_bias import compare_arms
+from kdlib.measure.class_counts import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
 from kdlib.measure.class_tests import NORMALISATIONS, compare, compare_values, normalised, shrunken_variance, tied
 from kdlib.measure.stats import adjust, require_share, share_changed
 from kdlib.predictions import Predictions
@@ -53,7 +53,7 @@ def accuracy_shift_null(
     """
     require_share("level", level)
     require_share("coverage", coverage)
-    arm_a, arm_b = two_arms(a, b, test=test)
+    arm_a, arm_b = two_arms(a, b)
     model = _shift_model(arm_a.tested(), arm_b.tested())
     rng = np.random.default_rng(seed)
     options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
@@ -112,55 +112,6 @@ def _drawn(rng: np.random.Generator, accuracy: np.ndarray, model: ShiftModel, n:
     return np.rint(model.totals * np.sin(angle.clip(0, np.pi) / 2) ** 2).astype(int)
 
 
-def fresh_teacher_counts(
-    predictions: Predictions,
-    *,
-    test: str = "welch",
-    normalise: str = "ratio",
-    correction: str | None = None,
-    level: float = 0.05,
-) -> pd.DataFrame:
-    """#TC against the students' own teachers and against teachers that taught none of them, by temperature.
-
-    temperature, n_seeds, n_fresh_teachers, correlation_own (over seeds, pooled over classes), n_significant_own,
-    n_significant_fresh, null_low, null_high (band of the latter). With a correlation of 0 / .5 / .9 between student
-    and own teacher, Welch's test fires for 4.5 / 1.2 / .05 % of unchanged classes.
-    A #TC that falls with T against own teachers alone shows rising correlation, not falling bias.
-    Raises InvalidInput if the table has no fresh teacher, and as class_bias.counts.
-    """
-    require_share("level", level)
-    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
-    (own, fresh), students = compared_arms(predictions, "teacher", "fresh teacher")
-    return pd.DataFrame([_fresh_row(arm, own, fresh, options) for arm in students])
-
-
-def _fresh_row(students: Arm, own: Arm, fresh: Arm, options: dict) -> dict[str, object]:
-    low, high = null_band(
-        len(students.totals),
-        (len(fresh.seeds), len(students.seeds)),
-        test_images=max(1, round(float(np.median(students.totals)))),
-        **options,
-    )
-    return {
-        "temperature": students.temperature,
-        "n_seeds": len(students.seeds),
-        "n_fresh_teachers": len(fresh.seeds),
-        "correlation_own": correlation(*paired_by_seed(own, students), options["normalise"]),
-        "n_significant_own": n_significant(own, students, **options),
-        "n_significant_fresh": n_significant(fresh, students, **options),
-        "null_low": low,
-        "null_high": high,
-    }
-
-
-def correlation(a: Arm, b: Arm, normalise: str = "ratio") -> float:
-    """Over seeds, pooled over classes, of run r of a with run r of b, -1 .. 1; NaN where an arm does not vary."""
-    x, y = (normalised(arm.tested().correct, arm.tested().totals, normalise) for arm in (a, b))
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    scale = np.sqrt((x**2).sum() * (y**2).sum())
-    return float((x * y).sum() / scale) if scale > 0 else np.nan
-
-
 class Permutation(NamedTuple):
     """What was observed, how often chance gives as much, and of how many permutations."""
 
@@ -187,8 +138,6 @@ def arms_permutation(
     Raises and warns as class_bias.significant_classes.
     """
     require_share("level", level)
-    if test == "paired":
-        raise InvalidInput("test='paired' cannot be permuted over arms: five pairs have 32 sign flips. Use 'welch'.")
     arms = two_arms(a, b)
     values = np.concatenate([normalised(arm.correct, arm.totals, normalise) for arm in arms])
     correct = np.concatenate([arm.correct for arm in arms])
@@ -236,8 +185,6 @@ def count_trend(
     require_share("level", level)
     (reference,), students = compared_arms(predictions, against)
     students = complete_blocks(students)
-    if test == "paired":
-        reference, _ = paired_by_seed(reference, students[0])
     values = np.stack([normalised(arm.correct, arm.totals, normalise) for arm in students])
     correct = np.stack([arm.correct for arm in students])
     base = normalised(reference.correct, reference.totals, normalise)

@@ -72,17 +72,17 @@ def compare_values(a: np.ndarray, b: np.ndarray, tie: np.ndarray, *, test: str) 
     difference = np.where((se == 0) & (np.abs(difference) <= ROUNDING), 0.0, difference)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(difference == 0, 0 * difference, difference / se)
-    p = np.where(np.isinf(statistic), least_p(len(a), len(b), test), 2 * special.stdtr(df, -np.abs(statistic)))
+    p = np.where(np.isinf(statistic), least_p(len(a), len(b)), 2 * special.stdtr(df, -np.abs(statistic)))
     return Comparison(difference, statistic, df, p, se)
 
 
-def least_p(n_a: int, n_b: int, test: str) -> float:
-    """The least two-sided p that permuting the runs can give: 0.0079 for five and five, 0.0625 for five pairs.
+def least_p(n_a: int, n_b: int) -> float:
+    """The least two-sided p that permuting the runs can give: 0.0079 for five and five.
 
     It stands where neither arm varies and they differ. That does not show a variance of 0, only one below the
     resolution of the counts, so p = 0 would claim more than five runs can.
     """
-    return 2 / 2**n_a if test == "paired" else 2 / comb(n_a + n_b, n_a)
+    return 2 / comb(n_a + n_b, n_a)
 
 
 def normalised(correct: np.ndarray, totals: np.ndarray, normalise: str) -> np.ndarray:
@@ -140,17 +140,6 @@ def welch(a: np.ndarray, b: np.ndarray) -> Estimate:
     return Estimate(b.mean(axis=0) - a.mean(axis=0), np.sqrt(per_a + per_b), df)
 
 
-def paired(a: np.ndarray, b: np.ndarray) -> Estimate:
-    """Student's t-test of b - a in each column; row r of both arms belongs together (same teacher, same seed).
-
-    Raises InvalidInput for arms of different length.
-    """
-    if a.shape != b.shape:
-        raise InvalidInput(f"a paired test needs the same seeds in both arms; they have {len(a)} and {len(b)} runs.")
-    change = b - a
-    return Estimate(change.mean(axis=0), np.sqrt(_variance(change) / len(a)), np.full(a.shape[1], len(a) - 1.0))
-
-
 def moderated(a: np.ndarray, b: np.ndarray) -> Estimate:
     """Moderated t-test of each column (Smyth 2004): variances shrunk across classes towards a mean-variance trend.
 
@@ -178,4 +167,4 @@ def _variance(values: np.ndarray) -> np.ndarray:
     return np.where(np.ptp(values, axis=0) <= ROUNDING, 0.0, values.var(axis=0, ddof=1))
 
 
-TESTS = {"welch": welch, "moderated": moderated, "paired": paired}
+TESTS = {"welch": welch, "moderated": moderated}

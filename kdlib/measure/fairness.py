@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
-from kdlib.measure import stats
+from kdlib.measure.arms import arm_columns, arm_rows
 from kdlib.measure.group_counts import (
     DIFFERENCES,
     RATES,
     Cells,
-    arm_columns,
     build_cells,
     crosstab,
     describe_pairs,
@@ -217,7 +216,7 @@ def floors(
             **_summary({name: np.stack(values)[:, arm.rows].mean(axis=1) for name, values in drawn.items()}),
             **{f"{name}_blind": values[arm.rows].mean() for name, values in blind.items()},
         }
-        for arm in stats.arm_rows(predictions.runs)
+        for arm in arm_rows(predictions.runs)
     ]
     return pd.DataFrame(rows)
 
@@ -262,7 +261,7 @@ def table(
     """One row an arm: means over seeds with sd and t-interval, beside the labels' own DPD and the floors.
 
     Columns: model, temperature, n_seeds; for each `m` of accuracy, eod, dpd, tpr_difference, fpr_difference,
-    dpd_gap: m (mean), m_sd, m_low, m_high (see `stats.by_arm`); label_dpd, n_left_out, n_small, n_dropped; and the
+    dpd_gap: m (mean), m_sd, m_low, m_high (see `arms.by_arm`); label_dpd, n_left_out, n_small, n_dropped; and the
     columns of `floors`. Fractions throughout. Raises as `group_fairness` does.
     """
     runs = group_fairness(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)

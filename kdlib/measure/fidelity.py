@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import special
 
 from kdlib.errors import InvalidInput
-from kdlib.measure import stats
+from kdlib.measure import arms, stats
 from kdlib.measure.group_counts import group_codes
 from kdlib.predictions import Predictions
 
@@ -65,7 +65,7 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
     students = np.flatnonzero(runs["model"] != "teacher")
     if not len(students):
         raise InvalidInput("only teachers among these runs; students (nds, ds) are wanted.")
-    teachers, nds = teacher_rows(runs), np.flatnonzero(runs["model"] == "nds")
+    teachers, nds = arms.partners(runs, "teacher"), np.flatnonzero(runs["model"] == "nds")
     rows = []
     for run in students:
         others = [other for other in nds if other != run]
@@ -101,33 +101,7 @@ def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, f
     }
 
 
-def teacher_rows(runs: pd.DataFrame) -> np.ndarray:
-    """(R,) position of each run's teacher: of an nds the one of its seed, of others by teacher_id; -1: none."""
-    teachers = runs[runs["model"] == "teacher"]
-    by_id = dict(zip(teachers["run_id"], teachers.index, strict=True))
-    by_seed = dict(zip(teachers["seed"], teachers.index, strict=True))
-    return np.array(
-        [
-            by_seed.get(run.seed, -1) if run.model == "nds" else by_id.get(run.teacher_id, -1)
-            for run in runs.itertuples()
-        ]
-    )
-
-
 # --- calibration -----------------------------------------------------------------------------------------------------
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 15) -> float:
-    """ECE = sum over bins of (share of samples) * |accuracy - confidence|, equal widths of the largest probability.
-
-    probabilities (N, C), labels (N,); 0 .. 1, 0 means that confidence is accuracy in every bin. Guo et al. (2017).
-    Too high on average for few samples in a bin: compare equal N only.
-    """
-    p, labels = np.asarray(probabilities), np.asarray(labels)
-    if p.ndim != 2 or labels.shape != p.shape[:1] or not len(p):
-        raise InvalidInput(f"probabilities {p.shape} and labels {labels.shape}; (N, C) and (N,) are wanted.")
-    gaps, _ = _binned_gaps(p.max(axis=1), p.argmax(axis=1) == labels, np.zeros(len(p), np.intp), 1, bins)
-    return float(gaps[0] / len(p))
 
 
 def _binned_gaps(
@@ -236,7 +210,7 @@ def class_gain(predictions: Predictions, *, coverage: float = 0.95) -> pd.DataFr
     """
     stats.require_share("coverage", coverage)
     accuracy = _accuracy_by(predictions, predictions.labels, predictions.n_classes)
-    nds, students = _nds_and_students(predictions)
+    nds, students = arms.nds_and_students(predictions.runs)
     frames = []
     for arm in students:
         a, b = accuracy[nds.rows], accuracy[arm.rows]
@@ -264,17 +238,6 @@ def _welch_half_width(a: np.ndarray, b: np.ndarray, coverage: float) -> np.ndarr
     below = va**2 / (len(a) - 1) + vb**2 / (len(b) - 1)
     df = (va + vb) ** 2 / np.where(below > 0, below, 1)
     return np.where(below > 0, special.stdtrit(np.where(below > 0, df, 1), (1 + coverage) / 2), 0) * np.sqrt(va + vb)
-
-
-def _nds_and_students(predictions: Predictions) -> tuple[stats.ArmRows, list[stats.ArmRows]]:
-    arms = stats.arm_rows(predictions.runs)
-    nds, students = [a for a in arms if a.model == "nds"], [a for a in arms if a.model == "ds"]
-    if len(nds) != 1 or not students:
-        raise InvalidInput(
-            f"one arm of 'nds' and at least one of 'ds' are wanted; there are {', '.join(a.name for a in arms)}."
-        )
-    stats.check_seeds({arm.name: len(arm.rows) for arm in (*nds, *students)})
-    return nds[0], students
 
 
 # --- samples whose usual prediction differs --------------------------------------------------------------------------
@@ -309,7 +272,7 @@ def changed_samples(a: Predictions, b: Predictions) -> Changed:
             "a and b have other samples, classes or another order of them; take both from one "
             "Predictions: predictions.arm(model=...)."
         )
-    stats.check_seeds({"a": len(a.runs), "b": len(b.runs)})
+    arms.check_seeds({"a": len(a.runs), "b": len(b.runs)})
     votes_a, votes_b = _votes(a), _votes(b)
     splits = _splits(len(a.runs))
     take = len(a.runs) - len(a.runs) // 2
@@ -338,7 +301,7 @@ def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
 
     temperature, changed (all seeds), matched, null_mean, null_high, n_splits, n_samples.
     """
-    nds, students = _nds_and_students(predictions)
+    nds, students = arms.nds_and_students(predictions.runs)
     a, rows = predictions.take(nds.rows), []
     for arm in students:
         found = changed_samples(a, predictions.take(arm.rows))

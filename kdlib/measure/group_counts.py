@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
-from kdlib.measure import stats
 from kdlib.predictions import Predictions
 
 MANY = 20  # more distinct values than this are no group when they are numbers, or nearly as many as the rows
@@ -222,16 +221,3 @@ def prepare(predictions: Predictions, *, sensitive: str, missing: str, exclude_b
         exclude_below=exclude_below,
     )
     return cells, int((~kept).sum())
-
-
-def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """One row an arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
-
-    runs: one row a run, in the order of `predictions`. Intervals and order are those of `stats.by_arm`.
-    """
-    arms = [stats.by_arm(predictions, runs[name].to_numpy()) for name in names]
-    parts = [
-        arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
-        for name, arm in zip(names, arms, strict=True)
-    ]
-    return pd.concat([arms[0][["model", "temperature", "n_seeds"]], *parts], axis=1)

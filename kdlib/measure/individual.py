@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
-from kdlib.measure.group_counts import arm_columns, encode_groups
+from kdlib.measure.arms import arm_columns
+from kdlib.measure.group_counts import encode_groups
 from kdlib.predictions import Predictions
 
 MEASURES = ("lipschitz", "inconsistency")

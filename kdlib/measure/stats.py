@@ -1,81 +1,16 @@
 """Statistics that the measures share: intervals over seeds, corrections for many tests, variance shrinkage.
 
-Knows nothing of classes or groups; `by_arm` alone knows what an arm is: the runs of one model at one temperature,
-one run a seed. No torch.
+Arrays in, numbers out; knows nothing of runs, classes or groups. No torch.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import special, stats
 
-from kdlib.errors import InvalidInput, KdlibWarning, unknown
-from kdlib.predictions import Predictions
-
-MODEL_ORDER = ("teacher", "nds", "ds")
-ENOUGH_SEEDS = 5
-
-
-class ArmRows(NamedTuple):
-    """Where the runs of one arm stand in the table of runs, in order of seed."""
-
-    model: str
-    temperature: float
-    rows: np.ndarray
-
-    @property
-    def name(self) -> str:
-        return self.model if np.isnan(self.temperature) else f"{self.model} T={self.temperature:g}"
-
-
-def arm_rows(runs: pd.DataFrame) -> list[ArmRows]:
-    """The arms of a table of runs: teacher, nds, ds by temperature, then any others.
-
-    Raises InvalidInput if an arm has a seed twice (several values of alpha, or several studies in one table).
-    """
-    found = []
-    for (model, temperature), rows in runs.groupby(["model", "temperature"], dropna=False).indices.items():
-        order = np.argsort(runs["seed"].to_numpy()[rows], kind="stable")
-        found.append(ArmRows(str(model), float(temperature), rows[order]))
-    for arm in found:
-        _refuse_repeated_seed(arm, runs["seed"].to_numpy()[arm.rows])
-    return sorted(found, key=_position)
-
-
-def _position(arm: ArmRows) -> tuple[int, str, float]:
-    rank = MODEL_ORDER.index(arm.model) if arm.model in MODEL_ORDER else len(MODEL_ORDER)
-    return rank, arm.model, -1.0 if np.isnan(arm.temperature) else arm.temperature
-
-
-def _refuse_repeated_seed(arm: ArmRows, seeds: np.ndarray) -> None:
-    repeated = seeds[:-1][seeds[:-1] == seeds[1:]]
-    if len(repeated):
-        raise InvalidInput(
-            f"arm {arm.name} has seed {repeated[0]} twice: one run a seed. Choose one alpha or study "
-            "first, for example predictions.arm(study=...)."
-        )
-
-
-def check_seeds(n_seeds: Mapping[str, int]) -> None:
-    """Refuse arms of fewer than two seeds (InvalidInput), warn once of those with two to four (KdlibWarning)."""
-    too_few = [name for name, n in n_seeds.items() if n < 2]
-    if too_few:
-        raise InvalidInput(
-            f"fewer than two seeds in {', '.join(too_few)}: the spread over seeds is unknown. "
-            "Train more seeds, or leave the arm out."
-        )
-    few = [f"{name} ({n})" for name, n in n_seeds.items() if n < ENOUGH_SEEDS]
-    if few:
-        warnings.warn(
-            f"fewer than {ENOUGH_SEEDS} seeds in {', '.join(few)}: intervals are wide and tests weak.",
-            KdlibWarning,
-            stacklevel=3,
-        )
+from kdlib.errors import InvalidInput, unknown
 
 
 def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -106,34 +41,6 @@ def require_share(name: str, value: float) -> None:
     """Raise InvalidInput unless 0 < value < 1."""
     if not 0 < value < 1:
         raise InvalidInput(f"{name} is {value!r}; it must lie between 0 and 1, for example 0.95 or 0.05.")
-
-
-def by_arm(predictions: Predictions, values: np.ndarray, *, coverage: float = 0.95) -> pd.DataFrame:
-    """One row an arm: model, temperature (NaN for teacher and nds), n_seeds, mean, sd, low, high.
-
-    values: (R,) one number a run, for example predictions.accuracy; mean, sd (n - 1) and the t-interval over seeds
-    have its unit. Rows in the order teacher, nds, ds by temperature.
-    Raises InvalidInput for an arm of fewer than two seeds; warns (KdlibWarning) of two to four.
-    """
-    values = np.asarray(values, float)
-    if values.shape != (len(predictions.runs),):
-        raise InvalidInput(f"values have shape {values.shape}; one number a run is wanted: ({len(predictions.runs)},).")
-    arms = arm_rows(predictions.runs)
-    check_seeds({arm.name: len(arm.rows) for arm in arms})
-    return pd.DataFrame([_summary(arm, values[arm.rows], coverage) for arm in arms])
-
-
-def _summary(arm: ArmRows, values: np.ndarray, coverage: float) -> dict[str, object]:
-    low, high = t_interval(values, coverage=coverage)
-    return {
-        "model": arm.model,
-        "temperature": arm.temperature,
-        "n_seeds": len(values),
-        "mean": values.mean(),
-        "sd": values.std(ddof=1),
-        "low": low,
-        "high": high,
-    }
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

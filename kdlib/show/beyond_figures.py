@@ -288,7 +288,7 @@ def _error_lines(ax: Axes, rho: float, most: float) -> None:
 def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFrame, *, title: str) -> Figure:
     """Both readings of the loss: gradient of each term, accuracy, and #SC against T.
 
-    Each with a column t_squared. gradients: gradient_norms.gradients_by_temperature; accuracy: stats.by_arm of DS,
+    Each with a column t_squared. gradients: gradient_norms.gradients_by_temperature; accuracy: arms.by_arm of DS,
     NDS, and NDS with its loss scaled; counts: class_bias.counts.
     """
     figure = style.blank(11.5, 4.1, title)
@@ -334,7 +334,7 @@ def _gradient_lines(ax: Axes, rows: pd.DataFrame, look: Mapping[str, str], readi
 
 
 def _percent(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of stats.by_arm, with the names that `_with_interval` reads."""
+    """Of arms.by_arm, with the names that `_with_interval` reads."""
     return rows.assign(mean=100 * rows["mean"], mean_low=100 * rows["low"], mean_high=100 * rows["high"])
 
 

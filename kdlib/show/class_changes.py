@@ -13,6 +13,7 @@ import pandas as pd
 
 from kdlib.errors import unknown
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
+from kdlib.measure.class_counts import arms
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
 from kdlib.show.style import COLORS, LINES, MARKERS, in_style
@@ -179,10 +180,10 @@ def fidelity_arms(predictions: Predictions, *, sensitive: str | None = None) -> 
     worst = fidelity.worst(predictions, sensitive=sensitive)
     runs = worst.assign(ece=found.loc[found["part"] == "all", "ece"].to_numpy())
     names = ["accuracy", "ece", *(name for name in runs if name.startswith("worst") and name.endswith("accuracy"))]
-    everywhere = group_counts.arm_columns(predictions, runs, names)
+    everywhere = arms.arm_columns(predictions, runs, names)
     near = fidelity.fidelity(predictions).assign(disagreement=lambda rows: 1 - rows["agreement"])
     students = predictions.take(np.flatnonzero(predictions.runs["model"] != "teacher"))
-    of_students = group_counts.arm_columns(students, near, TO_TEACHER)
+    of_students = arms.arm_columns(students, near, TO_TEACHER)
     return everywhere.merge(of_students, on=["model", "temperature", "n_seeds"], how="left")
 
 

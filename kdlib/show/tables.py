@@ -40,7 +40,7 @@ SYMBOLS = (
 
 
 def class_bias_rows(accuracy: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of every arm (stats.by_arm), #SC, #TC and the band of chance (class_bias.counts), one value a row."""
+    """Accuracy of every arm (arms.by_arm), #SC, #TC and the band of chance (class_bias.counts), one value a row."""
     arms = accuracy.assign(metric="accuracy", unit="share")
     found = [_of_students(counts, name, mean=counts[name]) for name in ("n_significant_sc", "n_significant_tc")]
     band = _of_students(counts, "null_band", low=counts["null_low"], high=counts["null_high"])

@@ -80,15 +80,6 @@ def test_kl_to_the_own_teacher():
     assert fidelity.fidelity(p)[["kl", "agreement", "teacher_accuracy"]].isna().all(axis=None)
 
 
-def test_calibration_error_by_hand():
-    """Bins of a fifth: two samples at 0.9, one right, and two at 0.6, both right: (0.4 * 2 + 0.4 * 2) / 4."""
-    p = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.4, 0.6]])
-    labels = np.array([0, 0, 0, 1])
-    assert fidelity.expected_calibration_error(p, labels, bins=5) == pytest.approx(0.4)
-    assert fidelity.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
-    assert fidelity.expected_calibration_error(np.eye(2), np.array([1, 0])) == 1
-
-
 def test_calibration_by_predicted_class_and_group():
     p = np.array([[[0.9, 0.1, 0], [0.1, 0.9, 0], [0.6, 0.4, 0], [0.4, 0.6, 0]]])
     predictions = with_groups(
@@ -190,8 +181,6 @@ def test_bad_input():
         fidelity.calibration(p)
     with pytest.raises(InvalidInput, match="unknown sensitive feature 'age'"):
         fidelity.worst(p, sensitive="age")
-    with pytest.raises(InvalidInput, match="bins is 0"):
-        fidelity.expected_calibration_error(np.eye(2), np.array([0, 1]), bins=0)
     with pytest.raises(InvalidInput, match="only teachers"):
         fidelity.fidelity(p.arm(model="teacher"))
     with pytest.raises(InvalidInput, match="one arm of 'nds' and at least one of 'ds'.*teacher"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure import stats
+from kdlib.measure import arms, stats
 from tests import simulated
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=40).map(np.array)
@@ -51,7 +51,7 @@ def test_t_interval_refuses(values, coverage, message):
 
 def test_by_arm_has_one_row_an_arm_in_a_fixed_order():
     predictions = five_seeds(temperatures=(10, 2))
-    table = stats.by_arm(predictions, np.arange(20.0))
+    table = arms.by_arm(predictions, np.arange(20.0))
     assert list(table.columns) == ["model", "temperature", "n_seeds", "mean", "sd", "low", "high"]
     assert table.model.tolist() == ["teacher", "nds", "ds", "ds"]
     assert table.temperature.isna().tolist() == [True, True, False, False]
@@ -64,20 +64,20 @@ def test_by_arm_does_not_depend_on_the_order_of_runs():
     predictions, values = five_seeds(), np.random.default_rng(0).random(20)
     shuffled = np.random.default_rng(1).permutation(20)
     pd.testing.assert_frame_equal(
-        stats.by_arm(predictions, values), stats.by_arm(predictions.take(shuffled), values[shuffled])
+        arms.by_arm(predictions, values), arms.by_arm(predictions.take(shuffled), values[shuffled])
     )
 
 
 def test_by_arm_refuses_one_seed_and_names_the_arm():
     predictions = five_seeds().take(np.arange(16))
     with pytest.raises(InvalidInput, match="ds T=10"):
-        stats.by_arm(predictions, predictions.accuracy)
+        arms.by_arm(predictions, predictions.accuracy)
 
 
 def test_by_arm_warns_once_of_two_to_four_seeds():
     predictions = five_seeds().take(np.r_[0:2, 5:10, 10:14])
     with pytest.warns(KdlibWarning, match=r"teacher \(2\), ds T=2 \(4\)") as caught:
-        stats.by_arm(predictions, predictions.accuracy)
+        arms.by_arm(predictions, predictions.accuracy)
     assert len(caught) == 1
 
 
@@ -85,17 +85,17 @@ def test_by_arm_refuses_a_seed_that_stands_twice():
     predictions = five_seeds()
     predictions.runs.loc[1, "seed"] = 0
     with pytest.raises(InvalidInput, match="teacher has seed 0 twice"):
-        stats.by_arm(predictions, predictions.accuracy)
+        arms.by_arm(predictions, predictions.accuracy)
 
 
 def test_by_arm_refuses_values_of_another_length():
     with pytest.raises(InvalidInput, match=r"\(20,\)"):
-        stats.by_arm(five_seeds(), np.zeros(19))
+        arms.by_arm(five_seeds(), np.zeros(19))
 
 
 def test_arms_of_other_models_come_last():
     runs = simulated.runs_table([("nds loss x0.2", None, range(2)), ("ds", 2, range(2)), ("teacher", None, range(2))])
-    assert [arm.name for arm in stats.arm_rows(runs)] == ["teacher", "ds T=2", "nds loss x0.2"]
+    assert [arm.name for arm in arms.arm_rows(runs)] == ["teacher", "ds T=2", "nds loss x0.2"]
 
 
 def test_corrections_by_hand():
@@ -148,7 +148,7 @@ def test_unknown_corrections_and_impossible_p_are_refused():
 def test_five_seeds_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        stats.check_seeds({"nds": 5})
+        arms.check_seeds({"nds": 5})
 
 
 # shrinkage and shares

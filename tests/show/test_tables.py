@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kdlib.errors import InvalidInput
-from kdlib.measure import class_bias, fairness, stats
+from kdlib.measure import arms, class_bias, fairness
 from kdlib.show import save, tables
 from kdlib.studies import load_profile
 from tests import simulated
@@ -60,7 +60,7 @@ def test_class_bias_cells(rows):
 
 
 def test_rows_of_real_measures_hold_every_number(found):
-    accuracy, counts = stats.by_arm(found, found.accuracy), class_bias.counts(found)
+    accuracy, counts = arms.by_arm(found, found.accuracy), class_bias.counts(found)
     long = tables.class_bias_rows(accuracy, counts)
     assert len(long) == 4 + 3 * 2
     assert long[long["metric"] == "n_significant_sc"]["mean"].tolist() == counts["n_significant_sc"].tolist()
