@@ -1,4 +1,4 @@
-"""The paper's twelve claims: the study that judges each, its rule, and the board of verdicts.
+"""The board of verdicts: what the runs of a profile say of the paper's twelve claims (`rules`).
 
 A verdict on the paper comes from the paper's own study alone, complete and with the recipe that the paper states. The
 same rules run on a stand-in too, in columns of their own: they show that the rules work, and judge nothing. No torch.
@@ -6,18 +6,16 @@ same rules run on a stand-in too, in columns of their own: they show that the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kdlib.claims import on_classes as classes
-from kdlib.claims import on_groups as fairness
 from kdlib.claims.finding import Finding, p_text
+from kdlib.claims.rules import CLAIMS, Claim
 from kdlib.errors import KdlibError, NotTrained
 from kdlib.measure import stats
 from kdlib.measure.arms import check_blocks
@@ -29,129 +27,6 @@ from kdlib.studies import Profile, Study, load_profile
 
 VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")
 COLUMNS = ("statistic", "value", "low", "high", "p", "p_holm", "n_blocks", "n_temperatures", "verdict", "sentence")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """studies   the primary study in params/paper.yaml, or the studies that are compared
-    tested       what the rule tests, in words
-    rule         predictions of these studies -> Finding
-    needs        'one' study, several that differ in 'alpha', or several 'data sets'
-    with_samples whether the rule needs probabilities and groups, not predicted classes alone
-    least_classes the fewest classes of which a trend in their counts can be asked
-    """
-
-    number: int
-    says: str
-    studies: tuple[str, ...]
-    tested: str
-    rule: Callable[..., Finding]
-    needs: str = "one"
-    with_samples: bool = False
-    least_classes: int = 2
-
-
-TRENDS = "temperatures permuted within each teacher's students; again on the arcsine scale"
-HARDER = ("cifar10-resnet", "svhn-resnet", "cifar100-resnet", "tiny-imagenet-resnet")
-CLAIMS = (
-    Claim(
-        1,
-        "DS is at least as accurate as NDS at most temperatures: distillation keeps generalization.",
-        ("cifar100-resnet",),
-        "accuracy of DS less that of the NDS of the same seed at T = 2 to 10: one-sided 95 % bound above −0.5 point "
-        "at 7 of 9 temperatures or more, and the mean above 0",
-        classes.accuracy_kept,
-    ),
-    Claim(
-        2,
-        "The number of classes that differ between NDS and DS (#SC) rises with T from 2 to 10.",
-        ("cifar100-resnet",),
-        f"Kendall's tau of #SC and T, {TRENDS}",
-        partial(classes.count_trends, against="nds", sign=1),
-        least_classes=10,
-    ),
-    Claim(
-        3,
-        "The number of classes that differ between teacher and DS (#TC) falls with T from 2 to 10.",
-        ("cifar100-resnet",),
-        f"Kendall's tau of #TC and T, {TRENDS}, and against teachers that taught none of the students",
-        partial(classes.count_trends, against="teacher", sign=-1),
-        least_classes=10,
-    ),
-    Claim(
-        4,
-        "On ten classes (CIFAR-10, SVHN) at most one class is affected at any T.",
-        ("cifar10-resnet",),
-        "#SC and #TC at most 3 at any T from 2 to 10 and at most 11 in sum, which is what chance gives",
-        classes.few_classes,
-    ),
-    Claim(
-        5,
-        "Harder data sets with more classes have a larger share of affected classes.",
-        HARDER,
-        "slope of the share of changed classes, and of the variance of their changes, on the log of the number of "
-        "classes; equally many test images a class",
-        classes.hardness,
-        needs="data sets",
-    ),
-    Claim(
-        6,
-        "At T = 30 and 40 the trends of #SC and #TC reverse.",
-        ("cifar100-resnet",),
-        "#SC and #TC at T = 40 less those at T = 10, jackknife over blocks",
-        classes.reversal,
-        least_classes=10,
-    ),
-    Claim(
-        7,
-        "DS disagrees with its teacher less often than NDS does; one pair such as cat and dog dominates.",
-        ("cifar10-resnet",),
-        "share of test images on which student and teacher disagree at T = 9, DS less the NDS of the same seed; error "
-        "consistency beside it",
-        classes.disagrees_less,
-    ),
-    Claim(
-        8,
-        "EOD and DPD fall as T rises from 1 to 10; DS is below NDS at every T, and so is the teacher.",
-        ("trifeature-shape",),
-        "slope of EOD and DPD by color on log T in each block, also less their attribute-blind floors",
-        partial(fairness.falls_with_temperature, sensitive="color"),
-        with_samples=True,
-    ),
-    Claim(
-        9,
-        "At T = 10 the student's DPD is below its teacher's.",
-        ("trifeature-shape",),
-        "DPD by color of the student at T = 10 less that of its own teacher",
-        partial(fairness.below_teacher, sensitive="color"),
-        with_samples=True,
-    ),
-    Claim(
-        10,
-        "EOD and DPD get worse again at T = 20, 30 and 40.",
-        ("trifeature-shape",),
-        "EOD and DPD by color at T = 40 less those at T = 10 in each block",
-        partial(fairness.rises_again, sensitive="color"),
-        with_samples=True,
-    ),
-    Claim(
-        11,
-        "Individual fairness improves with T.",
-        ("trifeature-shape",),
-        "slope on log T in each block of how far the output moves when the color alone changes; again after "
-        "temperature scaling of every model",
-        partial(fairness.reacts_less, changed="color"),
-        with_samples=True,
-    ),
-    Claim(
-        12,
-        "The trends at alpha = 0.6 and 0.8 agree.",
-        ("cifar100-resnet", "cifar100-resnet-alpha06"),
-        "Kendall's tau of #SC and T at both alphas: both significant and of one sign",
-        classes.alphas_agree,
-        needs="alpha",
-    ),
-)
 
 
 def verdicts(

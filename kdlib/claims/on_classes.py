@@ -20,7 +20,7 @@ from kdlib.measure.arms import at, between, by_block, n_blocks, partners
 from kdlib.measure.class_bias import compare_arms, disagreement, n_significant
 from kdlib.measure.class_counts import Arm, compared_arms, complete_blocks, study_arms
 from kdlib.measure.class_nulls import count_trend
-from kdlib.measure.fidelity import agreement
+from kdlib.measure.fidelity import agreement, error_consistency
 from kdlib.measure.intervals import LEVEL, Tested, paired_differences, paired_test, t_test, tested
 from kdlib.predictions import Predictions
 
@@ -261,17 +261,6 @@ def to_teacher(p: Predictions) -> tuple[np.ndarray, np.ndarray]:
             apart[run] = 1 - agreement(p.predicted[teacher], p.predicted[run])
             kappa[run] = error_consistency(p.correct[teacher], p.correct[run])
     return apart, kappa
-
-
-def error_consistency(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """Cohen's kappa of whether two models are right, (N,) bool each (Geirhos et al. 2020), -1 .. 1.
-
-    0: as two independent models with these accuracies; 1: right and wrong on the same samples. NaN if both are always
-    right, or both always wrong.
-    """
-    a, b = correct_a.mean(), correct_b.mean()
-    by_chance = a * b + (1 - a) * (1 - b)
-    return float(((correct_a == correct_b).mean() - by_chance) / (1 - by_chance)) if by_chance < 1 else np.nan
 
 
 def most_confused(p: Predictions) -> str:

@@ -88,10 +88,11 @@ def _gap(rates: Mapping[str, float]) -> float:
     return float(abs(rates["warm"] - rates["cool"]))
 
 
+GROUP = "color_set"  # the sensitive feature of trifeature-biased
 RATES = ("true_positive_rate", "false_positive_rate")
 
 
-def dial_runs(predictions: Predictions, *, rho: float, sensitive: str = "color_set") -> pd.DataFrame:
+def dial_runs(predictions: Predictions, *, rho: float) -> pd.DataFrame:
     """Disparity of every run on a balanced test part, beside what its errors let expect; `rho` is the training dial.
 
     The columns of fairness.group_fairness, and
@@ -104,12 +105,12 @@ def dial_runs(predictions: Predictions, *, rho: float, sensitive: str = "color_s
                    positive); 0.5: errors regardless of color; NaN without errors
     Raises InvalidInput unless there are two classes, and every label is equally often in both groups.
     """
-    _check_balanced(predictions, sensitive)
-    runs = fairness.group_fairness(predictions, sensitive=sensitive)
-    rates = _rates(predictions, sensitive)
+    _check_balanced(predictions)
+    runs = fairness.group_fairness(predictions, sensitive=GROUP)
+    rates = _rates(predictions)
     expected = [expected_disparity(rho=0.0, group_share=0.5, **rate)["dpd"] for rate in rates]
     ideal = [ideal_disparity(rho=rho, accuracy=max(a, 0.5)) for a in runs["accuracy"]]
-    with_color = _with_color(predictions, predictions.groups[sensitive])
+    with_color = _with_color(predictions, predictions.groups[GROUP])
     return runs.assign(rho=rho, expected_dpd=expected, ideal=ideal, excess=runs["dpd"] - ideal, with_color=with_color)
 
 
@@ -120,10 +121,10 @@ def _with_color(predictions: Predictions, groups: np.ndarray) -> np.ndarray:
     return np.where(errors > 0, (wrong & suggested).sum(axis=1) / np.maximum(errors, 1), np.nan)
 
 
-def _check_balanced(predictions: Predictions, sensitive: str) -> None:
-    if sensitive not in predictions.groups:
-        raise unknown("sensitive feature", sensitive, predictions.groups, place="the bias dial")
-    sizes = pd.crosstab(predictions.labels, predictions.groups[sensitive])
+def _check_balanced(predictions: Predictions) -> None:
+    if GROUP not in predictions.groups:
+        raise unknown("sensitive feature", GROUP, predictions.groups, place="the bias dial")
+    sizes = pd.crosstab(predictions.labels, predictions.groups[GROUP])
     if sizes.shape != (2, 2) or sorted(sizes.columns) != sorted(GROUPS) or np.ptp(sizes.to_numpy()):
         raise InvalidInput(
             f"a test part with {sizes.to_numpy().tolist()} images of each label and of {', '.join(sizes.columns)}: the "
@@ -131,9 +132,9 @@ def _check_balanced(predictions: Predictions, sensitive: str) -> None:
         )
 
 
-def _rates(predictions: Predictions, sensitive: str) -> list[dict[str, Mapping[str, float]]]:
+def _rates(predictions: Predictions) -> list[dict[str, Mapping[str, float]]]:
     """TPR and FPR of each run by group, as `bias_dial.expected_disparity` takes them."""
-    groups, labels = predictions.groups[sensitive], predictions.labels
+    groups, labels = predictions.groups[GROUP], predictions.labels
     return [
         {
             name: {group: float(row[(labels == label) & (groups == group)].mean()) for group in GROUPS}
@@ -143,14 +144,14 @@ def _rates(predictions: Predictions, sensitive: str) -> list[dict[str, Mapping[s
     ]
 
 
-def dial_arms(predictions: Predictions, runs: pd.DataFrame, *, sensitive: str = "color_set") -> pd.DataFrame:
+def dial_arms(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
     """`dial_runs` by arm, with the floors of fairness.floors.
 
     model, temperature, n_seeds, rho; for m of accuracy, dpd, eod, expected_dpd, ideal, excess: m, m_sd, m_low, m_high;
     dpd_floor, dpd_floor_upper, eod_floor, eod_floor_upper.
     """
     arms = arm_columns(predictions, runs, ["accuracy", "dpd", "eod", "expected_dpd", "ideal", "excess"])
-    floors = fairness.floors(predictions, sensitive=sensitive)
+    floors = fairness.floors(predictions, sensitive=GROUP)
     kept = [name for name in floors if name.startswith(("dpd_floor", "eod_floor")) and "overall" not in name]
     keys = ["model", "temperature", "n_seeds"]
     return arms.assign(rho=runs["rho"].iloc[0]).merge(floors[[*keys, *kept]], on=keys, validate="one_to_one")

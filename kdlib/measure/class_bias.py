@@ -26,7 +26,7 @@ from kdlib.measure.class_counts import (
     study_arms,
     two_arms,
 )
-from kdlib.measure.class_tests import Comparison, compare
+from kdlib.measure.class_tests import Comparison, compare, count_significant
 from kdlib.measure.stats import adjust, require_share
 from kdlib.predictions import Predictions
 
@@ -154,93 +154,49 @@ def _count_row(students: Arm, nds: Arm | None, teachers: Arm | None, options: di
     }
 
 
-def n_significant(a: Arm | None, b: Arm, *, test: str, normalise: str, correction: str | None, level: float) -> float:
-    """How many classes differ significantly; NaN if there is no arm to compare with."""
-    if a is None:
-        return np.nan
-    return int((adjust(compare_arms(a, b, test=test, normalise=normalise).p, correction) <= level).sum())
+def n_significant(a: Arm | None, b: Arm, **options: object) -> float:
+    """How many classes differ (`class_tests.count_significant`); NaN if there is no arm to compare with."""
+    return np.nan if a is None else count_significant(a.correct, b.correct, a.totals, **options)
 
 
 def null_band(
-    n_classes: int,
-    n_seeds: int | tuple[int, int],
-    *,
-    coverage: float = 0.95,
-    level: float = 0.05,
-    test_images: int = 100,
-    seed: int = 0,
-    test: str = "welch",
-    normalise: str = "ratio",
-    correction: str | None = None,
+    n_classes: int, n_seeds: int | tuple[int, int], *, test_images: int = 100, level: float = 0.05, **options: object
 ) -> tuple[int, int]:
-    """(low, high): how many of `n_classes` two independent arms without any difference show as significant.
+    """(low, high): how many of `n_classes` two independent arms without any difference show as significant, 95 %.
 
     n_seeds      of both arms, or one number each
     test_images  of each class; few of them make counts coarse and the test more conservative
+    options      test, normalise and correction, as in `class_tests.count_significant`
     Simulated with binomial counts, class accuracies even in 0.5 .. 0.95. Classes are independent here; those of one
     network are not quite, so where ten NDS seeds exist, compare five of them with the other five.
-    Raises InvalidInput for fewer than one class or image, fewer than two seeds, coverage or level outside (0, 1).
+    Raises InvalidInput for fewer than one class or image, fewer than two seeds, level outside (0, 1).
     """
     n_a, n_b = n_seeds if isinstance(n_seeds, tuple) else (n_seeds, n_seeds)
-    require_share("coverage", coverage)
     require_share("level", level)
     if min(n_classes, test_images) < 1 or min(n_a, n_b) < 2:
         raise InvalidInput(
             f"{n_classes} classes, {test_images} test images, {n_a} and {n_b} seeds: at least one "
             "class, one image and two seeds are needed."
         )
-    found = _null_counts(n_classes, n_a, n_b, level, test_images, seed, test, normalise, correction)
-    tail = (1 - coverage) / 2
-    if correction is None:  # then classes fire independently, so the simulated rate fixes the whole distribution
-        low, high = distributions.binom.ppf([tail, 1 - tail], n_classes, found.mean() / n_classes)
+    found = _null_counts(n_classes, n_a, n_b, test_images, level=level, **options)
+    if options.get("correction") is None:  # then classes fire independently: the simulated rate fixes the distribution
+        low, high = distributions.binom.ppf([0.025, 0.975], n_classes, found.mean() / n_classes)
     else:
-        low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+        low, high = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
     return int(low), int(high)
 
 
 @lru_cache(maxsize=256)
-def _null_counts(
-    n_classes: int,
-    n_a: int,
-    n_b: int,
-    level: float,
-    test_images: int,
-    seed: int,
-    test: str,
-    normalise: str,
-    correction: str | None,
-) -> np.ndarray:
+def _null_counts(n_classes: int, n_a: int, n_b: int, test_images: int, **options: object) -> np.ndarray:
     """(studies,) significant classes of simulated pairs of arms."""
-    rng = np.random.default_rng(seed)
-    found = np.array(
-        [
-            _null_count(rng, n_classes, n_a, n_b, level, test_images, test, normalise, correction)
-            for _ in range(max(200, min(1000, 100_000 // n_classes)))
-        ]
-    )
+    rng, totals = np.random.default_rng(0), np.full(n_classes, test_images)
+    found = np.empty(max(200, min(1000, 100_000 // n_classes)), int)
+    for study in range(len(found)):
+        truth = rng.uniform(0.5, 0.95, n_classes)
+        correct = rng.binomial(test_images, truth, (n_a + n_b, n_classes))
+        found[study] = count_significant(correct[:n_a], correct[n_a:], totals, **options)
     found.setflags(write=False)
     return found
-
-
-def _null_count(
-    rng: np.random.Generator,
-    n_classes: int,
-    n_a: int,
-    n_b: int,
-    level: float,
-    test_images: int,
-    test: str,
-    normalise: str,
-    correction: str | None,
-) -> int:
-    truth = rng.uniform(0.5, 0.95, n_classes)
-    correct = rng.binomial(test_images, truth, (n_a + n_b, n_classes))
-    totals = np.full(n_classes, test_images)
-    return int(
-        (
-            adjust(compare(correct[:n_a], correct[n_a:], totals, test=test, normalise=normalise).p, correction) <= level
-        ).sum()
-    )
 
 
 def disagreement(a: Predictions, b: Predictions) -> np.ndarray:

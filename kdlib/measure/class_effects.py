@@ -14,21 +14,20 @@ from scipy import stats as distributions
 from kdlib.errors import InvalidInput
 from kdlib.measure.class_counts import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
 from kdlib.measure.class_tests import Comparison, compare, least_p, moderated, normalised, pooled_variance, tied
-from kdlib.measure.stats import adjust, require_share, t_interval
+from kdlib.measure.stats import adjust, t_interval
 from kdlib.predictions import Predictions
 
 
-def effect_sizes(a: Predictions, b: Predictions, *, normalise: str = "arcsine", coverage: float = 0.95) -> pd.DataFrame:
+def effect_sizes(a: Predictions, b: Predictions, *, normalise: str = "arcsine") -> pd.DataFrame:
     """Hedges' g of each class (Hedges 1981), b - a in units of the pooled sd over seeds, with an exact interval.
 
     class_index, class_name, g, low, high (noncentral t, Steiger and Fouladi 1997). 0: equal means; NaN where runs do
     not vary and for a class without test images. Raises and warns as class_bias.significant_classes.
     """
-    require_share("coverage", coverage)
     arm_a, arm_b = two_arms(a, b)
     x, y = (normalised(arm.correct, arm.totals, normalise) for arm in (arm_a, arm_b))
     tie = tied(arm_a.correct, arm_b.correct)
-    g, low, high = (np.where(tie, np.nan, v) for v in hedges_g(x, y, coverage=coverage))
+    g, low, high = (np.where(tie, np.nan, v) for v in hedges_g(x, y))
     return pd.DataFrame(
         {
             "class_index": np.arange(a.n_classes),
@@ -40,43 +39,33 @@ def effect_sizes(a: Predictions, b: Predictions, *, normalise: str = "arcsine", 
     )
 
 
-def hedges_g(a: np.ndarray, b: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(g, low, high), each (C,), of values a (R_a, C) and b (R_b, C); NaN where nothing varies."""
+def hedges_g(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(g, low, high), each (C,), 95 %, of values a (R_a, C) and b (R_b, C); NaN where nothing varies."""
     df, unit = len(a) + len(b) - 2, np.sqrt(1 / len(a) + 1 / len(b))
     pooled = pooled_variance(a, b)
     d = (b.mean(axis=0) - a.mean(axis=0)) / np.sqrt(np.where(pooled > 0, pooled, np.nan))
-    low, high = (special.nctdtrinc(df, share, d / unit) * unit for share in ((1 + coverage) / 2, (1 - coverage) / 2))
+    low, high = (special.nctdtrinc(df, share, d / unit) * unit for share in (0.975, 0.025))
     return (1 - 3 / (4 * df - 1)) * d, low, high
 
 
-def class_verdicts(
-    a: Predictions,
-    b: Predictions,
-    *,
-    margin: float,
-    test: str = "moderated",
-    normalise: str = "difference",
-    correction: str | None = "bh",
-    level: float = 0.05,
-) -> pd.DataFrame:
-    """A verdict a class: 'changed', 'equivalent' or 'inconclusive'.
+def class_verdicts(a: Predictions, b: Predictions, *, margin: float) -> pd.DataFrame:
+    """One verdict per class: 'changed', 'equivalent' or 'inconclusive'.
 
-    class_index, class_name, difference (b - a on the scale of `normalise`), low, high (1 - 2 level interval),
-    p_adjusted, p_equivalent (adjusted as well), verdict. Changed: p_adjusted <= level, however small the change. Else
-    equivalent: two one-sided tests (Schuirmann 1987) both place the difference inside +- margin at `level`. A class
-    without test images is inconclusive. Five seeds with sd s need a margin above 1.18 s to call even a
-    difference of 0 equivalent (Welch).
+    class_index, class_name, difference (b - a of accuracy less the overall one), low, high (90 % interval), p_adjusted
+    (moderated test, Benjamini-Hochberg), p_equivalent (adjusted as well), verdict. Changed: p_adjusted <= 0.05, however
+    small the change. Else equivalent: two one-sided tests (Schuirmann 1987) both place the difference inside +- margin
+    at 0.05. A class without test images is inconclusive. Five seeds with sd s need a margin above about 1.2 s to call
+    even a difference of 0 equivalent.
     Raises InvalidInput for a margin <= 0, and as class_bias.significant_classes.
     """
-    require_share("level", level)
     if not margin > 0:
         raise InvalidInput(f"margin is {margin!r}: state the smallest difference that matters, 0.03 for 3 points.")
     arm_a, arm_b = two_arms(a, b)
-    found = compare(arm_a.correct, arm_b.correct, arm_a.totals, test=test, normalise=normalise)
+    found = compare(arm_a.correct, arm_b.correct, arm_a.totals, test="moderated", normalise="difference")
     least = least_p(len(arm_a.seeds), len(arm_b.seeds))
-    p = adjust(found.p, correction)
-    p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
-    half = special.stdtrit(found.df, 1 - level) * found.se
+    p = adjust(found.p, "bh")
+    p_equivalent = adjust(_p_equivalent(found, margin, least), "bh")
+    half = special.stdtrit(found.df, 0.95) * found.se
     return pd.DataFrame(
         {
             "class_index": np.arange(a.n_classes),
@@ -86,7 +75,7 @@ def class_verdicts(
             "high": found.difference + half,
             "p_adjusted": p,
             "p_equivalent": p_equivalent,
-            "verdict": np.select([p <= level, p_equivalent <= level], ["changed", "equivalent"], "inconclusive"),
+            "verdict": np.select([p <= 0.05, p_equivalent <= 0.05], ["changed", "equivalent"], "inconclusive"),
         }
     )
 
@@ -99,29 +88,24 @@ def _p_equivalent(found: Comparison, margin: float, least: float) -> np.ndarray:
     return np.where(found.se == 0, np.where(room > 0, least, 1.0), p)
 
 
-def change_sd(
-    predictions: Predictions, *, against: str = "nds", normalise: str = "arcsine", coverage: float = 0.95
-) -> pd.DataFrame:
-    """The sd over classes of the true change, seed noise taken off: a #SC without threshold, by temperature.
+def change_sd(predictions: Predictions, *, normalise: str = "arcsine") -> pd.DataFrame:
+    """The sd over classes of the true change from NDS to DS by temperature: a #SC without threshold and seed noise.
 
     temperature, sd, low, high on the scale of `normalise`; 0: seed noise explains all differences between classes.
     Random effects with moderated variances: Paule and Mandel (1982) with the Q-profile interval (Viechtbauer 2007).
     Raises and warns as class_bias.counts.
     """
-    require_share("coverage", coverage)
-    (reference,), students = compared_arms(predictions, against)
-    return pd.DataFrame(
-        [{"temperature": arm.temperature, **_change_sd(reference, arm, normalise, coverage)} for arm in students]
-    )
+    (nds,), students = compared_arms(predictions, "nds")
+    return pd.DataFrame([{"temperature": arm.temperature, **_change_sd(nds, arm, normalise)} for arm in students])
 
 
-def _change_sd(a: Arm, b: Arm, normalise: str, coverage: float) -> dict[str, float]:
+def _change_sd(a: Arm, b: Arm, normalise: str) -> dict[str, float]:
     change = moderated(_values(a, normalise), _values(b, normalise))
     if len(change.se) < 2 or not (change.se > 0).any():
         raise InvalidInput(f"{a.name} and {b.name}: a spread over classes needs two classes and runs that vary.")
     variance = np.maximum(change.se**2, 1e-6 * np.max(change.se) ** 2)  # a class that never varies would weigh all
-    df, tail = len(variance) - 1, (1 - coverage) / 2
-    targets = {"sd": df, "low": distributions.chi2.ppf(1 - tail, df), "high": distributions.chi2.ppf(tail, df)}
+    df = len(variance) - 1
+    targets = {"sd": df, "low": distributions.chi2.ppf(0.975, df), "high": distributions.chi2.ppf(0.025, df)}
     return {name: np.sqrt(_between_variance(change.difference, variance, target)) for name, target in targets.items()}
 
 
@@ -138,7 +122,7 @@ def _between_variance(change: np.ndarray, variance: np.ndarray, target: float) -
     return optimize.brentq(excess, 0.0, upper)
 
 
-def direction(predictions: Predictions, *, normalise: str = "arcsine", coverage: float = 0.95) -> pd.DataFrame:
+def direction(predictions: Predictions, *, normalise: str = "arcsine") -> pd.DataFrame:
     """Do students move towards their teacher's class profile? Slope of DS - NDS on teacher - NDS over classes.
 
     temperature, n_seeds, slope, low, high. 0: not at all, 1: all the way. Cross-fitted: both covariances join different
@@ -147,12 +131,11 @@ def direction(predictions: Predictions, *, normalise: str = "arcsine", coverage:
     NaN where teacher and NDS do not differ over classes beyond noise.
     Raises InvalidInput for fewer than three seeds that all three arms have, and as class_bias.counts.
     """
-    require_share("coverage", coverage)
     (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
-    return pd.DataFrame([_direction(nds, teachers, arm, normalise, coverage) for arm in students])
+    return pd.DataFrame([_direction(nds, teachers, arm, normalise) for arm in students])
 
 
-def _direction(nds: Arm, teachers: Arm, students: Arm, normalise: str, coverage: float) -> dict[str, float]:
+def _direction(nds: Arm, teachers: Arm, students: Arm, normalise: str) -> dict[str, float]:
     seeds = sorted(set(nds.seeds) & set(teachers.seeds) & set(students.seeds))
     if len(seeds) < 3:
         raise InvalidInput(f"nds, teacher and {students.name} share {len(seeds)} seeds; a direction needs three.")
@@ -162,7 +145,7 @@ def _direction(nds: Arm, teachers: Arm, students: Arm, normalise: str, coverage:
     slope = _slope(upper, lower)
     left_out = [_slope(*(np.delete(np.delete(m, i, 0), i, 1) for m in (upper, lower))) for i in range(len(seeds))]
     pseudo = len(seeds) * slope - (len(seeds) - 1) * np.array(left_out)
-    low, high = t_interval(pseudo, coverage=coverage) if np.isfinite(pseudo).all() else (np.nan, np.nan)
+    low, high = t_interval(pseudo) if np.isfinite(pseudo).all() else (np.nan, np.nan)
     half = (high - low) / 2
     return {
         "temperature": students.temperature,
@@ -189,10 +172,10 @@ def _slope(upper: np.ndarray, lower: np.ndarray) -> float:
     return float((upper.sum() - np.trace(upper)) / lower_sum) if lower_sum > 0 else np.nan
 
 
-def decomposition(predictions: Predictions, *, normalise: str = "difference") -> pd.DataFrame:
+def decomposition(predictions: Predictions) -> pd.DataFrame:
     """What the students' class values vary with: one row each for temperature, teacher, student, test images.
 
-    component, variance (mean over classes, squared units of `normalise`; an estimate, so it can be slightly negative),
+    component, variance (mean over classes, squared fractions of accuracy; an estimate, so it can be slightly negative),
     share (of the sum, negatives as 0). Two-way analysis of variance of each class, temperatures by teacher blocks. Each
     component is estimated from products of two halves of the class's test images, so it is what other images would
     show too; 'test images' is the rest.
@@ -203,7 +186,7 @@ def decomposition(predictions: Predictions, *, normalise: str = "difference") ->
     rows = {run: row for row, run in enumerate(predictions.runs["run_id"])}
     order = np.array([[rows[run] for run in arm.run_ids] for arm in students])
     first, second = _halves(predictions)
-    values = [_class_values(predictions, order, part, normalise) for part in (first | second, first, second)]
+    values = [_class_values(predictions, order, part) for part in (first | second, first, second)]
     whole, both = _components(values[0], values[0]), _components(values[1], values[2])
     variance = np.array([*both, sum(whole) - sum(both)])
     positive = variance.clip(min=0)
@@ -227,12 +210,12 @@ def _halves(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return rank % 2 == 0, rank % 2 == 1
 
 
-def _class_values(predictions: Predictions, order: np.ndarray, images: np.ndarray, normalise: str) -> np.ndarray:
-    """(K, S, C) normalised values on these images of the runs at `order` (K, S)."""
+def _class_values(predictions: Predictions, order: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """(K, S, C) accuracies less the overall one on these images of the runs at `order` (K, S)."""
     labels, c = predictions.labels[images], predictions.n_classes
     totals = np.bincount(labels, minlength=c)
     correct = np.stack([np.bincount(labels[predictions.correct[row][images]], minlength=c) for row in order.ravel()])
-    return normalised(correct, totals, normalise)[:, totals > 0].reshape(*order.shape, -1)
+    return normalised(correct, totals, "difference")[:, totals > 0].reshape(*order.shape, -1)
 
 
 def _components(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:

@@ -17,7 +17,14 @@ from scipy import optimize, special
 from kdlib.errors import InvalidInput
 from kdlib.measure.class_bias import compare_arms
 from kdlib.measure.class_counts import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
-from kdlib.measure.class_tests import NORMALISATIONS, compare, compare_values, normalised, shrunken_variance, tied
+from kdlib.measure.class_tests import (
+    NORMALISATIONS,
+    compare_values,
+    count_significant,
+    normalised,
+    shrunken_variance,
+    tied,
+)
 from kdlib.measure.stats import adjust, require_share, share_changed
 from kdlib.predictions import Predictions
 
@@ -33,33 +40,21 @@ class Expected(NamedTuple):
 
 
 def accuracy_shift_null(
-    a: Predictions,
-    b: Predictions,
-    *,
-    test: str = "welch",
-    normalise: str = "ratio",
-    correction: str | None = None,
-    level: float = 0.05,
-    coverage: float = 0.95,
-    studies: int = 200,
-    seed: int = 0,
+    a: Predictions, b: Predictions, *, level: float = 0.05, studies: int = 200, seed: int = 0, **options: object
 ) -> Expected:
-    """The count of significant classes if every class's log odds had shifted by one and the same amount.
+    """The count of significant classes if every class's log odds had shifted by one and the same amount, 95 %.
 
     Simulated from the two arms' class profile, their overall accuracies and the seed noise of each class (moderated). A
     count inside (low, high) is explained by accuracy; 'logit' keeps it at chance, 'ratio' and 'none' do not. For
-    independent arms: a student and its own teacher are not.
+    independent arms: a student and its own teacher are not. options: test, normalise and correction, as in class_tests.
     Raises and warns as class_bias.significant_classes.
     """
     require_share("level", level)
-    require_share("coverage", coverage)
     arm_a, arm_b = two_arms(a, b)
     model = _shift_model(arm_a.tested(), arm_b.tested())
     rng = np.random.default_rng(seed)
-    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
-    found = [shifted_count(rng, model, **options) for _ in range(studies)]
-    tail = (1 - coverage) / 2
-    low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+    found = [shifted_count(rng, model, level=level, **options) for _ in range(studies)]
+    low, high = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
     return Expected(float(np.mean(found)), int(low), int(high))
 
 
@@ -88,22 +83,10 @@ def _shifted(profile: np.ndarray, arm: Arm) -> np.ndarray:
     return special.expit(profile + shift)
 
 
-def shifted_count(
-    rng: np.random.Generator,
-    model: ShiftModel,
-    *,
-    test: str = "welch",
-    normalise: str = "ratio",
-    correction: str | None = None,
-    level: float = 0.05,
-) -> int:
-    """The significant classes of one simulated study in which every class moved alike."""
-    drawn = [
-        _drawn(rng, truth, model, n)
-        for truth, n in zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)
-    ]
-    p = compare(*drawn, model.totals, test=test, normalise=normalise).p
-    return int((adjust(p, correction) <= level).sum())
+def shifted_count(rng: np.random.Generator, model: ShiftModel, **options: object) -> int:
+    """The significant classes of one simulated study in which every class moved alike; options as in class_tests."""
+    arms = zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)
+    return count_significant(*(_drawn(rng, truth, model, n) for truth, n in arms), model.totals, **options)
 
 
 def _drawn(rng: np.random.Generator, accuracy: np.ndarray, model: ShiftModel, n: int) -> np.ndarray:
@@ -120,89 +103,53 @@ class Permutation(NamedTuple):
     permutations: int
 
 
-def arms_permutation(
-    a: Predictions,
-    b: Predictions,
-    *,
-    test: str = "welch",
-    normalise: str = "ratio",
-    correction: str | None = None,
-    level: float = 0.05,
-    seed: int = 0,
-) -> Permutation:
-    """Is the count of significant classes between two arms more than chance, whatever binds the classes of a run?
+def arms_permutation(a: Predictions, b: Predictions) -> Permutation:
+    """Is the paper's count of significant classes of two arms more than chance, whatever binds the classes of a run?
 
     All splits of the runs into arms of these sizes: 126 for five and five, so p is at least 0.0079; of more than
-    2,000, so many at random. Null: the runs are independent and have one distribution on the scale of `normalise`; a
-    teacher and its own students are not independent.
+    2,000, so many at random. Null: the runs are independent and have one distribution of class ratios; a teacher and
+    its own students are not independent.
     Raises and warns as class_bias.significant_classes.
     """
-    require_share("level", level)
     arms = two_arms(a, b)
-    values = np.concatenate([normalised(arm.correct, arm.totals, normalise) for arm in arms])
     correct = np.concatenate([arm.correct for arm in arms])
-    splits = _splits(len(arms[0].seeds), len(values), np.random.default_rng(seed))
-    found = np.array([_split_count(values, correct, first, test, correction, level) for first in splits])
+    first = np.array([np.isin(np.arange(len(correct)), split) for split in _splits(len(arms[0].seeds), len(correct))])
+    found = np.array([count_significant(correct[runs], correct[~runs], arms[0].totals) for runs in first])
     return Permutation(int(found[0]), float((found >= found[0]).mean()), len(found))
 
 
-def _splits(n_first: int, n: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+def _splits(n_first: int, n: int) -> list[tuple[int, ...]]:
     """Which runs form the first arm, the observed split first. Equal arms: run 0 stays, as a swap changes nothing."""
     if comb(n, n_first) <= MOST_SPLITS:
         return [split for split in combinations(range(n), n_first) if 2 * n_first != n or split[0] == 0]
+    rng = np.random.default_rng(0)
     return [tuple(range(n_first)), *(tuple(rng.permutation(n)[:n_first]) for _ in range(MOST_SPLITS - 1))]
 
 
-def _split_count(
-    values: np.ndarray, correct: np.ndarray, first: tuple[int, ...], test: str, correction: str | None, level: float
-) -> int:
-    chosen = np.isin(np.arange(len(values)), first)
-    return _count(values[chosen], values[~chosen], tied(correct[chosen], correct[~chosen]), test, correction, level)
-
-
-def _count(a: np.ndarray, b: np.ndarray, tie: np.ndarray, test: str, correction: str | None, level: float) -> int:
-    return int((adjust(compare_values(a, b, tie, test=test).p, correction) <= level).sum())
-
-
 def count_trend(
-    predictions: Predictions,
-    *,
-    against: str = "nds",
-    test: str = "welch",
-    normalise: str = "ratio",
-    correction: str | None = None,
-    level: float = 0.05,
-    permutations: int = 999,
-    seed: int = 0,
+    predictions: Predictions, *, against: str = "nds", normalise: str = "ratio", permutations: int = 999
 ) -> Permutation:
     """Does the count of significant classes rise or fall with T? Kendall's tau-a of count and T, two-sided p.
 
-    observed is tau, -1 .. 1; 0: as many pairs of temperatures rise as fall. Temperature labels are permuted within
-    each teacher's block of students, so whatever teachers hand on stays where it is. Seeds that not all temperatures
-    have are left out. A trend that does not survive normalise='arcsine' or 'logit' is explained by accuracy.
+    The count is that of Welch's test at p <= 0.05. observed is tau, -1 .. 1; 0: as many pairs of temperatures rise as
+    fall. Temperature labels are permuted within each teacher's block of students, so whatever teachers hand on stays
+    where it is. Seeds that not all temperatures have are left out. A trend that does not survive normalise='arcsine' or
+    'logit' is explained by accuracy.
     Raises InvalidInput for fewer than two temperatures or seeds, and as class_bias.counts.
     """
-    require_share("level", level)
     (reference,), students = compared_arms(predictions, against)
     students = complete_blocks(students)
+    base = normalised(reference.correct, reference.totals, normalise)
     values = np.stack([normalised(arm.correct, arm.totals, normalise) for arm in students])
     correct = np.stack([arm.correct for arm in students])
-    base = normalised(reference.correct, reference.totals, normalise)
     blocks = np.arange(values.shape[1])
 
-    def tau(order: np.ndarray) -> float:
-        return _kendall(
-            np.array(
-                [
-                    _count(
-                        base, values[t, blocks], tied(reference.correct, correct[t, blocks]), test, correction, level
-                    )
-                    for t in order
-                ]
-            )
-        )
+    def count(runs: np.ndarray) -> int:
+        tie = tied(reference.correct, correct[runs, blocks])
+        return int((compare_values(base, values[runs, blocks], tie, test="welch").p <= 0.05).sum())
 
-    found = [tau(order) for order in _block_orders(np.random.default_rng(seed), *values.shape[:2], permutations)]
+    orders = _block_orders(np.random.default_rng(0), *values.shape[:2], permutations)
+    found = [_kendall(np.array([count(runs) for runs in order])) for order in orders]
     return Permutation(found[0], float((np.abs(found) >= abs(found[0]) - 1e-12).mean()), permutations)
 
 
@@ -224,7 +171,6 @@ def sensitivity(
     tests: tuple[str, ...] = ("welch", "moderated"),
     normalisations: tuple[str, ...] = tuple(NORMALISATIONS),
     corrections: tuple[str | None, ...] = (None, "holm", "bh", "by"),
-    level: float = 0.05,
 ) -> pd.DataFrame:
     """Every count under every choice: one row a temperature, reference, test, normalisation and correction.
 
@@ -232,7 +178,6 @@ def sensitivity(
     ('none' for none), n_significant, share_changed (Storey's 1 - pi0, the same for all corrections), classes.
     Raises and warns as class_bias.counts.
     """
-    require_share("level", level)
     nds, own, fresh, students = study_arms(predictions)
     references = {"nds": nds, "teacher": own, "fresh teacher": fresh}
     references = {name: arm for name, arm in references.items() if arm is not None}
@@ -245,7 +190,7 @@ def sensitivity(
         for name, reference in references.items()
         for test in tests
         for normalise in normalisations
-        for row in _sensitivity_rows(arm, name, reference, test, normalise, corrections, level)
+        for row in _sensitivity_rows(arm, name, reference, test, normalise, corrections)
     ]
     return pd.DataFrame(rows)
 
@@ -257,7 +202,6 @@ def _sensitivity_rows(
     test: str,
     normalise: str,
     corrections: tuple[str | None, ...],
-    level: float,
 ) -> list[dict[str, object]]:
     p = compare_arms(reference, students, test=test, normalise=normalise).p
     common = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
@@ -265,7 +209,7 @@ def _sensitivity_rows(
         common
         | {
             "correction": correction or "none",
-            "n_significant": int((adjust(p, correction) <= level).sum()),
+            "n_significant": int((adjust(p, correction) <= 0.05).sum()),
             "share_changed": share_changed(p),
             "classes": len(p),
         }

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import special
 
 from kdlib.errors import InvalidInput, unknown
-from kdlib.measure.stats import Shrunken, shrink_variances
+from kdlib.measure.stats import Shrunken, adjust, shrink_variances
 
 ROUNDING = 1e-12  # normalised values are of order 1; what differs by less differs by rounding alone
 
@@ -54,6 +54,21 @@ def compare(
     """
     a, b = (normalised(correct, totals, normalise) for correct in (correct_a, correct_b))
     return compare_values(a, b, tied(correct_a, correct_b), test=test)
+
+
+def count_significant(
+    correct_a: np.ndarray,
+    correct_b: np.ndarray,
+    totals: np.ndarray,
+    *,
+    test: str = "welch",
+    normalise: str = "ratio",
+    correction: str | None = None,
+    level: float = 0.05,
+) -> int:
+    """How many classes differ: adjusted p <= level. The defaults are the paper's. Raises as `compare`."""
+    p = compare(correct_a, correct_b, totals, test=test, normalise=normalise).p
+    return int((adjust(p, correction) <= level).sum())
 
 
 def tied(correct_a: np.ndarray, correct_b: np.ndarray) -> np.ndarray:

@@ -249,16 +249,8 @@ def _summary(drawn: dict[str, np.ndarray]) -> dict[str, float]:
     return row
 
 
-def table(
-    predictions: Predictions,
-    *,
-    sensitive: str,
-    draws: int = 200,
-    seed: int = 0,
-    missing: str = "error",
-    exclude_below: int = 0,
-) -> pd.DataFrame:
-    """One row an arm: means over seeds with sd and t-interval, beside the labels' own DPD and the floors.
+def table(predictions: Predictions, *, sensitive: str, missing: str = "error", exclude_below: int = 0) -> pd.DataFrame:
+    """One row per arm: means over seeds with sd and t-interval, beside the labels' own DPD and the floors.
 
     Columns: model, temperature, n_seeds; for each `m` of accuracy, eod, dpd, tpr_difference, fpr_difference,
     dpd_gap: m (mean), m_sd, m_low, m_high (see `arms.by_arm`); label_dpd, n_left_out, n_small, n_dropped; and the
@@ -267,7 +259,5 @@ def table(
     runs = group_fairness(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
     result = arm_columns(predictions, runs, ["accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap"])
     same = {name: runs[name].iloc[0] for name in ("label_dpd", "n_left_out", "n_small", "n_dropped")}
-    chance = floors(
-        predictions, sensitive=sensitive, draws=draws, seed=seed, missing=missing, exclude_below=exclude_below
-    )
+    chance = floors(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
     return result.assign(**same).merge(chance, on=["model", "temperature", "n_seeds"], validate="one_to_one")

@@ -14,11 +14,12 @@ import pandas as pd
 from scipy import special
 
 from kdlib.errors import InvalidInput
-from kdlib.measure import arms, stats
+from kdlib.measure import arms
 from kdlib.measure.group_counts import group_codes
 from kdlib.predictions import Predictions
 
 RUN = ["run_id", "model", "seed", "temperature"]
+BINS = 15  # of confidence, equal widths (Guo et al. 2017)
 MOST_SPLITS = 5000  # splits of the seeds that are enumerated; 14 seeds make 1716
 
 
@@ -40,6 +41,17 @@ def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[fl
     """
     was, now = np.asarray(before) == labels, np.asarray(after) == labels
     return float((was & ~now).mean()), float((~was & now).mean())
+
+
+def error_consistency(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
+    """Cohen's kappa of whether two models are right, (N,) bool each (Geirhos et al. 2020), -1 .. 1.
+
+    0: as two independent models with these accuracies; 1: right and wrong on the same samples. NaN if both are always
+    right, or both always wrong.
+    """
+    a, b = correct_a.mean(), correct_b.mean()
+    by_chance = a * b + (1 - a) * (1 - b)
+    return float(((correct_a == correct_b).mean() - by_chance) / (1 - by_chance)) if by_chance < 1 else np.nan
 
 
 def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
@@ -105,20 +117,18 @@ def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, f
 
 
 def _binned_gaps(
-    confidence: np.ndarray, right: np.ndarray, part: np.ndarray, n_parts: int, bins: int
+    confidence: np.ndarray, right: np.ndarray, part: np.ndarray, n_parts: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n_parts,) sums over bins of |right - confidence|, and (n_parts, 3) counts, right, confidence."""
-    if bins < 1:
-        raise InvalidInput(f"bins is {bins}; at least one is needed (default 15).")
-    cell = part * bins + np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    cell = part * BINS + np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
     n, hits, sure = (
-        np.bincount(cell, weights, minlength=n_parts * bins).reshape(n_parts, bins)
+        np.bincount(cell, weights, minlength=n_parts * BINS).reshape(n_parts, BINS)
         for weights in (None, right, confidence)
     )
     return np.abs(hits - sure).sum(axis=1), np.stack([n.sum(axis=1), hits.sum(axis=1), sure.sum(axis=1)], axis=1)
 
 
-def calibration(predictions: Predictions, *, sensitive: str | None = None, bins: int = 15) -> pd.DataFrame:
+def calibration(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
     """ECE of every run: over all samples, by predicted class, and by group of `sensitive`.
 
     By the predicted class, not the true one: among images of a hard class even a calibrated model is overconfident.
@@ -135,7 +145,7 @@ def calibration(predictions: Predictions, *, sensitive: str | None = None, bins:
         ]
         parts += [] if groups is None else [("group", *groups)]
         for part, codes, names in parts:
-            gaps, sums = _binned_gaps(confidence[run], predictions.correct[run], codes, len(names), bins)
+            gaps, sums = _binned_gaps(confidence[run], predictions.correct[run], codes, len(names))
             n = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
             row = predictions.runs.iloc[run]
             frames.append(
@@ -202,19 +212,18 @@ def _accuracy_by(predictions: Predictions, codes: np.ndarray, n_parts: int) -> n
     return right / np.where(n > 0, n, np.nan)
 
 
-def class_gain(predictions: Predictions, *, coverage: float = 0.95) -> pd.DataFrame:
-    """Accuracy of the distilled students minus that of the NDS by class, with Welch's interval over seeds.
+def class_gain(predictions: Predictions) -> pd.DataFrame:
+    """Accuracy of the distilled students minus that of the NDS by class, with Welch's 95 % interval over seeds.
 
     One row a temperature and class: temperature, class_index, class_name, nds, ds, gain, low, high; fractions. The
     intervals are for one class each: with many classes some miss 0 by chance (see class_bias for tests).
     """
-    stats.require_share("coverage", coverage)
     accuracy = _accuracy_by(predictions, predictions.labels, predictions.n_classes)
     nds, students = arms.nds_and_students(predictions.runs)
     frames = []
     for arm in students:
         a, b = accuracy[nds.rows], accuracy[arm.rows]
-        gain, half = b.mean(axis=0) - a.mean(axis=0), _welch_half_width(a, b, coverage)
+        gain, half = b.mean(axis=0) - a.mean(axis=0), _welch_half_width(a, b)
         frames.append(
             pd.DataFrame(
                 {
@@ -232,12 +241,12 @@ def class_gain(predictions: Predictions, *, coverage: float = 0.95) -> pd.DataFr
     return pd.concat(frames, ignore_index=True)
 
 
-def _welch_half_width(a: np.ndarray, b: np.ndarray, coverage: float) -> np.ndarray:
+def _welch_half_width(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """t * standard error with Welch's degrees of freedom; 0 where neither arm varies."""
     va, vb = a.var(axis=0, ddof=1) / len(a), b.var(axis=0, ddof=1) / len(b)
     below = va**2 / (len(a) - 1) + vb**2 / (len(b) - 1)
     df = (va + vb) ** 2 / np.where(below > 0, below, 1)
-    return np.where(below > 0, special.stdtrit(np.where(below > 0, df, 1), (1 + coverage) / 2), 0) * np.sqrt(va + vb)
+    return np.where(below > 0, special.stdtrit(np.where(below > 0, df, 1), 0.975), 0) * np.sqrt(va + vb)
 
 
 # --- samples whose usual prediction differs --------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from kdlib.predictions import Predictions
 MEASURES = ("lipschitz", "inconsistency")
 RANDOM_PAIRS = 20_000
 ABOUT = ("run_id", "model", "seed", "temperature")
-CHUNK = 1024  # rows of the distance matrix held at once
 
 
 class Neighbors(NamedTuple):
@@ -162,19 +161,12 @@ def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, label
 
 
 def _nearest(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(len(rows), k) positions in x and exact distances, nearest first."""
-    near = [_nearest_chunk(x, rows[start : start + CHUNK], among, k) for start in range(0, len(rows), CHUNK)]
-    index = np.concatenate(near)
-    exact = np.stack([np.linalg.norm((x[rows] - x[column]).astype(float), axis=1) for column in index.T], axis=1)
-    order = np.argsort(exact, axis=1, kind="stable")
-    return np.take_along_axis(index, order, axis=1), np.take_along_axis(exact, order, axis=1)
+    """(len(rows), k) positions in x and distances, nearest first. Where rows are `among`, none is its own neighbor."""
+    from sklearn.neighbors import NearestNeighbors
 
-
-def _nearest_chunk(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
-    """Squared distances up to a constant of each row, |b|^2 - 2ab; a row is not its own neighbor."""
-    squared = (x[among] ** 2).sum(axis=1) - 2 * x[rows] @ x[among].T
-    squared[rows[:, None] == among] = np.inf
-    return among[np.argpartition(squared, k - 1, axis=1)[:, :k]]
+    found = NearestNeighbors(n_neighbors=k).fit(x[among])
+    distance, index = found.kneighbors(None if rows is among else x[rows])
+    return among[index], distance
 
 
 def _median_distance(x: np.ndarray, rng: np.random.Generator) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
+from statsmodels.stats.multitest import multipletests
 
 from kdlib.errors import InvalidInput, unknown
 
@@ -43,19 +44,7 @@ def require_share(name: str, value: float) -> None:
         raise InvalidInput(f"{name} is {value!r}; it must lie between 0 and 1, for example 0.95 or 0.05.")
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return adjusted
-
-
-CORRECTIONS = {
-    None: lambda p: p,
-    "holm": _holm,
-    "bh": lambda p: stats.false_discovery_control(p, method="bh"),
-    "by": lambda p: stats.false_discovery_control(p, method="by"),
-}
+CORRECTIONS = {None: None, "holm": "holm", "bh": "fdr_bh", "by": "fdr_by"}  # ours: statsmodels'
 
 
 def adjust(p: np.ndarray, correction: str | None) -> np.ndarray:
@@ -70,8 +59,8 @@ def adjust(p: np.ndarray, correction: str | None) -> np.ndarray:
     known = ~np.isnan(adjusted)
     if ((adjusted[known] < 0) | (adjusted[known] > 1)).any():
         raise InvalidInput(f"p-values must lie in [0, 1]; found {adjusted[known].min()} .. {adjusted[known].max()}.")
-    if known.any():
-        adjusted[known] = CORRECTIONS[correction](adjusted[known])
+    if correction and known.any():
+        adjusted[known] = multipletests(adjusted[known], method=CORRECTIONS[correction])[1]
     return adjusted
 
 
@@ -116,14 +105,13 @@ def _trigamma_inverse(value: float) -> float:
     return float(x)
 
 
-def share_changed(p: np.ndarray, *, cutoff: float = 0.5) -> float:
+def share_changed(p: np.ndarray) -> float:
     """1 - pi0, the share of tests in which something differs (Storey 2002), 0 .. 1; 0: none needed to explain the p.
 
-    p-values above `cutoff` come from unchanged classes alone, which spread theirs evenly. NaN is not counted.
+    p-values above 0.5 come from unchanged classes alone, which spread theirs evenly. NaN is not counted.
     """
-    require_share("cutoff", cutoff)
     p = np.asarray(p, float)
     p = p[~np.isnan(p)]
     if not len(p):
         raise InvalidInput("no p-value to estimate a share of changed classes from.")
-    return float(np.clip(1 - (p > cutoff).mean() / (1 - cutoff), 0, 1))
+    return float(np.clip(1 - 2 * (p > 0.5).mean(), 0, 1))

@@ -66,9 +66,6 @@ def shift_band(
     classes: int,
     test_images: int,
     spread: Spread = USUAL,
-    n_seeds: int = SEEDS,
-    coverage: float = 0.95,
-    seed: int = 0,
 ) -> Expected:
     """The paper's count where the log odds of all classes moved alike, from one overall accuracy to the other.
 
@@ -77,20 +74,19 @@ def shift_band(
     lower. The interval is that of independent classes, as in `class_bias.null_band`.
     Raises InvalidInput for values out of range.
     """
-    for name, value in (("accuracy_a", accuracy_a), ("accuracy_b", accuracy_b), ("coverage", coverage)):
+    for name, value in (("accuracy_a", accuracy_a), ("accuracy_b", accuracy_b)):
         require_share(name, value)
-    if min(classes, test_images) < 1 or n_seeds < 2 or min(spread) < 0 or spread.seed_sd(test_images) == 0:
+    if min(classes, test_images) < 1 or min(spread) < 0 or spread.seed_sd(test_images) == 0:
         raise InvalidInput(
-            f"{spread}, {classes} classes, {test_images} test images, {n_seeds} seeds: no spread may be negative, "
+            f"{spread}, {classes} classes, {test_images} test images, {SEEDS} seeds: no spread may be negative, "
             "seeds must differ, and one class, one image and two seeds are the least."
         )
     profile = spread.class_sd * special.ndtri((np.arange(classes) + 0.5) / classes)
     sd, totals = np.full(classes, spread.seed_sd(test_images)), np.full(classes, test_images)
     arms = (_shifted(profile, accuracy) for accuracy in (accuracy_a, accuracy_b))
-    model, rng = ShiftModel(*arms, sd, totals, (n_seeds, n_seeds)), np.random.default_rng(seed)
+    model, rng = ShiftModel(*arms, sd, totals, (SEEDS, SEEDS)), np.random.default_rng(0)
     found = [shifted_count(rng, model) for _ in range(int(np.clip(10_000 // classes, 10, 100)))]
-    tail = (1 - coverage) / 2
-    low, high = distributions.binom.ppf([tail, 1 - tail], classes, np.mean(found) / classes)
+    low, high = distributions.binom.ppf([0.025, 0.975], classes, np.mean(found) / classes)
     return Expected(float(np.mean(found)), int(low), int(high))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib.claims import board, on_classes
+from kdlib.claims import board, on_classes, rules
 from kdlib.claims.finding import Finding
 from kdlib.errors import InvalidInput, NotTrained
 from kdlib.measure.class_nulls import count_trend
@@ -90,8 +90,8 @@ def test_the_sentence_ends_with_what_follows():
 
 
 def test_twelve_claims_each_with_its_primary_study_in_the_papers_profile():
-    assert [claim.number for claim in board.CLAIMS] == list(range(1, 13))
-    for claim in board.CLAIMS:
+    assert [claim.number for claim in rules.CLAIMS] == list(range(1, 13))
+    for claim in rules.CLAIMS:
         assert set(claim.studies) <= set(PAPER.studies)
         assert not any(stand_in_reasons(PAPER.studies[name]) for name in claim.studies)
         assert claim.needs in ("one", "alpha", "data sets")
@@ -99,7 +99,7 @@ def test_twelve_claims_each_with_its_primary_study_in_the_papers_profile():
 
 def test_the_claims_notebook_shows_the_primary_studies():
     shown = {study.name for study in PAPER.studies_for("claims")}
-    assert shown == {name for claim in board.CLAIMS for name in claim.studies}
+    assert shown == {name for claim in rules.CLAIMS for name in claim.studies}
 
 
 # -------------------------------------------------------------------------------------------------------- who may judge

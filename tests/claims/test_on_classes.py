@@ -10,7 +10,7 @@ from kdlib.claims import finding
 from kdlib.claims import on_classes as rules
 from kdlib.claims.board import verdict
 from kdlib.errors import InvalidInput
-from kdlib.measure import arms, intervals
+from kdlib.measure import arms, fidelity, intervals
 from kdlib.predictions import Predictions
 from tests import simulated
 from tests.simulated_claims import changed_classes, classes, copying, growing_alike, signs
@@ -182,9 +182,9 @@ def test_12_both_alphas(other, expected):
 def test_error_consistency_by_hand():
     """Both right 8 of 10 times: .8 * .8 + .2 * .2 = .68 by chance; the same errors 1, no common (.6 - .68) / .32."""
     a = np.array([1] * 8 + [0] * 2, bool)
-    assert rules.error_consistency(a, a) == pytest.approx(1)
-    assert rules.error_consistency(a, a[::-1]) == pytest.approx((0.6 - 0.68) / 0.32)
-    assert np.isnan(rules.error_consistency(a | True, a | True))
+    assert fidelity.error_consistency(a, a) == pytest.approx(1)
+    assert fidelity.error_consistency(a, a[::-1]) == pytest.approx((0.6 - 0.68) / 0.32)
+    assert np.isnan(fidelity.error_consistency(a | True, a | True))
 
 
 def test_most_confused_by_hand():

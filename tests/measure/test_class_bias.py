@@ -395,7 +395,7 @@ def test_counts_takes_the_options_of_the_tests():
     table = class_bias.counts(study, **options)
     found = class_bias.significant_classes(study.arm(model="nds"), study.arm(model="ds"), **options)
     assert table.n_significant_sc[0] == found.significant.sum()
-    assert table.null_high[0] <= 1  # Holm at 0.2: any false finding in one study of five
+    assert table.null_high[0] <= 2  # Holm at 0.2: any false finding in one study of five
 
 
 def test_counts_without_teachers_says_so_and_without_both_is_refused():
