@@ -90,7 +90,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from kdlib.measure import fidelity, individual
+    from kdlib.measure import fidelity, individual_runs
     from kdlib.predictions import collect, released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
@@ -102,7 +102,7 @@ def _release(arguments: argparse.Namespace) -> int:
             continue
         found = collect.collect(study, runs_dir=runs_dir)
         try:
-            others = individual.scalars(found)
+            others = individual_runs.scalars(found)
         except (InvalidInput, UndefinedMetric) as error:
             others = {}
             print(f"{study.name} is released without individual fairness: {error}")

@@ -32,8 +32,8 @@ MAY_TRAIN = (
     "cli",
     "__main__",
 )  # where a run is missing; nothing else above training imports it
-CORE = ("losses", "models", *(f"measure.{name}" for name in ("arms", "stats", "class_tests", "class_bias")))
-CORE += tuple(f"measure.{name}" for name in ("fairness", "group_counts", "individual"))
+CORE = ("losses", "models", *(f"measure.{name}" for name in ("arms", "stats", "class_tests", "class_counts")))
+CORE += tuple(f"measure.{name}" for name in ("class_bias", "fairness", "group_counts", "individual"))
 TRAINS = ("losses", "models", "library_models", "text_models", "data", "training")  # these may need torch
 FILES = sorted((ROOT / "kdlib").rglob("*.py"))
 

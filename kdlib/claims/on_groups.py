@@ -13,7 +13,7 @@ from kdlib.errors import InvalidInput
 from kdlib.measure.arms import at, between, by_block, n_blocks
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
-from kdlib.measure.individual import individual_runs, with_twin
+from kdlib.measure.individual_runs import by_run, with_twin
 from kdlib.measure.intervals import LEVEL, Tested, block_slopes, paired_test, t_test
 from kdlib.predictions import Predictions
 
@@ -125,7 +125,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
     if not p.twins:
         raise InvalidInput("no counterfactual twins are stored with these runs.")
     p, feature = between(p, *ONE_TO_TEN), changed if changed in p.twins else next(iter(p.twins))
-    runs = individual_runs(p, twins=p.twins[feature], among=with_twin(p, feature))
+    runs = by_run(p, twins=p.twins[feature], among=with_twin(p, feature))
     raw, calibrated, relative = (
         t_test(block_slopes(by_block(p, runs[f"counterfactual{control}"].to_numpy())))
         for control in ("", "_calibrated", "_relative")

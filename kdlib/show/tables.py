@@ -64,7 +64,7 @@ def fairness_rows(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def individual_rows(arms: pd.DataFrame) -> pd.DataFrame:
-    """The columns of individual.individual_table, one value a row, and a place for the paper's own measure."""
+    """The columns of individual_runs.by_arm, one value a row, and a place for the paper's own measure."""
     names = [name for name in (*INDIVIDUAL, "accuracy") if name in arms]
     rows = [
         _measure(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
-from kdlib.measure import individual
+from kdlib.measure import individual, individual_runs
 from kdlib.predictions import Predictions, softmax
 from tests.simulated import runs_table
 
@@ -124,8 +124,8 @@ def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
     with pytest.warns(KdlibWarning, match="predict the same class"):
         x, p = simulated(2, sharpness=(1.0, 0.25), n=600)
     twins = p.probabilities[:, np.random.default_rng(0).permutation(600)]
-    runs = individual.individual_runs(p, embedding=x, twins=twins, k=5)
-    arms = individual.individual_table(p, runs).set_index("temperature")
+    runs = individual_runs.by_run(p, embedding=x, twins=twins, k=5)
+    arms = individual_runs.by_arm(p, runs).set_index("temperature")
     for name in ("lipschitz", "counterfactual"):
         assert arms[name][2] < 0.6 * arms[name][1]
         assert arms[f"{name}_calibrated"][2] == pytest.approx(arms[f"{name}_calibrated"][1], rel=1e-3)
@@ -156,32 +156,32 @@ def test_each_half_is_scaled_by_the_other():
 def test_runs_table_matches_the_single_functions():
     x, p = simulated(4, runs=2)
     twins = np.stack([p.probabilities[::-1], p.probabilities], axis=2)
-    runs = individual.individual_runs(p, embedding=x, twins=twins, k=7, seed=2)
+    runs = individual_runs.by_run(p, embedding=x, twins=twins, k=7, seed=2)
     for run, row in enumerate(runs.itertuples()):
         single = individual.individual_fairness(p.probabilities[run], x, k=7, labels=p.labels, seed=2)
         assert row.lipschitz == pytest.approx(single)
         assert row.counterfactual == individual.counterfactual(p.probabilities[run], twins[run])
         assert row.lipschitz_relative == pytest.approx(row.lipschitz / row.random_pairs)
-    only = individual.individual_runs(p, twins=twins)
+    only = individual_runs.by_run(p, twins=twins)
     assert "lipschitz" not in only and only.counterfactual.tolist() == runs.counterfactual.tolist()
-    pd.testing.assert_frame_equal(runs, individual.individual_runs(p, embedding=x, twins=twins, k=7, seed=2))
+    pd.testing.assert_frame_equal(runs, individual_runs.by_run(p, embedding=x, twins=twins, k=7, seed=2))
 
 
 def test_a_sample_that_is_its_own_twin_does_not_dilute_the_measure():
     _, p = simulated(5, runs=2)
     words = np.arange(400) < 100
     given = replace(p, groups={"sex_words": np.where(words, "some", "none")})
-    assert np.array_equal(individual.with_twin(given, "sex"), words)
-    assert individual.with_twin(given, "age").all()
+    assert np.array_equal(individual_runs.with_twin(given, "sex"), words)
+    assert individual_runs.with_twin(given, "age").all()
     twins = np.where(words[:, None], p.probabilities[:, :, ::-1], p.probabilities)
-    among, all_ = (individual.individual_runs(given, twins=twins, among=rows) for rows in (words, None))
+    among, all_ = (individual_runs.by_run(given, twins=twins, among=rows) for rows in (words, None))
     for name in ("counterfactual", "counterfactual_calibrated", "counterfactual_relative"):
         assert (among[name] > 0.1).all() and among[name].tolist() == pytest.approx(4 * all_[name])
     assert among.random_pairs.tolist() == all_.random_pairs.tolist()
     with pytest.raises(UndefinedMetric, match="no sample has a twin that differs"):
-        individual.individual_runs(given, twins=twins, among=np.zeros(400, bool))
+        individual_runs.by_run(given, twins=twins, among=np.zeros(400, bool))
     with pytest.raises(InvalidInput, match=r"among has shape \(3,\)"):
-        individual.individual_runs(given, twins=twins, among=words[:3])
+        individual_runs.by_run(given, twins=twins, among=words[:3])
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -215,12 +215,12 @@ def test_bad_input_names_value_place_and_remedy():
 def test_table_needs_probabilities_and_something_to_compare():
     x, p = simulated(0, runs=2)
     with pytest.raises(InvalidInput, match="neither embedding nor twins"):
-        individual.individual_runs(p)
+        individual_runs.by_run(p)
     with pytest.raises(InvalidInput, match="twins have shape"):
-        individual.individual_runs(p, twins=p.probabilities[:1])
+        individual_runs.by_run(p, twins=p.probabilities[:1])
     bare = Predictions(p.runs, p.predicted, p.labels, p.sample_ids, p.class_names)
     with pytest.raises(InvalidInput, match="needs probabilities"):
-        individual.individual_runs(bare, embedding=x)
+        individual_runs.by_run(bare, embedding=x)
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
@@ -257,18 +257,18 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     features = np.array([[0, 0], [0, 1], [9, 0], [9, 1], [0, 0], [0, 2], [9, 0], [9, 3]], np.uint8)
     groups = {"sex": np.array(["f", "m", "f", "m"] * 2)}
     given = replace(p, groups=groups, features=features)
-    twins = individual.all_twins(given)["sex"]
+    twins = individual_runs.all_twins(given)["sex"]
     assert np.array_equal(twins, given.probabilities[:, [1, 0, 3, 2, 5, 4, 7, 6]])
-    assert np.array_equal(individual.frozen_embedding(given), features)
+    assert np.array_equal(individual_runs.frozen_embedding(given), features)
     stored = replace(given, twins={"age": given.probabilities[:, ::-1]})
-    assert list(individual.all_twins(stored)) == ["age"]
-    assert individual.all_twins(replace(given, features=None)) == {}
+    assert list(individual_runs.all_twins(stored)) == ["age"]
+    assert individual_runs.all_twins(replace(given, features=None)) == {}
     with pytest.raises(InvalidInput, match="these predictions have classes alone"):
-        individual.all_twins(replace(given, probabilities=None))
-    assert individual.frozen_embedding(replace(given, features=None)).shape == (8, 2)
-    assert individual.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
+        individual_runs.all_twins(replace(given, probabilities=None))
+    assert individual_runs.frozen_embedding(replace(given, features=None)).shape == (8, 2)
+    assert individual_runs.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
     known = replace(given, twins={"sex": twins})
-    assert individual.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
+    assert individual_runs.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
 
 
 def test_without_the_features_what_was_released_of_them_stands_in():
@@ -276,17 +276,17 @@ def test_without_the_features_what_was_released_of_them_stands_in():
     features = (x - x.min()).astype(np.uint8)
     p = replace(p, groups={"sex": np.array(["f", "m"])[np.arange(400) // 2 % 2]}, features=features)
     near = individual.neighbors(features.astype(np.float32), labels=p.labels)
-    ours, scalars = individual.by_feature(p, embedding=near), individual.scalars(p)
+    ours, scalars = individual_runs.by_feature(p, embedding=near), individual_runs.scalars(p)
     assert list(ours) == ["sex"] and list(scalars) == p.runs["run_id"].tolist()
     columns = pd.DataFrame([scalars[run] for run in p.runs["run_id"]], index=p.runs.index)
     back = replace(p, runs=p.runs.join(columns), features=None)
-    pd.testing.assert_frame_equal(individual.by_feature(back)["sex"], ours["sex"], check_like=True)
+    pd.testing.assert_frame_equal(individual_runs.by_feature(back)["sex"], ours["sex"], check_like=True)
     pd.testing.assert_frame_equal(
-        individual.individual_table(back, individual.by_feature(back)["sex"]),
-        individual.individual_table(p, ours["sex"]),
+        individual_runs.by_arm(back, individual_runs.by_feature(back)["sex"]),
+        individual_runs.by_arm(p, ours["sex"]),
         check_like=True,
     )
     stored = replace(p, features=None, twins={"sex": p.probabilities[:, ::-1]})
-    assert individual.scalars(stored) == {}, "stored twins are released themselves"
-    assert "lipschitz" not in individual.by_feature(stored)["sex"]
-    assert individual.by_feature(replace(p, features=None)) == {}
+    assert individual_runs.scalars(stored) == {}, "stored twins are released themselves"
+    assert "lipschitz" not in individual_runs.by_feature(stored)["sex"]
+    assert individual_runs.by_feature(replace(p, features=None)) == {}

@@ -10,7 +10,7 @@ import pytest
 
 from kdlib import cli, store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
-from kdlib.measure import fidelity, individual
+from kdlib.measure import fidelity, individual, individual_runs
 from kdlib.predictions import released
 from kdlib.predictions.collect import collect, collect_all, collect_parts
 
@@ -128,8 +128,8 @@ def test_individual_fairness_by_features_is_released_in_their_place(study, tmp_p
     assert release(classes=2) == 0
     ours = collect(study, runs_dir=tmp_path / "runs")
     back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "figures/predictions")
-    near = individual.neighbors(individual.frozen_embedding(ours), labels=ours.labels)
-    expected, found = individual.by_feature(ours, embedding=near), individual.by_feature(back)
+    near = individual.neighbors(individual_runs.frozen_embedding(ours), labels=ours.labels)
+    expected, found = individual_runs.by_feature(ours, embedding=near), individual_runs.by_feature(back)
     assert list(found) == list(expected) == ["sex"] and back.features is None
     pd.testing.assert_frame_equal(found["sex"], expected["sex"], check_like=True)
 

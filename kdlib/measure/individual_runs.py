@@ -1,0 +1,187 @@
+"""Individual fairness of every run: by neighbors and by counterfactual twins, with both controls for confidence.
+
+The measures on arrays are in `individual`. No torch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput, UndefinedMetric
+from kdlib.measure.arms import arm_columns
+from kdlib.measure.individual import (
+    Neighbors,
+    check_length,
+    counterfactual,
+    cross_fitted_temperature,
+    individual_fairness,
+    nearest_of_another_group,
+    neighbors,
+    random_pairs,
+    rescale,
+    total_variation,
+)
+from kdlib.predictions import Predictions
+
+ABOUT = ("run_id", "model", "seed", "temperature")
+
+
+def by_run(
+    predictions: Predictions,
+    *,
+    embedding: np.ndarray | Neighbors | None = None,
+    twins: np.ndarray | None = None,
+    among: np.ndarray | None = None,
+    k: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every measure for every run that the given material allows; neighbors are of the same label.
+
+    embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: lipschitz and inconsistency
+    twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
+               `predictions`: counterfactual
+    among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None: all
+    One row a run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability), fitted_temperature
+    (geometric mean of both halves), random_pairs (mean D of random pairs); `m`, `m_calibrated` (after temperature
+    scaling by NLL, cross-fitted in two halves) and `m_relative` (m / random_pairs) for m of counterfactual, lipschitz;
+    inconsistency. A trend in `m` that neither control shows is an effect of confidence.
+    """
+    _check_whole(predictions)
+    if embedding is None and twins is None:
+        raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
+    if twins is not None and np.shape(twins)[:2] != predictions.predicted.shape:
+        raise InvalidInput(f"twins have shape {np.shape(twins)}; (R, N, ..) = {predictions.predicted.shape} is wanted.")
+    n = len(predictions.labels)
+    among = np.ones(n, bool) if among is None else check_length(among, n, "among")
+    if twins is not None and not among.any():
+        raise UndefinedMetric("no sample has a twin that differs from it: no counterfactual measure.")
+    near = embedding
+    if embedding is not None and not isinstance(embedding, Neighbors):
+        near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
+    frame = predictions.runs[[*ABOUT]].reset_index(drop=True)
+    found = [
+        _run_row(p, predictions.labels, near, None if twins is None else twins[run], among, seed)
+        for run, p in enumerate(predictions.probabilities)
+    ]
+    return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(found))
+
+
+def _check_whole(predictions: Predictions) -> None:
+    if predictions.probabilities is None:
+        raise InvalidInput(
+            "these predictions have classes alone; individual fairness needs probabilities (columns prob_* or logit_*)."
+        )
+
+
+def _run_row(
+    p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None, among: np.ndarray, seed: int
+) -> dict[str, float]:
+    a, b = random_pairs(len(p), np.random.default_rng(seed))
+    apart, t = float(total_variation(p[a], p[b]).mean()), cross_fitted_temperature(p, labels, seed=seed)
+    if apart == 0:
+        raise UndefinedMetric("a run gives every input the same output: D relative to random pairs is undefined.")
+    row = {
+        "confidence": float(p.max(axis=1).mean()),
+        "fitted_temperature": float(np.exp(np.log(t).mean())),
+        "random_pairs": apart,
+    }
+    soft = rescale(p, t[:, None])
+    if twin is not None:
+        by_sample = t.reshape(-1, *[1] * (twin.ndim - 1))  # a twin is scaled as its original
+        calibrated = counterfactual(soft[among], rescale(twin, by_sample)[among])
+        row |= _with_controls("counterfactual", counterfactual(p[among], twin[among]), calibrated, apart)
+    if near is not None:
+        row |= _with_controls("lipschitz", individual_fairness(p, near), individual_fairness(soft, near), apart)
+        row["inconsistency"] = individual_fairness(p, near, measure="inconsistency")
+    return row
+
+
+def _with_controls(name: str, value: float, calibrated: float, apart: float) -> dict[str, float]:
+    return {name: value, f"{name}_calibrated": calibrated, f"{name}_relative": value / apart}
+
+
+def frozen_embedding(predictions: Predictions) -> np.ndarray:
+    """(N, d) by which samples are near or far: their features where they have some, else their groups as 0 and 1.
+
+    On Trifeature the groups are all that differs between images, so they describe them; elsewhere they do not.
+    """
+    if predictions.features is not None:
+        return predictions.features.astype(np.float32)
+    return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float)
+
+
+def all_twins(predictions: Predictions) -> dict[str, np.ndarray]:
+    """{sensitive feature: (R, N, C) probabilities of the twins}: the stored ones; without any, by features.
+
+    There a twin is the nearest sample of another group with the same label (`nearest_of_another_group`), which differs
+    in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label,
+    InvalidInput where there are features, but no probabilities.
+    """
+    if predictions.twins or predictions.features is None:
+        return dict(predictions.twins)
+    _check_whole(predictions)
+    embedding, p = frozen_embedding(predictions), predictions.probabilities
+    return {
+        name: p[:, nearest_of_another_group(embedding, values, labels=predictions.labels)]
+        for name, values in predictions.groups.items()
+    }
+
+
+def with_twin(predictions: Predictions, changed: str) -> np.ndarray:
+    """(N,) bool: the samples whose twin differs from them: all, but of posts those with a word of the feature."""
+    words = predictions.groups.get(f"{changed}_words")
+    return np.ones(len(predictions.labels), bool) if words is None else words == "some"
+
+
+def twins_in_words(predictions: Predictions, changed: str) -> str:
+    """What the twins by a sensitive feature are, for a title."""
+    if changed not in predictions.twins:
+        return f"the nearest sample of another group by {changed}"
+    among = with_twin(predictions, changed)
+    return f"{changed} changed in {among.sum():,} of {len(among):,} test samples"
+
+
+def by_feature(predictions: Predictions, *, embedding: np.ndarray | Neighbors | None = None) -> dict[str, pd.DataFrame]:
+    """{sensitive feature: `by_run` against the twins by it}: every feature that has twins (`all_twins`).
+
+    What `scalars` released comes before, whatever the embedding: it was measured by features that are not released.
+    Empty where there is none of it.
+    """
+    return _released(predictions) or {
+        changed: by_run(predictions, twins=twins, among=with_twin(predictions, changed), embedding=embedding)
+        for changed, twins in all_twins(predictions).items()
+    }
+
+
+def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """{run_id: {'<sensitive feature>:<measure>': value}}: `by_feature` of predictions with features, for a release.
+
+    The features themselves (a face's annotated attributes but for label and groups) are not released. Empty for
+    predictions without features: theirs is measured again from released outputs, where all probabilities are released.
+    """
+    if predictions.features is None:
+        return {}
+    near = neighbors(frozen_embedding(predictions), labels=predictions.labels)
+    found = {run_id: {} for run_id in predictions.runs["run_id"]}
+    for changed, runs in by_feature(predictions, embedding=near).items():
+        for row in runs.to_dict("records"):
+            found[row["run_id"]] |= {f"{changed}:{m}": value for m, value in row.items() if m not in ABOUT}
+    return found
+
+
+def _released(predictions: Predictions) -> dict[str, pd.DataFrame]:
+    runs, found = predictions.runs.reset_index(drop=True), {}
+    for changed in predictions.groups:
+        names = {name: name.removeprefix(f"{changed}:") for name in runs if name.startswith(f"{changed}:")}
+        if names:
+            found[changed] = runs[[*ABOUT, *names]].rename(columns=names)
+    return found
+
+
+def by_arm(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each measure m of runs.
+
+    runs: one row a run, in the order of `predictions`, from `by_run` or `by_feature`.
+    """
+    return arm_columns(predictions, runs, [name for name in runs if name not in ABOUT])
