@@ -48,23 +48,31 @@ def hedges_g(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return (1 - 3 / (4 * df - 1)) * d, low, high
 
 
-def class_verdicts(a: Predictions, b: Predictions, *, margin: float) -> pd.DataFrame:
+def class_verdicts(
+    a: Predictions,
+    b: Predictions,
+    *,
+    margin: float,
+    test: str = "moderated",
+    normalise: str = "difference",
+    correction: str | None = "bh",
+) -> pd.DataFrame:
     """One verdict per class: 'changed', 'equivalent' or 'inconclusive'.
 
-    class_index, class_name, difference (b - a of accuracy less the overall one), low, high (90 % interval), p_adjusted
-    (moderated test, Benjamini-Hochberg), p_equivalent (adjusted as well), verdict. Changed: p_adjusted <= 0.05, however
-    small the change. Else equivalent: two one-sided tests (Schuirmann 1987) both place the difference inside +- margin
-    at 0.05. A class without test images is inconclusive. Five seeds with sd s need a margin above about 1.2 s to call
-    even a difference of 0 equivalent.
+    class_index, class_name, difference (b - a on the scale of `normalise`), low, high (90 % interval), p_adjusted,
+    p_equivalent (adjusted as well), verdict. Changed: p_adjusted <= 0.05, however small the change. Else equivalent:
+    two one-sided tests (Schuirmann 1987) both place the difference inside +- margin at 0.05. A class without test
+    images is inconclusive. Five seeds with sd s need a margin above 1.18 s to call even a difference of 0 equivalent
+    (Welch).
     Raises InvalidInput for a margin <= 0, and as class_bias.significant_classes.
     """
     if not margin > 0:
         raise InvalidInput(f"margin is {margin!r}: state the smallest difference that matters, 0.03 for 3 points.")
     arm_a, arm_b = two_arms(a, b)
-    found = compare(arm_a.correct, arm_b.correct, arm_a.totals, test="moderated", normalise="difference")
+    found = compare(arm_a.correct, arm_b.correct, arm_a.totals, test=test, normalise=normalise)
     least = least_p(len(arm_a.seeds), len(arm_b.seeds))
-    p = adjust(found.p, "bh")
-    p_equivalent = adjust(_p_equivalent(found, margin, least), "bh")
+    p = adjust(found.p, correction)
+    p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
     half = special.stdtrit(found.df, 0.95) * found.se
     return pd.DataFrame(
         {

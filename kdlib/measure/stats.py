@@ -5,11 +5,11 @@ Arrays in, numbers out; knows nothing of runs, classes or groups. No torch.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
-from statsmodels.stats.multitest import multipletests
+from scipy import special, stats
 
 from kdlib.errors import InvalidInput, unknown
 
@@ -44,7 +44,20 @@ def require_share(name: str, value: float) -> None:
         raise InvalidInput(f"{name} is {value!r}; it must lie between 0 and 1, for example 0.95 or 0.05.")
 
 
-CORRECTIONS = {None: None, "holm": "holm", "bh": "fdr_bh", "by": "fdr_by"}  # ours: statsmodels'
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm (1979). statsmodels' takes 30 ms for ten p-values, and null bands correct a thousand times."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return adjusted
+
+
+CORRECTIONS = {
+    None: lambda p: p,
+    "holm": _holm,
+    "bh": stats.false_discovery_control,
+    "by": partial(stats.false_discovery_control, method="by"),
+}
 
 
 def adjust(p: np.ndarray, correction: str | None) -> np.ndarray:
@@ -59,8 +72,8 @@ def adjust(p: np.ndarray, correction: str | None) -> np.ndarray:
     known = ~np.isnan(adjusted)
     if ((adjusted[known] < 0) | (adjusted[known] > 1)).any():
         raise InvalidInput(f"p-values must lie in [0, 1]; found {adjusted[known].min()} .. {adjusted[known].max()}.")
-    if correction and known.any():
-        adjusted[known] = multipletests(adjusted[known], method=CORRECTIONS[correction])[1]
+    if known.any():
+        adjusted[known] = CORRECTIONS[correction](adjusted[known])
     return adjusted
 
 

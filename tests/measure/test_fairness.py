@@ -420,7 +420,7 @@ def test_table_has_one_row_an_arm_with_means_and_intervals():
     labels, predicted, group = noisy(13, n=900, runs=10)
     temperature = [4.0] * 5 + [np.nan] * 5
     p = make(labels, predicted, group, model=["ds"] * 5 + ["nds"] * 5, temperature=temperature)
-    table = fairness.table(p, sensitive="g", draws=30).set_index("model")
+    table = fairness.table(p, sensitive="g").set_index("model")
     runs = fairness.group_fairness(p, sensitive="g")
     assert sorted(table.index) == ["ds", "nds"] and (table.n_seeds == 5).all()
     for model in ("ds", "nds"):

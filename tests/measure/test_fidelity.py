@@ -85,7 +85,7 @@ def test_calibration_by_predicted_class_and_group():
     predictions = with_groups(
         arms_of([0, 0, 0, 1], p.argmax(axis=2), [("nds", None, [0])], classes=3, probabilities=p), g=list("xxyy")
     )
-    found = fidelity.calibration(predictions, sensitive="g", bins=5).set_index(["part", "name"])
+    found = fidelity.calibration(predictions, sensitive="g").set_index(["part", "name"])
     assert found.index.tolist() == [
         ("all", "all"),
         ("class", "a"),
