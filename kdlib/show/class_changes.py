@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdlib.errors import unknown
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
-from kdlib.measure.class_counts import arms
+from kdlib.measure.arms import arm_columns
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
 from kdlib.show.style import COLORS, LINES, MARKERS, in_style
@@ -46,22 +46,21 @@ SAMPLES_NOTE = (
 # ------------------------------------------------------------------------------------------------------ class changes
 
 
-def changes_by_temperature(predictions: Predictions, *, normalise: str = "difference", seed: int = 0) -> pd.DataFrame:
+def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     """Four answers to "which classes does distillation change" beside each other, NDS against DS, a row a temperature.
 
     temperature; sd, sd_low, sd_high (class_effects.change_sd) and slope, slope_low, slope_high
-    (class_effects.direction), on the scale of `normalise`; n_significant, share_changed, classes (Welch, the paper's
+    (class_effects.direction), on the scale of accuracy; n_significant, share_changed, classes (Welch, the paper's
     ratio, uncorrected; class_nulls.sensitivity); p_global, permutations (class_nulls.arms_permutation of that count).
     Raises and warns as these.
     """
-    spread = class_effects.change_sd(predictions, normalise=normalise)
-    slope = class_effects.direction(predictions, normalise=normalise)
+    spread = class_effects.change_sd(predictions, normalise="difference")
+    slope = class_effects.direction(predictions, normalise="difference")
     counted = class_nulls.sensitivity(predictions, tests=("welch",), normalisations=("ratio",), corrections=(None,))
     counted = counted[counted["against"] == "nds"][["temperature", "n_significant", "share_changed", "classes"]]
     nds = predictions.arm(model="nds")
     tests = [
-        class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t), seed=seed)
-        for t in spread["temperature"]
+        class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in spread["temperature"]
     ]
     return (
         spread.rename(columns={"low": "sd_low", "high": "sd_high"})
@@ -180,10 +179,10 @@ def fidelity_arms(predictions: Predictions, *, sensitive: str | None = None) -> 
     worst = fidelity.worst(predictions, sensitive=sensitive)
     runs = worst.assign(ece=found.loc[found["part"] == "all", "ece"].to_numpy())
     names = ["accuracy", "ece", *(name for name in runs if name.startswith("worst") and name.endswith("accuracy"))]
-    everywhere = arms.arm_columns(predictions, runs, names)
+    everywhere = arm_columns(predictions, runs, names)
     near = fidelity.fidelity(predictions).assign(disagreement=lambda rows: 1 - rows["agreement"])
     students = predictions.take(np.flatnonzero(predictions.runs["model"] != "teacher"))
-    of_students = arms.arm_columns(students, near, TO_TEACHER)
+    of_students = arm_columns(students, near, TO_TEACHER)
     return everywhere.merge(of_students, on=["model", "temperature", "n_seeds"], how="left")
 
 
