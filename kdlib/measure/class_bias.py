@@ -1,7 +1,7 @@
 """Class bias as in the paper: accuracy by class, significantly changed classes, what chance gives, disagreement.
 
 From Predictions to tables. The tests on arrays are in class_tests; how large effects are and where they point is in
-class_effects, what a count would be without a class-specific effect in class_checks.
+class_effects, what a count would be without a class-specific effect in class_nulls.
 Defaults are the paper's: Welch's test on accuracy_c / accuracy, p <= 0.05, uncorrected. Findings want better ones:
 `significant_classes(a, b, test="moderated", normalise="arcsine", correction="bh")`. No torch.
 """

@@ -1,6 +1,6 @@
 """Class changes and fidelity for readers: how large, where to, what beside accuracy; one figure and tables.
 
-The measures are those of class_effects, class_checks and fidelity; here they are put side by side. No torch.
+The measures are those of class_effects, class_nulls and fidelity; here they are put side by side. No torch.
 """
 
 from __future__ import annotations
