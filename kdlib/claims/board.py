@@ -32,7 +32,7 @@ COLUMNS = ("statistic", "value", "low", "high", "p", "p_holm", "n_blocks", "n_te
 def verdicts(
     profile: Profile | str | Path, *, runs_dir: Path | str, released: Path | str | None = None
 ) -> pd.DataFrame:
-    """What the runs of a profile say of the paper's twelve claims, one row a claim.
+    """What the runs of a profile say of the paper's twelve claims, one row per claim.
 
     claim (1 .. 12), says (the claim in words), study, tested; statistic, value, low, high (its 95 % interval; NaN where
     it has none), p (two-sided; NaN where the rule is no test), p_holm (Holm over the claims that have a p), n_blocks,
@@ -62,7 +62,7 @@ def verdicts(
 def by_study(
     profile: Profile | str | Path, *, runs_dir: Path | str, released: Path | str | None = None
 ) -> pd.DataFrame:
-    """What the same rules find on every stand-in of a profile that they can work with: one row a claim and study.
+    """What the same rules find on every stand-in of a profile that they can work with: one row per claim and study.
 
     claim, says, studies (names), title (data sets and models), then the columns of `verdicts` from statistic on. p_holm
     is over all these rows, so a profile of many studies asks more of each. A claim that no study can answer is a row

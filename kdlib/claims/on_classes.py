@@ -59,7 +59,7 @@ def accuracy_kept(p: Predictions, *, margin: float = 0.005) -> Finding:
 
 
 def _less_nds(p: Predictions) -> pd.DataFrame:
-    """Accuracy of each block's students less that of the NDS of the same seed, a column a temperature."""
+    """Accuracy of each block's students less that of the NDS of the same seed, one column per temperature."""
     nds = partners(p.runs, "nds")
     return by_block(p, np.where(nds >= 0, p.accuracy - p.accuracy[nds], np.nan))
 

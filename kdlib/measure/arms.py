@@ -1,8 +1,8 @@
 """Arms, partners and blocks: which runs belong together. The one home of all three.
 
-An arm is the runs of one model at one temperature, one run a seed. The partner of a student is its own teacher, or the
-NDS of its seed. A block is a teacher with its students: the unit, because students of one teacher are not independent
-of each other. Arms as counts of correct predictions by class are in `class_counts`. No torch.
+An arm is the runs of one model at one temperature, one run per seed. The partner of a student is its own teacher, or
+the NDS of its seed. A block is a teacher with its students. It is the unit, because students of one teacher are not
+independent of each other. Arms as counts of correct predictions by class are in `class_counts`. No torch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _refuse_repeated_seed(arm: ArmRows, seeds: np.ndarray) -> None:
     repeated = seeds[:-1][seeds[:-1] == seeds[1:]]
     if len(repeated):
         raise InvalidInput(
-            f"arm {arm.name} has seed {repeated[0]} twice: one run a seed. Choose one alpha or study "
+            f"arm {arm.name} has seed {repeated[0]} twice: one run per seed. Choose one alpha or study "
             "first, for example predictions.arm(study=...)."
         )
 
@@ -80,15 +80,15 @@ def check_seeds(n_seeds: Mapping[str, int]) -> None:
 
 
 def by_arm(predictions: Predictions, values: np.ndarray) -> pd.DataFrame:
-    """One row an arm: model, temperature (NaN for teacher and nds), n_seeds, mean, sd, low, high.
+    """One row per arm: model, temperature (NaN for teacher and nds), n_seeds, mean, sd, low, high.
 
-    values: (R,) one number a run, for example predictions.accuracy; mean, sd (n - 1) and the t-interval over seeds
+    values: (R,) one number per run, for example predictions.accuracy; mean, sd (n - 1) and the t-interval over seeds
     have its unit. Rows in the order teacher, nds, ds by temperature.
     Raises InvalidInput for an arm of fewer than two seeds; warns (KdlibWarning) of two to four.
     """
     values = np.asarray(values, float)
     if values.shape != (len(predictions.runs),):
-        raise InvalidInput(f"values have shape {values.shape}; one number a run is wanted: ({len(predictions.runs)},).")
+        raise InvalidInput(f"values have shape {values.shape}, not ({len(predictions.runs)},): one number per run.")
     found = arm_rows(predictions.runs)
     check_seeds({arm.name: len(arm.rows) for arm in found})
     return pd.DataFrame([_summary(arm, values[arm.rows]) for arm in found])
@@ -108,9 +108,9 @@ def _summary(arm: ArmRows, values: np.ndarray) -> dict[str, object]:
 
 
 def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """One row an arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
+    """One row per arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
 
-    runs: one row a run, in the order of `predictions`. Intervals and order are those of `by_arm`.
+    runs: one row per run, in the order of `predictions`. Intervals and order are those of `by_arm`.
     """
     found = [by_arm(predictions, runs[name].to_numpy()) for name in names]
     parts = [
@@ -182,7 +182,7 @@ def check_blocks(p: Predictions) -> None:
 
 
 def by_block(p: Predictions, values: np.ndarray) -> pd.DataFrame:
-    """values (R,) of the students: one row a block, one column a temperature; blocks that lack one are left out.
+    """values (R,) of the students: one row per block, one column per temperature; blocks that lack one are left out.
 
     Raises InvalidInput for fewer than two blocks.
     """

@@ -32,7 +32,7 @@ from kdlib.predictions import Predictions
 
 
 def class_accuracy(predictions: Predictions) -> pd.DataFrame:
-    """One row a run and class: run_id, model, seed, temperature, class_index, class_name, correct, total, accuracy.
+    """One row per run and class: run_id, model, seed, temperature, class_index, class_name, correct, total, accuracy.
 
     correct and total count test images; accuracy = correct / total, 0 .. 1, NaN for a class without test images.
     """
@@ -56,7 +56,7 @@ def significant_classes(
     correction: str | None = None,
     level: float = 0.05,
 ) -> pd.DataFrame:
-    """Which classes differ between two arms: one row a class, in the order of the class names.
+    """Which classes differ between two arms: one row per class, in the order of the class names.
 
     class_index, class_name, mean_a, sd_a, mean_b, sd_b (accuracy, 0 .. 1), difference (b - a of the normalised means),
     statistic, df, p, p_adjusted, significant (p_adjusted <= level). "Not significant" does not say "unchanged".
@@ -111,7 +111,7 @@ def counts(
     correction: str | None = None,
     level: float = 0.05,
 ) -> pd.DataFrame:
-    """#SC and #TC, tables 1 and 6 of the paper: one row a temperature of the distilled students.
+    """#SC and #TC, tables 1 and 6 of the paper: one row per temperature of the distilled students.
 
     temperature, n_seeds, accuracy_mean, accuracy_sd (of the students, 0 .. 1), n_significant_sc (against nds),
     n_significant_tc (against the students' own teachers; either is NaN where the table lacks that arm), null_low,

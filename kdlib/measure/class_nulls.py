@@ -172,7 +172,7 @@ def sensitivity(
     normalisations: tuple[str, ...] = tuple(NORMALISATIONS),
     corrections: tuple[str | None, ...] = (None, "holm", "bh", "by"),
 ) -> pd.DataFrame:
-    """Every count under every choice: one row a temperature, reference, test, normalisation and correction.
+    """Every count under every choice: one row per temperature, reference, test, normalisation and correction.
 
     temperature, against ('nds', 'teacher', and 'fresh teacher' where there are any), test, normalise, correction
     ('none' for none), n_significant, share_changed (Storey's 1 - pi0, the same for all corrections), classes.

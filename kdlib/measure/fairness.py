@@ -126,7 +126,7 @@ def group_fairness(
     exclude_below  pairs of class and group with fewer positives or negatives than this are left out of all rates
 
     A rate with an empty denominator is left out, named in `left_out` and warned about, never taken as 0.
-    Returns one row a run: run_id, model, seed, temperature, accuracy, dpd, eod, tpr_difference, fpr_difference,
+    Returns one row per run: run_id, model, seed, temperature, accuracy, dpd, eod, tpr_difference, fpr_difference,
     label_dpd (DPD of the labels: what a perfect classifier has), dpd_gap = |dpd - label_dpd|, n_left_out and left_out
     (pairs of group and class, in words), n_small and small (pairs used with fewer than 5 positives or negatives),
     n_dropped.
@@ -188,7 +188,7 @@ def floors(
 ) -> pd.DataFrame:
     """What the differences would be if the model did not react to the group: chance and label mix alone.
 
-    One row an arm (model, temperature); values are of the arm's mean over seeds, all runs of an arm seeing the same
+    One row per arm (model, temperature); values are of the arm's mean over seeds, all runs of an arm seeing the same
     permuted groups. Columns, for each `m` of dpd, eod, tpr_difference, fpr_difference:
     m_floor, m_floor_upper   mean and 95th percentile over `draws` permutations of the groups within each label. The
                              confusion matrix of the run and the label counts of each group stay as they are: this is

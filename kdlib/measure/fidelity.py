@@ -66,7 +66,7 @@ def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def fidelity(predictions: Predictions) -> pd.DataFrame:
-    """One row a student (nds, ds): how near its teacher it is, and how far from the non-distilled students.
+    """One row per student (nds, ds): how near its teacher it is, and how far from the non-distilled students.
 
     run_id, model, seed, temperature, accuracy; teacher_accuracy, agreement, kl (teacher to student, nats; NaN without
     probabilities): against its own teacher, for an NDS the teacher of the same seed, NaN where there is none; churn,
@@ -132,7 +132,7 @@ def calibration(predictions: Predictions, *, sensitive: str | None = None) -> pd
     """ECE of every run: over all samples, by predicted class, and by group of `sensitive`.
 
     By the predicted class, not the true one: among images of a hard class even a calibrated model is overconfident.
-    One row a run and part: run_id, model, seed, temperature, part ('all', 'class', 'group'), name, n, accuracy,
+    One row per run and part: run_id, model, seed, temperature, part ('all', 'class', 'group'), name, n, accuracy,
     confidence (mean largest probability), ece; NaN where n is 0. Compare parts of equal n only.
     """
     confidence = _confidence(predictions)
@@ -188,7 +188,7 @@ def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
 
 
 def worst(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
-    """One row a run: run_id, model, seed, temperature, accuracy, worst_class, worst_class_accuracy, and with
+    """One row per run: run_id, model, seed, temperature, accuracy, worst_class, worst_class_accuracy, and with
     `sensitive` worst_group, worst_group_accuracy; 0 .. 1.
 
     The smallest of many noisy accuracies is too low on average: compare arms, not the value with the mean.
@@ -215,7 +215,7 @@ def _accuracy_by(predictions: Predictions, codes: np.ndarray, n_parts: int) -> n
 def class_gain(predictions: Predictions) -> pd.DataFrame:
     """Accuracy of the distilled students minus that of the NDS by class, with Welch's 95 % interval over seeds.
 
-    One row a temperature and class: temperature, class_index, class_name, nds, ds, gain, low, high; fractions. The
+    One row per temperature and class: temperature, class_index, class_name, nds, ds, gain, low, high; fractions. The
     intervals are for one class each: with many classes some miss 0 by chance (see class_bias for tests).
     """
     accuracy = _accuracy_by(predictions, predictions.labels, predictions.n_classes)

@@ -16,8 +16,8 @@ from kdlib.studies import Study
 def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
     """Norms of both terms of the loss, as every run noted them in the first batch of each epoch.
 
-    One row a run and epoch: run_id, model, seed, temperature, epoch, teacher, labels (Euclidean norm of the gradient of
-    the weighted term with respect to the batch's logits; NaN for a term that the run does not have).
+    One row per run and epoch: run_id, model, seed, temperature, epoch, teacher, labels (Euclidean norm of the gradient
+    of the weighted term with respect to the batch's logits; NaN for a term that the run does not have).
     Raises NotTrained if no distilled student of the study is there.
     """
     rows = []

@@ -42,8 +42,8 @@ def by_run(
     twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
                `predictions`: counterfactual
     among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None: all
-    One row a run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability), fitted_temperature
-    (geometric mean of both halves), random_pairs (mean D of random pairs); `m`, `m_calibrated` (after temperature
+    One row per run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability),
+    fitted_temperature (geometric mean of both halves), random_pairs (mean D of random pairs); `m`, `m_calibrated` (after temperature
     scaling by NLL, cross-fitted in two halves) and `m_relative` (m / random_pairs) for m of counterfactual, lipschitz;
     inconsistency. A trend in `m` that neither control shows is an effect of confidence.
     """
@@ -180,8 +180,8 @@ def _released(predictions: Predictions) -> dict[str, pd.DataFrame]:
 
 
 def by_arm(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each measure m of runs.
+    """One row per arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each measure m of runs.
 
-    runs: one row a run, in the order of `predictions`, from `by_run` or `by_feature`.
+    runs: one row per run, in the order of `predictions`, from `by_run` or `by_feature`.
     """
     return arm_columns(predictions, runs, [name for name in runs if name not in ABOUT])

@@ -1,6 +1,6 @@
 """How sure: differences between partners and trends over blocks, with intervals and the tests that belong to them.
 
-Values are one number a run. No torch.
+Values are one number per run. No torch.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from kdlib.predictions import Predictions
 def paired_differences(
     predictions: Predictions, values: np.ndarray, *, against: str = "nds", coverage: float = 0.95
 ) -> pd.DataFrame:
-    """Distilled student minus its partner, with a t-interval over seeds; one row a temperature.
+    """Distilled student minus its partner, with a t-interval over seeds; one row per temperature.
 
-    values   (R,) one number a run, such as group_fairness(...)["dpd"]; the result has its unit
+    values   (R,) one number per run, such as group_fairness(...)["dpd"]; the result has its unit
     against  "teacher": the student's own (by teacher_id); "nds": the non-distilled student of the same seed
     Returns temperature, against, n_pairs, mean, sd, low, high; 0 means no difference.
     Raises InvalidInput without distilled students or with fewer than two pairs. Warns of students without a partner,
@@ -34,7 +34,7 @@ def paired_differences(
         raise unknown("against", against, ("nds", "teacher"), place="paired_differences")
     values, runs = np.asarray(values, float), predictions.runs
     if values.shape != (len(runs),):
-        raise InvalidInput(f"values have shape {values.shape}; one number a run is wanted: ({len(runs)},).")
+        raise InvalidInput(f"values have shape {values.shape}; one number per run is wanted: ({len(runs)},).")
     students = [arm for arm in arms.arm_rows(runs) if arm.model == "ds"]
     if not students:
         raise InvalidInput(f"no distilled student (model 'ds') among {', '.join(sorted(set(runs['model'])))}.")
@@ -95,7 +95,7 @@ def block_slopes(wide: pd.DataFrame) -> np.ndarray:
 
 
 def t_test(values: np.ndarray) -> Tested:
-    """Student's t-test of one number a block against 0. Where they are all alike, p is the least of sign flips."""
+    """Student's t-test of one number per block against 0. Where they are all alike, p is the least of sign flips."""
     low, high = stats.t_interval(values)
     return tested(float(np.mean(values)), float(low), float(high), n=len(values))
 
@@ -115,9 +115,9 @@ def paired_test(p: Predictions, values: np.ndarray, *, against: str) -> Tested:
 
 
 def trends(predictions: Predictions, runs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Trend with T of columns of a table with one row a run: change for each doubling of T, over teacher blocks.
+    """Trend with T of columns of a table with one row per run: change for each doubling of T, over teacher blocks.
 
-    One row a column: measure, slope (least squares on log2 T in each block, then the mean), low, high (95 %
+    One row per column: measure, slope (least squares on log2 T in each block, then the mean), low, high (95 %
     t-interval over blocks), p (two-sided, against 0), n_blocks. The unit is that of the column.
     Raises InvalidInput for fewer than two temperatures or blocks.
     """
