@@ -43,9 +43,9 @@ def by_run(
                `predictions`: counterfactual
     among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None: all
     One row per run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability),
-    fitted_temperature (geometric mean of both halves), random_pairs (mean D of random pairs); `m`, `m_calibrated` (after temperature
-    scaling by NLL, cross-fitted in two halves) and `m_relative` (m / random_pairs) for m of counterfactual, lipschitz;
-    inconsistency. A trend in `m` that neither control shows is an effect of confidence.
+    fitted_temperature (geometric mean of both halves), random_pairs (mean D of random pairs). For m of counterfactual
+    and lipschitz: `m`, `m_calibrated` (after temperature scaling by NLL, cross-fitted in two halves) and `m_relative`
+    (m / random_pairs); and inconsistency. A trend in `m` that neither control shows is an effect of confidence.
     """
     _check_whole(predictions)
     if embedding is None and twins is None:
