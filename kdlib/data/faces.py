@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from kdlib import files, places
 from kdlib.data import Split, cache, celeba, check_whole
@@ -19,6 +19,7 @@ from kdlib.errors import DataError, InvalidInput, unknown
 
 ALIGNED_SIZE = (178, 218)  # the images "in the wild" have the same names and other sizes
 BOX = (0, 34, 178, 212)  # left, upper, right, lower: a square of the 178 x 218 pixels, less hair and neck
+BLOCK = 256  # images that are in memory at a time while the npz is made
 ALIGNED, FACES64 = "img_align_celeba", "celeba64.npz"
 ALIGNED_REMEDY = (
     f"CelebA's terms leave fetching it to you: put the aligned images (img_align_celeba.zip of the folder Img of "
@@ -110,29 +111,27 @@ def load_celeba64(
     return _split(rows[kept], made["x"] if kept.all() else made["x"][kept], label=label)
 
 
-def make_celeba64(
-    aligned: Path, target: Path, *, progress: Callable[[int, int], None] = lambda done, total: None, step: int = 256
-) -> int:
+def make_celeba64(aligned: Path, target: Path) -> int:
     """Write `target`, the npz of `load_celeba64`, from the aligned images in a folder, whatever part of them is there.
 
-    progress is called with the number of images done and in all. Memory holds `step` images at a time. The file
-    appears when it is whole. Returns the number of images.
+    The file appears when it is whole. Returns the number of images.
     Raises DataError where the folder has none, or one that does not decode.
     """
     names = sorted(path.name for path in Path(aligned).glob("[0-9]" * 6 + ".jpg"))
     if not names:
         raise DataError(f"no images such as 000001.jpg in {aligned}. {ALIGNED_REMEDY}")
-    total, starts = len(names), range(0, len(names), step)
+    total = len(names)
     blocks = _aligned([f"{aligned}/{name}" for name in names], 64).prefetched(
-        (np.arange(i, min(i + step, total)), None) for i in starts
+        (np.arange(i, min(i + BLOCK, total)), None) for i in range(0, total, BLOCK)
     )
-    with files.replacing(Path(target)) as partial, zipfile.ZipFile(partial, "w") as archive:
+    bar = tqdm(total=total, desc=target.name, unit="image", mininterval=1, disable=None)
+    with files.replacing(target) as partial, zipfile.ZipFile(partial, "w") as archive, bar:
         with archive.open("x.npy", "w", force_zip64=True) as out:
             shape = {"descr": "|u1", "fortran_order": False, "shape": (total, 64, 64, 3)}
             np.lib.format.write_array_header_1_0(out, shape)
-            for start, block in zip(starts, blocks, strict=True):
+            for block in blocks:
                 out.write(np.ascontiguousarray(block.transpose(0, 2, 3, 1)).tobytes())
-                progress(start + len(block), total)
+                bar.update(len(block))
         with archive.open("image_id.npy", "w") as out:
             np.lib.format.write_array(out, celeba.image_numbers(names))
     return total
