@@ -12,10 +12,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from kdlib import files, places
-from kdlib.data import Split, cache, celeba, check_whole
+from kdlib.data import Split, cache, celeba, check_whole, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, read_npz, reduce
-from kdlib.errors import DataError, InvalidInput, unknown
+from kdlib.errors import DataError, InvalidInput
 
 ALIGNED_SIZE = (178, 218)  # the images "in the wild" have the same names and other sizes
 BOX = (0, 34, 178, 212)  # left, upper, right, lower: a square of the 178 x 218 pixels, less hair and neck
@@ -46,7 +46,6 @@ def load_celeba(part: str, /, *, root: str | Path | None, label: str, image_size
     x streams `celeba/img_align_celeba/*.jpg`, 178 x 218 pixels: rows 34 to 212, resized to image_size.
     Raises DataError where images or lists are missing or damaged, InvalidInput for a bad part or option.
     """
-    _check(part, label, balance, place="data set 'celeba'")
     check_whole("image_size", image_size, least=1, place="data set 'celeba'")
     folder = places.data_dir(root) / celeba.FOLDER
     images = folder / ALIGNED
@@ -89,9 +88,7 @@ def load_celeba64(
     names, 'celeba/000001.jpg', the same as of `load_celeba`, and rows are sorted by them.
     Raises DataError where a file is missing or damaged or has other counts, InvalidInput for a bad part or option.
     """
-    place = "data set 'celeba64'"
-    _check(part, label, balance, place=place)
-    check_whole("image_size", image_size, least=1, most=64, place=place)
+    check_whole("image_size", image_size, least=1, most=64, place="data set 'celeba64'")
     folder = places.data_dir(root) / celeba.FOLDER
     path, lists = folder / FACES64, _lists(folder)
     numbers = _numbers(path, lists.index)
@@ -151,15 +148,6 @@ def _aligned(paths: list[str], size: int) -> Images:
     return Images(paths, size, box=BOX)
 
 
-def _check(part: str, label: str, balance: bool, *, place: str) -> None:
-    if part not in celeba.PARTS:
-        raise unknown("split", part, celeba.PARTS, place=place)
-    if label not in celeba.LABELS:
-        raise unknown("label", label, celeba.LABELS, place=place)
-    if not isinstance(balance, bool):
-        raise InvalidInput(f"balance = {balance!r} in {place}: give true or false.")
-
-
 def _lists(folder: Path) -> pd.DataFrame:
     """`celeba.read_attributes`, from the cache."""
 
@@ -191,9 +179,7 @@ def _split(rows: pd.DataFrame, x: np.ndarray | Images, *, label: str) -> Split:
 
 def _numbers(path: Path, official: pd.Index) -> np.ndarray:
     """(N,) int64: the official numbers in the npz, each once and each in the lists."""
-    if not path.is_file():
-        raise DataError(f"no {path.name} in {path.parent}. {FACES64_REMEDY}")
-    numbers = read_npz(path, ["image_id"], remedy=FACES64_REMEDY)["image_id"]
+    numbers = read_npz(required(path, FACES64_REMEDY), ["image_id"], remedy=FACES64_REMEDY)["image_id"]
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise celeba.damaged(path, f"image_id is {numbers.dtype} {numbers.shape}, not whole numbers", FACES64_REMEDY)
     if not (known := np.isin(numbers, official)).all():
@@ -224,9 +210,9 @@ def _pixels(path: Path, n: int, *, remedy: str = FACES64_REMEDY) -> np.ndarray:
     return x
 
 
-def _smaller(x: np.ndarray, at: np.ndarray, size: int, *, step: int = 4096) -> np.ndarray:
+def _smaller(x: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
     """Rows `at` of x (N, 64, 64, 3), in that order, as (len(at), 3, size, size); a few at a time, for memory."""
-    parts = [reduce(x[at[i : i + step]].transpose(0, 3, 1, 2), size) for i in range(0, len(at), step)]
+    parts = [reduce(x[at[i : i + 4096]].transpose(0, 3, 1, 2), size) for i in range(0, len(at), 4096)]
     return np.ascontiguousarray(np.concatenate(parts))
 
 
@@ -249,18 +235,12 @@ def load_utkface(
     Raises DataError where the file is missing or damaged, InvalidInput for a bad part or option.
     """
     place = "data set 'utkface'"
-    if part not in ("train", "test"):
-        raise unknown("split", part, ("train", "test"), place=place)
-    if label != "gender":
-        raise unknown("label", label, ("gender",), place=place)
     check_whole("image_size", image_size, least=1, most=64, place=place)
     check_whole("seed", seed, least=0, place=place)
     if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
         raise InvalidInput(f"test_share = {test_share!r} in {place}: give a number between 0 and 1.")
     folder = places.data_dir(root) / "utkface"
-    path = folder / "utkface64.npz"
-    if not path.is_file():
-        raise DataError(f"no {path.name} in {folder}. {UTKFACE_REMEDY}")
+    path = required(folder / "utkface64.npz", UTKFACE_REMEDY)
     key = {"version": 1, "size": image_size, "files": cache.stamps([path])}
     made = cache.prepared(folder, key, lambda: _read_utkface(path, image_size))
     chosen = (_shares(made["ids"], seed) < test_share) == (part == "test")

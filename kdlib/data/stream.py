@@ -64,28 +64,22 @@ class Images:
         read = next(self.prefetched([(np.atleast_1d(where), None)]))
         return read.reshape(*np.shape(where), *self.shape[1:])
 
-    def crops(self, index: np.ndarray, seeds: np.ndarray, *, flip: bool = False) -> np.ndarray:
-        """(B, 3, size, size) uint8: random resized crops of images index (B,), the same for the same seeds (B,).
-
-        A crop has 0.08 .. 1 of the image's area and a ratio of 3/4 .. 4/3 (Szegedy et al. 2015, as in torchvision);
-        with `flip` every second one is mirrored.
-        """
-        return next(self.prefetched([(index, seeds)], flip=flip))
-
     def prefetched(
-        self, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], *, flip: bool = False, ahead: int = AHEAD
+        self, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], *, flip: bool = False
     ) -> Iterator[np.ndarray]:
-        """One array a batch (index (B,), seeds (B,) or None): `x[index]`, or `crops` where it has seeds.
+        """One array (B, 3, size, size) per batch (index (B,), seeds (B,) or None): `x[index]` where it has no seeds.
 
-        At most `ahead` batches are decoded before they are asked for; `batches` is read no further either. Stops its
+        With seeds, random resized crops: the same seed gives the same one. A crop has 0.08 .. 1 of the image's area and
+        a ratio of 3/4 .. 4/3 (Szegedy et al. 2015, as in torchvision); with `flip` every second one is mirrored.
+        At most AHEAD batches are decoded before they are asked for; `batches` is read no further either. Stops its
         threads when it is exhausted, closed or forgotten.
         """
         waiting: deque[tuple[np.ndarray, list[Future]]] = deque()
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             try:
                 for index, seeds in batches:
                     waiting.append(self._start(pool, index, seeds, flip))
-                    if len(waiting) > ahead:
+                    if len(waiting) > AHEAD:
                         yield _finished(*waiting.popleft())
                 while waiting:
                     yield _finished(*waiting.popleft())
@@ -185,5 +179,6 @@ def _finished(out: np.ndarray, parts: list[Future]) -> np.ndarray:
     return out
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from kdlib import files, places
-from kdlib.data import Split, cache, check_whole
+from kdlib.data import Split, cache, check_whole, required
 from kdlib.data.stream import Images
 from kdlib.errors import DataError, InvalidInput
 
@@ -75,9 +75,7 @@ def load_svhn(part: str, /, *, root: str | Path | None, image_size: int) -> Spli
     `content_ids`; else as `load_cifar100`.
     """
     folder = places.data_dir(root) / "svhn"
-    path = folder / f"{part}_32x32.mat"
-    if not path.is_file():
-        raise DataError(f"data set 'svhn' is not in {folder}: there is no {path}. {_fetch('svhn')}")
+    path = required(folder / f"{part}_32x32.mat", _fetch("svhn"))
     return _in_memory("svhn", part, folder, [path], lambda: _read_svhn(path), image_size=image_size)
 
 
@@ -92,10 +90,8 @@ def load_tiny_imagenet(part: str, /, *, root: str | Path | None, image_size: int
     check_whole("image_size", image_size, least=1, most=64, place="data set 'tiny_imagenet'")
     folder = places.data_dir(root) / "tiny_imagenet"
     home = folder / "tiny-imagenet-200"
-    sources = [home / "wnids.txt", home / "words.txt", home / "val/val_annotations.txt", home / "train"]
-    for path in sources:
-        if not path.exists():
-            raise DataError(f"data set 'tiny_imagenet' is not whole: there is no {path}. {_fetch('tiny_imagenet')}")
+    names = ("wnids.txt", "words.txt", "val/val_annotations.txt", "train")
+    sources = [required(home / name, _fetch("tiny_imagenet")) for name in names]
 
     def make() -> dict[str, np.ndarray]:
         numbers, names = _tiny_classes(home)
@@ -120,9 +116,7 @@ def load_imagenet(part: str, /, *, root: str | Path | None, image_size: int) -> 
     """
     check_whole("image_size", image_size, least=1, place="data set 'imagenet'")
     folder = places.data_dir(root) / "imagenet"
-    home = folder / ("train" if part == "train" else "val")
-    if not home.is_dir():
-        raise DataError(f"data set 'imagenet' is not in {folder}: there is no {home}. {_imagenet_remedy(folder)}")
+    home = required(folder / ("train" if part == "train" else "val"), _imagenet_remedy(folder))
     classes = [Path(entry) for entry in sorted(os.scandir(home), key=lambda e: e.name) if entry.is_dir()]
     solution = folder / "LOC_val_solution.csv"
     flat = part == "test" and not classes and solution.is_file()
@@ -238,15 +232,14 @@ def _check_count(name: str, part: str, n: int, source: Path, *, remedy: str = ""
 def _load_cifar(name: str, part: str, *, root: str | Path | None, image_size: int) -> Split:
     folder = places.data_dir(root) / name
     binary, npz = [folder / file for file in CIFAR_FILES[name, part]], folder / f"{name}.npz"
-    if binary[0].parent.is_dir():
-        if lacking := [path for path in binary if not path.is_file()]:
-            raise DataError(f"data set {name!r} is not whole: there is no {lacking[0]}. {_fetch(name)}")
-        return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
-    if npz.is_file():
+    if npz.is_file() and not binary[0].parent.is_dir():
         return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
-    pickled = [path for path in folder.glob("cifar-10*py*")]
-    note = f" {pickled[0]} is the pickled version, which kdlib does not open." if pickled else ""
-    raise DataError(f"data set {name!r} is not in {folder}: neither {binary[0]} nor {npz}.{note} {_fetch(name)}")
+    remedy = _fetch(name)
+    if pickled := list(folder.glob("cifar-10*py*")):
+        remedy = f"{pickled[0]} is the pickled version, which kdlib does not open. {remedy}"
+    for path in binary:
+        required(path, remedy)
+    return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
 
 
 def _read_cifar(name: str, paths: list[Path]) -> Labelled:
@@ -293,9 +286,7 @@ def _tiny_classes(home: Path) -> tuple[list[str], list[str]]:
 
 
 def _tiny_train(home: Path, numbers: list[str]) -> tuple[list[Path], list[int]]:
-    folders = [home / "train" / number / "images" for number in numbers]
-    if lacking := [folder for folder in folders if not folder.is_dir()]:
-        raise DataError(f"data set 'tiny_imagenet' is not whole: there is no {lacking[0]}. {_fetch('tiny_imagenet')}")
+    folders = [required(home / "train" / number / "images", _fetch("tiny_imagenet")) for number in numbers]
     pairs = [(folder / name, c) for c, folder in enumerate(folders) for name in image_names(folder)]
     return [path for path, _ in pairs], [c for _, c in pairs]
 
