@@ -1,4 +1,4 @@
-"""Temperature softmax and the distillation loss: pure functions of logits."""
+"""The distillation loss: pure functions of logits."""
 
 import math
 
@@ -6,15 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.errors import InvalidInput
-
-
-def temperature_softmax(logits: Tensor, *, temperature: float) -> Tensor:
-    """exp(z / T) over its sum over classes, Eq. 6 of the paper. logits (N, C) -> (N, C), each row sums to 1.
-
-    T = 1 is the ordinary softmax; a larger T is softer, and the limit is uniform. Raises InvalidInput for T <= 0.
-    """
-    check_temperature(temperature)
-    return F.softmax(logits / temperature, dim=1)
 
 
 def distillation_terms(
@@ -90,5 +81,5 @@ def check_shapes(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor)
         )
     if labels.shape != student_logits.shape[:1]:
         raise InvalidInput(
-            f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class a sample."
+            f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class per sample."
         )

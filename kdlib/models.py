@@ -119,11 +119,6 @@ resnet32 = partial(CifarResNet, 32)
 resnet56 = partial(CifarResNet, 56)
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers in a network."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
 def seeded(build_model, seed: int) -> nn.Module:
     """`build_model()` with its weights drawn from `seed`, torch's global generator left as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -36,7 +36,8 @@ def teacher_table(
     model.eval()
 
     def answer(view: int, start: int, end: int) -> np.ndarray:
-        return forward(model, views, np.arange(start, end), view, precision=precision).cpu().numpy()
+        index = np.arange(start, end)
+        return next(forward(model, views, [(index, np.full_like(index, view))], precision=precision)).cpu().numpy()
 
     shape = (views.count, len(views.labels), classes)
     return logit_table.open_table(path, answer, shape=shape, batch=views.forward_batch, stop=stop)

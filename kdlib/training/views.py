@@ -1,6 +1,6 @@
 """A data set as training sees it: labels on the device, and batches of samples in the views that augmentation makes.
 
-Three kinds, by what they hold, with one surface: `count`, `input`, `forward_batch`, `batch`, `feed`. Images that fit
+Three kinds, by what they hold, with one surface: `count`, `input`, `forward_batch`, `feed`. Images that fit
 stay on the device as uint8 (`Views`); large data sets are decoded ahead of the training loop (`Streamed`); text is a
 table of token numbers (`Texts`).
 """
@@ -60,11 +60,6 @@ class Views:
     def forward_batch(self) -> int:
         return images_at_once(self.size, self.labels.device)
 
-    @property
-    def plain(self) -> int:
-        """The view that is the image itself."""
-        return (self.crop * (2 * self.crop + 1) + self.crop) * (1 + self.flip)
-
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Images index (B,) in views (B,): (B, channels, H, W) float, normalised."""
         if self.crop == 0:
@@ -110,9 +105,6 @@ class Streamed:
     @property
     def forward_batch(self) -> int:
         return images_at_once(self.images.shape[2:], self.labels.device)
-
-    def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        return next(self.feed([(index.cpu().numpy(), view.cpu().numpy())]))
 
     def feed(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         pairs = list(batches)
@@ -179,11 +171,11 @@ AnyViews = Views | Streamed | Texts
 def make_views(
     split: Split,
     *,
-    like: Views | Streamed | Texts | None = None,
+    like: AnyViews | None = None,
     augment: dict[str, Any] | None = None,
     pad: int = 0,
     device: str = "cpu",
-) -> Views | Streamed | Texts:
+) -> AnyViews:
     """The training split with its augmentation, or (like=) another split normalised as that one.
 
     Raises InvalidInput for augmentation that the data set cannot have.
