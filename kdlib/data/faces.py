@@ -99,7 +99,7 @@ def load_celeba64(
     at = at[np.argsort(numbers[at])]
 
     def make() -> dict[str, np.ndarray]:
-        return {"x": _smaller(_pixels(path, len(numbers)), at, image_size)}
+        return {"x": _smaller(_pixels(path, len(numbers), remedy=FACES64_REMEDY), at, image_size)}
 
     key = {"version": 1, "part": part, "size": image_size, "files": cache.stamps([path, *celeba.list_files(folder)])}
     made = cache.prepared(folder, key, make) if len(at) else {"x": np.zeros((0, 3, image_size, image_size), np.uint8)}
@@ -193,16 +193,14 @@ def _numbers(path: Path, official: pd.Index) -> np.ndarray:
 def _check_counts(path: Path, found: dict[str, int], wanted: dict[str, int]) -> None:
     if found == wanted:
         return
-    options = ", ".join(f"{name}_images: {n}" for name, n in found.items())
-    has = ", ".join(f"{n:,} {name}" for name, n in found.items())
-    says = ", ".join(f"{n!r} {name}" for name, n in wanted.items())
+    has, says = (", ".join(f"{part}_images: {n}" for part, n in counts.items()) for counts in (found, wanted))
     raise DataError(
-        f"{path} has {has} images; the study's options say {says}. To work with these, write in the profile "
-        f"data: {{{options}}}; for the whole data set, {FACES64_REMEDY}"
+        f"{path} does not have what the study's options say, {says}. To work with what it has, write in the profile "
+        f"data: {{{has}}}; for the whole data set, {FACES64_REMEDY}"
     )
 
 
-def _pixels(path: Path, n: int, *, remedy: str = FACES64_REMEDY) -> np.ndarray:
+def _pixels(path: Path, n: int, *, remedy: str) -> np.ndarray:
     """(n, 64, 64, 3) uint8, as they are in the file."""
     x = read_npz(path, ["x"], remedy=remedy)["x"]
     if x.shape != (n, 64, 64, 3) or x.dtype != np.uint8:

@@ -1,12 +1,12 @@
 """`kdlib fetch DATASET`: a data set from its official home, checked against published checksums.
 
-sources.csv says which files those are. A file gets its name when its sha256 is right (`download`). Archives are kept:
+sources.yaml says which files those are. A file gets its name when its sha256 is right (`download`). Archives are kept:
 with them what was unpacked is checked, and repaired, without a network.
 """
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import os
 import shutil
 import stat
@@ -16,49 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+import yaml
 from tqdm import tqdm
 
 from kdlib import files, places
 from kdlib.catalogue import DATASETS
 from kdlib.data import celeba
-from kdlib.data.download import CHUNK, Say, Source, download, is_published, on_disk
+from kdlib.data.download import Say, Source, download, is_published, on_disk
 from kdlib.errors import DataError, unknown
 
-
-def _read_sources() -> dict[str, list[Source]]:
-    """{data set: its files}."""
-    sources: dict[str, list[Source]] = {}
-    with open(Path(__file__).with_name("sources.csv"), encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            source = Source(row["url"], int(row["bytes"]), row["sha256"], row["folder"])
-            sources.setdefault(row["dataset"], []).append(source)
-    return sources
-
-
-SOURCES = _read_sources()
-
-BY_HAND = {
-    "celeba": f"""CelebA is for non-commercial research, and its home asks you to agree: {celeba.HOME}
-Put there, in {{folder}}:
-  list_attr_celeba.txt      of the folder Anno
-  list_eval_partition.txt   of the folder Eval
-  img_align_celeba/         the 202,599 images 000001.jpg .. of img_align_celeba.zip, folder Img""",
-    "imagenet": """ImageNet (ILSVRC 2012) is for non-commercial research, after registration: https://image-net.org
-Put there, in {folder}:
-  train/n01440764/*.JPEG ..   1,281,167 images in 1,000 folders, unpacked from ILSVRC2012_img_train.tar
-  val/n01440764/*.JPEG ..     the 50,000 images of ILSVRC2012_img_val.tar, sorted into the same 1,000 folders""",
-    "utkface": """UTKFace is for non-commercial research: https://susanqq.github.io/UTKFace/
-Put there, in {folder}:
-  utkface64.npz   made from its aligned and cropped faces, resized to 64 x 64: x (N, 64, 64, 3) uint8, and the numbers
-                  that begin each file name: age (N,), gender (N,), race (N,)""",
-}
-
-NOTHING = {
-    "digits": "digits comes with scikit-learn: there is nothing to fetch.",
-    "trifeature": "trifeature is drawn by kdlib itself: there is nothing to fetch.",
-    "trifeature-biased": "trifeature-biased is drawn by kdlib itself: there is nothing to fetch.",
-    "own": "own is your own data: there is nothing to fetch; it goes into {folder}.",
-}
+_KNOWN = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
+SOURCES = {name: [Source(**file) for file in found] for name, found in _KNOWN["files"].items()}
+BY_HAND, NOTHING = _KNOWN["by_hand"], _KNOWN["nothing"]
 
 
 def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda line: None) -> bool:
@@ -97,7 +66,7 @@ def _there_by_hand(name: str, folder: Path, root: str | Path | None, say: Say) -
         for part in DATASETS[name].parts:
             data.load(name, part, root=root)
     except DataError as error:
-        say(f"{BY_HAND[name].format(folder=folder)}\nAt present: {error}")
+        say(f"{BY_HAND[name].format(folder=folder, home=celeba.HOME)}\nAt present: {error}")
         return False
     say(f"{name} is there: {folder}")
     return True
@@ -180,13 +149,8 @@ def _is_unpacked(archive: Path, folder: str) -> bool:
 
 
 def _same(content: IO[bytes], path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with content, open(path, "rb") as file:
-        while (chunk := content.read(CHUNK)) == file.read(CHUNK):
-            if not chunk:
-                return True
-    return False
+    with content:
+        return path.is_file() and hashlib.file_digest(content, "sha256").hexdigest() == files.sha256_of(path)
 
 
 def _unpack(archive: Path, folder: str) -> None:

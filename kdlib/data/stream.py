@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -78,21 +78,15 @@ class Images:
         with ThreadPoolExecutor(cores()) as pool:
             try:
                 for index, seeds in batches:
-                    waiting.append(self._start(pool, index, seeds, flip))
+                    out, starts = np.empty((len(index), *self.shape[1:]), np.uint8), range(0, len(index), CHUNK)
+                    fill = partial(pool.submit, self._fill, out, index, seeds, flip)
+                    waiting.append((out, [fill(slice(start, start + CHUNK)) for start in starts]))
                     if len(waiting) > AHEAD:
                         yield _finished(*waiting.popleft())
                 while waiting:
                     yield _finished(*waiting.popleft())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-
-    def _start(
-        self, pool: ThreadPoolExecutor, index: np.ndarray, seeds: np.ndarray | None, flip: bool
-    ) -> tuple[np.ndarray, list[Future]]:
-        """The array of a batch, and what is filling it."""
-        out = np.empty((len(index), *self.shape[1:]), np.uint8)
-        starts = range(0, len(index), CHUNK)
-        return out, [pool.submit(self._fill, out, index, seeds, flip, slice(s, s + CHUNK)) for s in starts]
 
     def _fill(self, out: np.ndarray, index: np.ndarray, seeds: np.ndarray | None, flip: bool, rows: slice) -> None:
         draws = [None] * len(index[rows]) if seeds is None else [Random(int(seed)) for seed in seeds[rows]]

@@ -6,6 +6,7 @@ stays in the cache below the data folder.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -30,33 +31,22 @@ RARE = 10  # a character seen less often gets no token: its words are [UNK]
 PUBLISHED = "google-bert/bert-base-uncased"
 PUBLISHED_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
 
-# Pairs of words that change places. "black" and "white" do so where they mean a color, too.
-EXCHANGED = {
-    "gender": "man woman, men women, male female, males females, boy girl, boys girls, he she, himself herself, "
-    "his her, husband wife, husbands wives, boyfriend girlfriend, boyfriends girlfriends, father mother, "
-    "fathers mothers, dad mom, dads moms, grandfather grandmother, grandfathers grandmothers, son daughter, "
-    "sons daughters, brother sister, brothers sisters, uncle aunt, uncles aunts, nephew niece, nephews nieces, "
-    "gentleman lady, gentlemen ladies",
-    "race": "black white, blacks whites, african european, africans europeans",
-}
-# Words that become another, which may become a third: "her" stands for "his" and for "him", and of five communities
-# African and Caucasian change places, while Arab becomes Asian, Asian Hispanic, and Hispanic Arab.
-BECOMING = {
-    "gender": "him her, hers his, mum dad, mums dads",
-    "race": "caucasian african, caucasians africans, arab asian, arabs asians, arabic asian, arabian asian, "
-    "asian hispanic, asians hispanics, hispanic arab, hispanics arabs, latino arab, latinos arabs, latina arab, "
-    "latinas arabs",
-}
+
+def _read_swaps() -> dict[str, dict[str, str]]:
+    """{feature: {word: what it becomes in the twin of a post}}.
+
+    Most are pairs that change places; "black" and "white" do so where they mean a color, too. Some become a third word:
+    "her" stands for "his" and for "him", and of five communities African and Caucasian change places, while Arab
+    becomes Asian, Asian Hispanic, and Hispanic Arab.
+    """
+    swaps: dict[str, dict[str, str]] = {}
+    with open(Path(__file__).with_name("swaps.csv"), encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            swaps.setdefault(row["feature"], {})[row["word"]] = row["becomes"]
+    return swaps
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
-    return [tuple(pair.split()) for pair in text.split(",")]
-
-
-SWAPS = {
-    feature: dict(_pairs(BECOMING[feature])) | {a: b for pair in _pairs(text) for a, b in (pair, pair[::-1])}
-    for feature, text in EXCHANGED.items()
-}
+SWAPS = _read_swaps()
 
 
 def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, tokenizer: str, vocabulary: int) -> Split:

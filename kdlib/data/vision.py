@@ -10,6 +10,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,27 +53,35 @@ RESIZED = 256 / 224  # ImageNet's test images: the shorter side before the centr
 Labelled = tuple[np.ndarray, np.ndarray]  # images (N, C, H, W) uint8, labels (N,)
 
 
-def load_cifar10(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
-    """50,000 training and 10,000 test images of 32 x 32 pixels in 10 classes. See `load_cifar100`."""
-    return _load_cifar("cifar10", part, root=root, image_size=image_size)
-
-
-def load_cifar100(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
-    """50,000 training and 10,000 test images of 32 x 32 pixels with the 100 fine labels (Krizhevsky 2009).
+def _load_cifar(name: str, part: str, /, *, root: str | Path | None, image_size: int) -> Split:
+    """50,000 training and 10,000 test images of 32 x 32 pixels (Krizhevsky 2009): 10 classes, or 100 fine labels.
 
     From the official binary files in `cifar100/cifar-100-binary/`, else from `cifar100/cifar100.npz`: train_x
     (N, 32, 32, 3) uint8, train_y (N,), test_x, test_y. ids are `content_ids`; both sources give the same.
     x is (N, 3, image_size, image_size), sorted by id; below 32 the means of blocks (`reduce`).
     Raises DataError for files that are missing or damaged, InvalidInput for an image_size that does not divide 32.
     """
-    return _load_cifar("cifar100", part, root=root, image_size=image_size)
+    folder = places.data_dir(root) / name
+    binary, npz = [folder / file for file in CIFAR_FILES[name, part]], folder / f"{name}.npz"
+    if npz.is_file() and not binary[0].parent.is_dir():
+        return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
+    remedy = _fetch(name)
+    if pickled := list(folder.glob("cifar-10*py*")):
+        remedy = f"{pickled[0]} is the pickled version, which kdlib does not open. {remedy}"
+    for path in binary:
+        required(path, remedy)
+    return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
+
+
+load_cifar10 = partial(_load_cifar, "cifar10")
+load_cifar100 = partial(_load_cifar, "cifar100")
 
 
 def load_svhn(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
     """73,257 training and 26,032 test images of 32 x 32 pixels: digits of house numbers (Netzer et al. 2011).
 
     From the official `svhn/train_32x32.mat` and `svhn/test_32x32.mat`, whose label 10 means the digit 0. ids are
-    `content_ids`; else as `load_cifar100`.
+    `content_ids`; else as of CIFAR.
     """
     folder = places.data_dir(root) / "svhn"
     path = required(folder / f"{part}_32x32.mat", _fetch("svhn"))
@@ -227,19 +236,6 @@ def _check_count(name: str, part: str, n: int, source: Path, *, remedy: str = ""
             f"{source} has {n:,} {part} images of {IMAGES[name][part]:,}: half of it is missing or it is another data "
             f"set. {remedy or _fetch(name)}"
         )
-
-
-def _load_cifar(name: str, part: str, *, root: str | Path | None, image_size: int) -> Split:
-    folder = places.data_dir(root) / name
-    binary, npz = [folder / file for file in CIFAR_FILES[name, part]], folder / f"{name}.npz"
-    if npz.is_file() and not binary[0].parent.is_dir():
-        return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
-    remedy = _fetch(name)
-    if pickled := list(folder.glob("cifar-10*py*")):
-        remedy = f"{pickled[0]} is the pickled version, which kdlib does not open. {remedy}"
-    for path in binary:
-        required(path, remedy)
-    return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
 
 
 def _read_cifar(name: str, paths: list[Path]) -> Labelled:

@@ -23,7 +23,6 @@ from typing import Any
 from tqdm import tqdm
 
 from kdlib import places, store
-from kdlib.data.stream import cores
 from kdlib.errors import InvalidInput, KdlibError, StoreError, TrainingFailed, unknown
 from kdlib.studies import Run, Study
 
@@ -86,7 +85,8 @@ def train(
     if missing:
         for run in missing:
             store.forget_failure(folder, run)
-        stopped = _train_missing(missing, folder, data_root, device, budget_minutes, workers)
+        deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
+        stopped = _train_missing(missing, folder, data_root, device, deadline, workers)
     states = {run: store.state(folder, run) for run in runs}
     return Progress(
         len(runs),
@@ -110,15 +110,11 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
 
 
 def _train_missing(
-    missing: list[Run],
-    folder: Path,
-    data_root: Path | str | None,
-    device: str,
-    budget_minutes: float | None,
-    workers: int | None,
+    missing: list[Run], folder: Path, data_root: Path | str | None, device: str, deadline: float, workers: int | None
 ) -> bool:
     """Train these runs; True if stopped before all were tried."""
-    deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
+    from kdlib.data.stream import cores  # data is for those who train
+
     if device != "cpu":
         from kdlib.training.process import choose_device  # only torch knows what there is
 
