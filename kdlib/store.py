@@ -65,8 +65,8 @@ def save(
     """Write a finished run. It appears under its name complete and verified, or an error is raised and nothing changes.
 
     arrays: logits (N, C) float, labels (N,) int, sample_ids (N,) str, class_names (C,) str, 'group:<name>' (N,) str,
-    'twin:<feature>' (N, C) float, the logits on counterfactual twins, features (N, d) uint8; of a validation part
-    'validation:<name>'.
+    'twin:<feature>' (N, C) float, the logits on counterfactual twins, features (N, d) uint8. A validation part
+    has the same as 'validation:<name>'.
     weights: the bytes of a safetensors file. A damaged or older folder of the same run is replaced.
     """
     home = folder(runs_dir, run)

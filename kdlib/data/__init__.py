@@ -30,8 +30,8 @@ class Split:
                  ("counterfactual twins"), in the order of ids; empty where a data set has none. Where some are the same
                  again (posts without a word to replace), groups["<feature>_words"] says 'some' or 'none'
     vocabulary   of text: how many tokens there are
-    features     (N, d) uint8 description of the samples by others than the models, such as annotated attributes without
-                 the label: a frozen embedding in which samples are near or far; None where a data set has none
+    features     (N, d) uint8 description of the samples that no model made, such as annotated attributes without the
+                 label: a frozen embedding in which samples are near or far; None where a data set has none
     """
 
     ids: np.ndarray

@@ -1,7 +1,7 @@
 """`trifeature-biased`: Trifeature's images with a binary label, a binary group, and a dial for their correlation.
 
-A test of every fairness number, for its disparities can be worked out on paper (`bias_dial.expected_disparity`), and a
-study of its own: what does distillation do to a disparity whose cause is known?
+Its disparities can be worked out on paper (`bias_dial.expected_disparity`), so it tests every fairness number. It is
+also a study of its own: what does distillation do to a disparity whose cause is known?
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """CelebA's official lists: 40 attributes and the split of every image, without any image. No torch.
 
-In the base because both wings need it: the loader takes labels, groups and the balanced training images from here,
-table 5 and figure 6 their counts.
+The loader takes labels, groups and the balanced training images from here; table 5 and figure 6 take their counts.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """One of the two lists: a row an image, sorted by its number."""
+    """One of the two lists: one row per image, sorted by its number."""
     try:
         with open(path, encoding="utf-8") as file:
             first = file.readline().strip()
@@ -108,8 +107,8 @@ def image_ids(numbers: np.ndarray) -> np.ndarray:
 def undersampled(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N,) bool: all images of the rarer label, and as many of the other.
 
-    Those that stay have the smallest sha256 of their id, so the choice depends on no generator, and of a part of the
-    data set on that part alone.
+    Those that stay have the smallest sha256 of their id. So the choice needs no random generator, and in one part of
+    the data set it depends on that part alone.
     """
     common = np.flatnonzero(labels == (2 * np.sum(labels) > len(labels)))
     hashes = [hashlib.sha256(id_.encode()).digest() for id_ in image_ids(numbers[common])]

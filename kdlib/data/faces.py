@@ -224,9 +224,9 @@ def load_utkface(
 
     label        'gender', male (0) or female (1)
     image_size   64, or less: means of blocks (`vision.reduce`)
-    test_share   an image tests where the hash of (seed, content) falls below this share, between 0 and 1: whoever has
-                 another part of the images tests on the same ones, and the count is the share's to within chance.
-                 Images that are there twice are in one part
+    test_share   an image is in the test part if the hash of (seed, content) falls below this share, between 0 and 1.
+                 So an image is in the same part whichever others are there, and the parts' sizes have their shares to
+                 within chance. Equal images are in one part
     groups: race (white, black, asian, indian, other) and age: minors, then adults cut at 40, which leaves every band
     more than a quarter of the 9,778 images that kdlib was developed with; only 405 of those are of the race 'black'.
     ids are hashes of the content (`vision.content_ids`); rows are sorted by them.

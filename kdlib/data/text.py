@@ -1,6 +1,6 @@
 """HateXplain: posts with the votes of three annotators, from its two official JSON files.
 
-The posts hold hate speech. No message names a word of them: errors name post ids, and the vocabulary learnt from them
+The posts hold hate speech. No message repeats a word of them: errors name post ids, and the vocabulary learnt from them
 stays in the cache below the data folder.
 """
 
@@ -187,8 +187,8 @@ def published_file(data_dir: Path, repository: str, name: str) -> Path:
 def learn_vocabulary(texts: list[str], size: int) -> list[str]:
     """`size` word pieces (fewer from few texts), SPECIAL first; a function of the texts as a set.
 
-    The trainer numbers '##a', '##b', ... in the order of a hash table, other in every process, and breaks ties by these
-    numbers; so they are given to it as special tokens, in order (huggingface/tokenizers issue 1794).
+    The trainer numbers '##a', '##b', ... in the order of a hash table, which differs between processes, and breaks ties
+    by these numbers; so they are given to it as special tokens, in order (huggingface/tokenizers issue 1794).
     """
     tokenizers = _tokenizers()
     untrained = _tokenizer(list(SPECIAL))

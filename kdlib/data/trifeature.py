@@ -111,7 +111,7 @@ def picked(numbers: np.ndarray, seed: int, *, draw: int, choices: int) -> np.nda
 
 
 def factors(ids: Ids, *, seed: int = 0) -> np.ndarray:
-    """(N, 17) float: all that an image is made of but its shape, as a frozen embedding that no network had to learn.
+    """(N, 17) float: all that an image is made of except its shape, as a frozen embedding that no network had to learn.
 
     Color (RGB, 0 .. 1), texture (different ones are 1 apart), position (share of the room a shape has), both rotations
     (shares of their range). Offsets and noise, which no distance on a line describes, are left out.
@@ -160,7 +160,7 @@ def load(
     test_images: int,
     seed: int,
 ) -> Split:
-    """The train or test part: `per_combination` images of each of the 1,000 combinations, less the other part.
+    """The train or test part: `per_combination` images of each of the 1,000 combinations, without the other part.
 
     label   'shape', 'texture' (cannot be learnt at 32 pixels), 'color' or 'shape x color' (100 classes)
     split   'image'        any `test_images` images, drawn by hash of (seed, id): the paper's way

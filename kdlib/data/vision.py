@@ -1,7 +1,7 @@
 """Labelled images: CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet, ImageNet. From their official files, never unpickled.
 
 The small ones are whole arrays, prepared once (`cache`); ImageNet is read while it is used (`stream.Images`). A part
-has to have its official number of images, for a run's address could not tell it from one with some missing.
+has to have its official number of images: a run's address could not tell it from one with some missing.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def load_svhn(part: str, /, *, root: str | Path | None, image_size: int) -> Spli
     """73,257 training and 26,032 test images of 32 x 32 pixels: digits of house numbers (Netzer et al. 2011).
 
     From the official `svhn/train_32x32.mat` and `svhn/test_32x32.mat`, whose label 10 means the digit 0. ids are
-    `content_ids`; else as of CIFAR.
+    `content_ids`, and the rest is as for CIFAR.
     """
     folder = places.data_dir(root) / "svhn"
     path = required(folder / f"{part}_32x32.mat", _fetch("svhn"))
@@ -91,9 +91,9 @@ def load_svhn(part: str, /, *, root: str | Path | None, image_size: int) -> Spli
 def load_tiny_imagenet(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
     """100,000 training and 10,000 test images of 64 x 64 pixels in 200 classes (Stanford CS231n).
 
-    From the official folder `tiny_imagenet/tiny-imagenet-200/`; its validation images are the test part, for its test
-    images have no labels. ids are the official file names; class_names the first words of words.txt, in the order of
-    the classes' numbers (n01443537 ...).
+    From the official folder `tiny_imagenet/tiny-imagenet-200/`; its validation images are the test part, because its
+    test images have no labels. ids are the official file names; class_names the first words of words.txt, in the order
+    of the classes' numbers (n01443537 ...).
     Raises DataError for files that are missing or do not decode, InvalidInput for a size that does not divide 64.
     """
     check_whole("image_size", image_size, least=1, most=64, place="data set 'tiny_imagenet'")
@@ -169,7 +169,7 @@ def reduce(x: np.ndarray, size: int) -> np.ndarray:
 def content_ids(contents: Iterable[np.ndarray | bytes], y: np.ndarray) -> np.ndarray:
     """(N,) str: the first 16 hexadecimal digits of sha256 of each content's bytes; of an image its (C, H, W) uint8.
 
-    Of equal contents the second gets '-1' after it, the third '-2', in the order of their labels y (N,).
+    The second of equal contents gets '-1' after it and the third '-2', in the order of their labels y (N,).
     """
     digests = np.array([files.sha256(content)[:16] for content in contents])
     order = np.lexsort((y, digests))

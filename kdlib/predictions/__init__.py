@@ -33,7 +33,7 @@ class Predictions:
     groups         {sensitive feature: (N,) str}
     twins          {changed feature: (R, N, C) probabilities}: the same samples with that feature alone changed
                    ("counterfactual twins"), in the order of sample_ids; only what every run has
-    features       (N, d) uint8, what others than the models say of the samples (annotated attributes), or None
+    features       (N, d) uint8, a description of the samples that no model made (annotated attributes), or None
     absent         runs that were planned and are not here: 'ds seed 3 T=4: failed, loss not finite at step 12'
     """
 

@@ -156,8 +156,8 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
     """The released runs of a study that its recipe still describes: (run, arrays, scalars).
 
     arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; log_probabilities (N, C) float32
-    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,); of a validation part
-    'validation:<name>', as in a run's own file. Empty where no file is there.
+    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,). A validation part has the same
+    as 'validation:<name>', as in a run's own file. Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
     """
     path = path_of(folder, study)

@@ -1,7 +1,7 @@
 """The only training loop: one run, from its recipe to saved test predictions.
 
-Everything random is drawn in advance from the run's own streams: what else
-trains beside it, in which order, or where it was interrupted changes nothing.
+Everything random is drawn in advance from the run's own streams. So it changes nothing what else trains beside it, in
+which order, or where it was interrupted.
 """
 
 from __future__ import annotations

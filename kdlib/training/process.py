@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare_process() -> None:
-    """One thread, and freed memory kept: for a process that only trains, since both last as long as it does.
+    """Take one thread and keep freed memory. Both last as long as the process, so it should do nothing but train.
 
     By default glibc hands the large activations back to the system at every step and gets them anew, zeroed page by
     page: half of LeNet-5's step at 224 pixels. Other C libraries are left as they are.
