@@ -108,10 +108,10 @@ def load_celeba64(
     return _split(rows[kept], made["x"] if kept.all() else made["x"][kept], label=label)
 
 
-def make_celeba64(aligned: Path, target: Path) -> int:
+def make_celeba64(aligned: Path, target: Path) -> None:
     """Write `target`, the npz of `load_celeba64`, from the aligned images in a folder, whatever part of them is there.
 
-    The file appears when it is whole. Returns the number of images.
+    The file appears when it is whole.
     Raises DataError where the folder has none, or one that does not decode.
     """
     names = sorted(path.name for path in Path(aligned).glob("[0-9]" * 6 + ".jpg"))
@@ -131,7 +131,6 @@ def make_celeba64(aligned: Path, target: Path) -> int:
                 bar.update(len(block))
         with archive.open("image_id.npy", "w") as out:
             np.lib.format.write_array(out, celeba.image_numbers(names))
-    return total
 
 
 def _aligned(paths: list[str], size: int) -> Images:
@@ -255,12 +254,8 @@ def _read_utkface(path: Path, size: int) -> dict[str, np.ndarray]:
     n = len(np.atleast_1d(made["age"]))
     for name, most in (("age", 130), ("gender", 1), ("race", len(RACES) - 1)):
         values = made[name]
-        if (
-            n == 0
-            or values.shape != (n,)
-            or values.dtype.kind not in "iu"
-            or not ((values >= 0) & (values <= most)).all()
-        ):
+        whole = values.shape == (n,) and values.dtype.kind in "iu"
+        if n == 0 or not whole or values.min() < 0 or values.max() > most:
             raise celeba.damaged(path, f"{name} is not {n:,} whole numbers 0 .. {most}", UTKFACE_REMEDY)
     x = _pixels(path, n, remedy=UTKFACE_REMEDY)
     same_place = (made["age"] * 2 + made["gender"]) * len(RACES) + made["race"]  # orders equal images by all labels

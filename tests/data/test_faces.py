@@ -167,7 +167,7 @@ def test_aligned_images_are_cut_to_a_square_and_streamed(aligned):
 
 def test_both_sources_give_the_same_samples(aligned, monkeypatch):
     monkeypatch.setattr(faces, "BLOCK", 5)
-    assert faces.make_celeba64(aligned / "celeba/img_align_celeba", aligned / "celeba/celeba64.npz") == 12
+    faces.make_celeba64(aligned / "celeba/img_align_celeba", aligned / "celeba/celeba64.npz")
     for part in ("train", "validation", "test"):
         whole, small = load("celeba", part, root=aligned), load("celeba64", part, root=aligned, **COUNTS)
         assert whole.ids.tolist() == small.ids.tolist()
@@ -181,7 +181,7 @@ def test_whatever_part_of_the_images_is_there_is_made(aligned):
     for i in (2, 10):
         (folder / f"{i:06d}.jpg").unlink()
     (folder / "notes.jpg").write_text("not an image of CelebA")
-    assert faces.make_celeba64(folder, aligned / "celeba/celeba64.npz") == 10
+    faces.make_celeba64(folder, aligned / "celeba/celeba64.npz")
     counts = {"train_images": 7, "validation_images": 1, "test_images": 2}
     assert numbers_of(load("celeba64", "validation", root=aligned, **counts)) == [9]
 
