@@ -157,7 +157,7 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
 
 
 def table_steps(case: Case, precision: str) -> Iterator[int]:
-    """The forward passes that fill the teacher's table, a batch a step."""
+    """The forward passes that fill the teacher's table, a batch per step."""
     views = make_views(case, case.images)
     model = build(case, case.teacher).to(memory_format=torch.channels_last).eval()
     batch = views.forward_batch
@@ -165,5 +165,6 @@ def table_steps(case: Case, precision: str) -> Iterator[int]:
     while True:
         start = int(rng.integers(case.images - batch + 1))
         view = int(rng.integers(views.count))
-        inference.forward(model, views, np.arange(start, start + batch), view, precision=precision)
+        index = np.arange(start, start + batch)
+        next(inference.forward(model, views, [(index, np.full_like(index, view))], precision=precision))
         yield batch

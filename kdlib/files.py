@@ -71,19 +71,22 @@ def locked(
     """Hold a lock file for one process. The system frees the lock of a process that dies, so none goes stale.
 
     While another process has it, stop is asked every second; waiting is called once. Raises Stopped when stop says so,
-    OSError where the folder cannot be written.
+    StoreError where the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock, told = filelock.FileLock(path), False
-    while not lock.is_locked:
-        try:
-            lock.acquire(timeout=1)
-        except filelock.Timeout:
-            if stop():
-                raise Stopped from None
-            if not told:
-                waiting()
-            told = True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=1)
+            except filelock.Timeout:
+                if stop():
+                    raise Stopped from None
+                if not told:
+                    waiting()
+                told = True
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}. Free space or choose another folder.") from error
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Temperature softmax and the distillation loss: pure functions of logits."""
+"""The distillation loss: pure functions of logits."""
 
 import math
 
@@ -18,9 +18,7 @@ def distillation_terms(
     t_squared: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The two terms whose sum is `distillation_loss`, weights included: (from the teacher, from the labels)."""
-    check_temperature(temperature)
-    check_alpha(alpha)
-    check_shapes(student_logits, teacher_logits, labels)
+    _check(student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha)
     soft = F.cross_entropy(student_logits / temperature, F.softmax(teacher_logits / temperature, dim=1))
     weight = alpha * temperature**2 if t_squared else alpha
     return weight * soft, (1 - alpha) * F.cross_entropy(student_logits, labels)
@@ -56,22 +54,14 @@ def distillation_loss(
     return soft if alpha == 1 else soft + hard
 
 
-def check_temperature(temperature: float) -> None:
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not math.isfinite(temperature) or temperature <= 0:
+def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> None:
+    """Raise InvalidInput for what `distillation_loss` refuses: PyTorch would broadcast one row silently."""
+    if not _is_finite_number(temperature) or temperature <= 0:
         raise InvalidInput(
             f"temperature must be a finite number above 0, not {temperature!r}; T = 1 is the ordinary softmax."
         )
-
-
-def check_alpha(alpha: float) -> None:
-    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-    if not number or not 0 <= alpha <= 1:
+    if not _is_finite_number(alpha) or not 0 <= alpha <= 1:
         raise InvalidInput(f"alpha must lie in 0 .. 1, not {alpha!r}; it is the weight of the distillation term.")
-
-
-def check_shapes(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> None:
-    """Raise InvalidInput unless logits are (N, C) and (N, C), labels (N,): PyTorch would broadcast one row silently."""
     if student_logits.ndim != 2 or len(student_logits) == 0:
         raise InvalidInput(f"student logits must be (N, C) with N >= 1, not {tuple(student_logits.shape)}.")
     if teacher_logits.shape != student_logits.shape:
@@ -81,5 +71,9 @@ def check_shapes(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor)
         )
     if labels.shape != student_logits.shape[:1]:
         raise InvalidInput(
-            f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class a sample."
+            f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class per sample."
         )
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

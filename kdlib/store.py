@@ -15,8 +15,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,9 @@ def failure_path(runs_dir: Path, run: Run) -> Path:
     return folder(runs_dir, run).with_suffix(".failed.json")
 
 
-@contextmanager
-def locked(runs_dir: Path, run: Run, *, stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold the run for one process (`files.locked`). Raises Stopped when stop says so, StoreError for a bad folder."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(files.locked(Path(runs_dir) / "locks" / run.id[:16], stop=stop))
-        except OSError as error:
-            raise StoreError(f"cannot write to {runs_dir}: {error}. Choose another runs_dir.") from error
-        yield
+def locked(runs_dir: Path, run: Run, *, stop: Callable[[], bool] = lambda: False) -> AbstractContextManager[None]:
+    """Hold the run for one process, as `files.locked` does."""
+    return files.locked(Path(runs_dir) / "locks" / run.id[:16], stop=stop)
 
 
 def save(
@@ -71,8 +65,8 @@ def save(
     """Write a finished run. It appears under its name complete and verified, or an error is raised and nothing changes.
 
     arrays: logits (N, C) float, labels (N,) int, sample_ids (N,) str, class_names (C,) str, 'group:<name>' (N,) str,
-    'twin:<feature>' (N, C) float, the logits on counterfactual twins, features (N, d) uint8; of a validation part
-    'validation:<name>'.
+    'twin:<feature>' (N, C) float, the logits on counterfactual twins, features (N, d) uint8. A validation part
+    has the same as 'validation:<name>'.
     weights: the bytes of a safetensors file. A damaged or older folder of the same run is replaced.
     """
     home = folder(runs_dir, run)

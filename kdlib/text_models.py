@@ -6,6 +6,7 @@ Input (N, length) int64 token numbers, 0 after the end of a text; output logits 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -80,25 +81,15 @@ class Layer(nn.Module):
         return mixed.transpose(1, 2).flatten(2)[there]
 
 
-def bert_mini(*, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
-    """4 layers of 256, as BERT-Mini of Turc et al. 2019."""
-    return _small(4, 256, classes=classes, vocabulary=vocabulary, tokens=tokens, init=init)
-
-
-def bert_tiny(*, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
-    """2 layers of 128, as BERT-Tiny of Turc et al. 2019."""
-    return _small(2, 128, classes=classes, vocabulary=vocabulary, tokens=tokens, init=init)
-
-
-def bert_1x64(*, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
-    """1 layer of 64: a size of our own, for a student that is smaller than BERT-Tiny."""
-    return _small(1, 64, classes=classes, vocabulary=vocabulary, tokens=tokens, init=init)
-
-
 def _small(layers: int, width: int, *, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
     if init != "scratch":
         raise InvalidInput(f"init {init!r}: BERT {layers} x {width} has no pretrained weights here; use init: scratch.")
     return Encoder(layers, width, classes=classes, vocabulary=vocabulary, tokens=tokens)
+
+
+bert_mini = partial(_small, 4, 256)  # as BERT-Mini of Turc et al. 2019
+bert_tiny = partial(_small, 2, 128)  # as BERT-Tiny of Turc et al. 2019
+bert_1x64 = partial(_small, 1, 64)  # a size of our own, for a student that is smaller than BERT-Tiny
 
 
 class Published(nn.Module):
@@ -112,23 +103,21 @@ class Published(nn.Module):
         return self.network(input_ids=x, attention_mask=(x != 0).long()).logits
 
 
-def bert_base(*, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
-    """BERT-Base, uncased: 12 layers of 768 (Devlin et al. 2019). init: see `with_weights`."""
-    _need_transformers("BERT-Base")
-    from transformers import BertConfig, BertForSequenceClassification
+def _published(kind: str, name: str, *, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
+    """The sequence classifier `kind` of transformers. name: of its weights; init: see `with_weights`."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise DataError(f"{name} needs transformers, which is missing: pip install 'kdlib[text]'.") from error
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=vocabulary, num_labels=classes, max_position_embeddings=max(512, tokens)
+    )
+    return Published(with_weights(getattr(transformers, f"{kind}ForSequenceClassification"), config, name, init=init))
 
-    config = BertConfig(vocab_size=vocabulary, num_labels=classes, max_position_embeddings=max(512, tokens))
-    return Published(with_weights(BertForSequenceClassification, config, "google-bert/bert-base-uncased", init=init))
 
-
-def distilbert(*, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
-    """DistilBERT, uncased: 6 layers of 768 (Sanh et al. 2019). init: see `with_weights`."""
-    _need_transformers("DistilBERT")
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    config = DistilBertConfig(vocab_size=vocabulary, num_labels=classes, max_position_embeddings=max(512, tokens))
-    name = "distilbert/distilbert-base-uncased"
-    return Published(with_weights(DistilBertForSequenceClassification, config, name, init=init))
+# Uncased: 12 layers of 768 (Devlin et al. 2019), and 6 of them (Sanh et al. 2019).
+bert_base = partial(_published, "Bert", "google-bert/bert-base-uncased")
+distilbert = partial(_published, "DistilBert", "distilbert/distilbert-base-uncased")
 
 
 def with_weights(kind, config, name: str, *, init: str) -> nn.Module:
@@ -176,10 +165,3 @@ def _quiet():
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _need_transformers(title: str) -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise DataError(f"{title} needs transformers, which is missing: pip install 'kdlib[text]'.") from error

@@ -1,8 +1,8 @@
-"""What several tests ask of a network."""
+"""What tests ask of networks."""
 
 from torch import nn
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(p.numel() for p in model.parameters())
+    """Trainable numbers in a network."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

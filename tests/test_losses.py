@@ -1,6 +1,7 @@
 """The distillation loss against hand figures, against PyTorch's own KL, and at its edges."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -75,26 +76,26 @@ def test_teacher_gets_no_gradient_when_it_is_detached_and_student_does():
 
 @pytest.mark.parametrize("temperature", [0, -1, -0.5, math.nan, math.inf, "4", None, True])
 def test_bad_temperatures_are_refused(temperature):
-    with pytest.raises(InvalidInput, match="temperature must be a finite number above 0"):
+    with pytest.raises(InvalidInput, match=f"temperature .*{temperature!r}"):
         distillation_loss(STUDENT, TEACHER, LABELS, temperature=temperature, alpha=0.8)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, math.inf, "0.8", None])
 def test_bad_alphas_are_refused(alpha):
-    with pytest.raises(InvalidInput, match=r"alpha must lie in 0 \.\. 1"):
+    with pytest.raises(InvalidInput, match=f"alpha .*{alpha!r}"):
         distillation_loss(STUDENT, TEACHER, LABELS, temperature=2, alpha=alpha)
 
 
 @pytest.mark.parametrize("teacher", [TEACHER[:1], TEACHER[:, :1], torch.zeros(2, 3), torch.zeros(2)])
 def test_teacher_logits_that_would_broadcast_are_refused(teacher):
-    with pytest.raises(InvalidInput, match="the same samples and the same classes"):
+    with pytest.raises(InvalidInput, match=re.escape(str(tuple(teacher.shape)))):
         distillation_loss(STUDENT, teacher, LABELS, temperature=2, alpha=0.8)
 
 
 def test_empty_batches_and_wrong_labels_are_refused():
-    with pytest.raises(InvalidInput, match="N >= 1"):
+    with pytest.raises(InvalidInput, match=r"\(0, 2\)"):
         distillation_loss(STUDENT[:0], TEACHER[:0], LABELS[:0], temperature=2, alpha=0.8)
-    with pytest.raises(InvalidInput, match="one class a sample"):
+    with pytest.raises(InvalidInput, match=r"\(2, 2\)"):
         distillation_loss(STUDENT, TEACHER, F.one_hot(LABELS), temperature=2, alpha=0.8)
 
 

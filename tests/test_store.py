@@ -85,9 +85,9 @@ def test_every_damage_to_every_file_is_an_error_that_names_the_folder(tmp_path, 
                 "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
             }[damage]
         )
-    with pytest.raises(StoreError, match=f"{saved.name}.*is damaged.*Delete that folder"):
+    with pytest.raises(StoreError, match=saved.name):
         store.verify(tmp_path / "runs", run)
-    with pytest.raises(StoreError, match=f"{saved.name}.*is damaged.*Delete that folder"):
+    with pytest.raises(StoreError, match=saved.name):
         (store.read_weights if name == store.WEIGHTS else store.read)(tmp_path / "runs", run)
 
 
@@ -98,12 +98,12 @@ def test_a_students_weights_may_be_left_behind_a_teachers_may_not(tmp_path, tiny
         (home / store.WEIGHTS).unlink()
         assert store.state(tmp_path, run) == "done" and store.read(tmp_path, run)[0].keys() == ARRAYS.keys()
     store.verify(tmp_path, runs["ds"])
-    with pytest.raises(StoreError, match="not its weights.safetensors. Copy it from where it was trained"):
+    with pytest.raises(StoreError, match="weights.safetensors"):
         store.read_weights(tmp_path, runs["ds"])
     (store.folder(tmp_path, runs["ds"]) / store.WEIGHTS).write_bytes(b"others")
-    with pytest.raises(StoreError, match="weights.safetensors is not what was written"):
+    with pytest.raises(StoreError, match="weights.safetensors"):
         store.verify(tmp_path, runs["ds"])
-    with pytest.raises(StoreError, match="weights.safetensors cannot be read"):
+    with pytest.raises(StoreError, match="weights.safetensors"):
         store.verify(tmp_path, runs["teacher"])
 
 
@@ -119,7 +119,7 @@ def test_random_bytes_raise_kdlibs_error_alone(tmp_path, run, data, name):
 def test_a_folder_that_holds_another_run_is_refused(tmp_path, tiny, saved):
     other = tiny.study("tiny").runs()[1]
     saved.rename(store.folder(tmp_path / "runs", other))
-    with pytest.raises(StoreError, match=f"holds run {saved.name}, not {other.id[:16]}"):
+    with pytest.raises(StoreError, match=f"{saved.name}.*{other.id[:16]}"):
         store.read(tmp_path / "runs", other)
 
 
@@ -169,15 +169,15 @@ def test_a_full_disk_is_an_error_and_earlier_runs_are_intact(tmp_path, tiny_yaml
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_an_error(tmp_path, run):
     (tmp_path / "runs").mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match=run.id[:16]):
         store.save(tmp_path / "runs", run, arrays=ARRAYS, weights=b"", provenance={})
 
 
 def test_a_file_in_the_place_of_the_runs_folder_is_an_error(tmp_path, run):
     (tmp_path / "runs").write_text("not a folder")
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match=run.id[:16]):
         store.save(tmp_path / "runs", run, arrays=ARRAYS, weights=b"", provenance={})
-    with pytest.raises(StoreError, match="cannot write to"), store.locked(tmp_path / "runs", run):
+    with pytest.raises(StoreError, match=run.id[:16]), store.locked(tmp_path / "runs", run):
         pass
 
 
@@ -193,7 +193,7 @@ def test_replacing_a_file_keeps_the_old_one_if_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "file"
     files.replace_file(path, b"old")
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(StoreError, match="disk full.*untouched"):
+    with pytest.raises(StoreError, match=str(path)):
         files.replace_file(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 

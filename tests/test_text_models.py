@@ -219,9 +219,7 @@ def test_all_weights_but_the_head_are_the_published_ones(folder, pretrained, bod
 
 def test_a_pickle_in_the_folder_is_not_looked_at(folder, pretrained, body):
     torch.save(body, folder / "pytorch_model.bin")
-    with pytest.raises(
-        DataError, match=r"model\.safetensors of google-bert/bert-base-uncased is neither in .* Put it into"
-    ):
+    with pytest.raises(DataError, match=r"model\.safetensors of google-bert/bert-base-uncased"):
         pretrained()
 
 
@@ -233,23 +231,23 @@ def test_damaged_weights_are_refused(folder, pretrained, body, damage):
     )
     raw = path.read_bytes()
     path.write_bytes({"truncated": raw[:-50], "page": b"<html>gone</html>", "shapes": raw}[damage])
-    with pytest.raises(DataError, match=r"model\.safetensors is damaged or not google-bert/bert-base-uncased"):
+    with pytest.raises(DataError, match=r"model\.safetensors .*google-bert/bert-base-uncased"):
         pretrained()
 
 
 def test_missing_weights_are_never_made_up(folder, pretrained, body):
     without = {key: value for key, value in body.items() if "pooler" not in key}
     save_file(without, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(DataError, match=r"lacks 2 weights of .*, first bert\.pooler\.dense\.bias"):
+    with pytest.raises(DataError, match=r"bert\.pooler\.dense\.bias"):
         pretrained()
 
 
 def test_inits_that_a_network_does_not_have_are_refused():
     small = {"classes": 2, "vocabulary": 12, "tokens": 8}
-    with pytest.raises(InvalidInput, match="BERT 1 x 64 has no pretrained weights"):
+    with pytest.raises(InvalidInput, match="'pretrained'"):
         models.build("bert_1x64", init="pretrained", **small)
     for name in LARGE:
-        with pytest.raises(InvalidInput, match="give one of scratch, pretrained"):
+        with pytest.raises(InvalidInput, match="'hub'"):
             models.build(name, init="hub", **small)
-        with pytest.raises(InvalidInput, match="its own 30,522 tokens, and the data have 12"):
+        with pytest.raises(InvalidInput, match="30,522 .* 12"):
             models.build(name, init="pretrained", **small)

@@ -1,4 +1,4 @@
-"""Data sets: `load(name, split)` -> `Split`. One file a family; the names and their options stand in the catalogue."""
+"""Data sets: `load(name, split)` -> `Split`. One file per family; names and options stand in the catalogue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdlib.catalogue import DATASETS
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import DataError, InvalidInput, unknown
 
 KEPT_BYTES = 2**28
 
@@ -30,8 +30,8 @@ class Split:
                  ("counterfactual twins"), in the order of ids; empty where a data set has none. Where some are the same
                  again (posts without a word to replace), groups["<feature>_words"] says 'some' or 'none'
     vocabulary   of text: how many tokens there are
-    features     (N, d) uint8 description of the samples by others than the models, such as annotated attributes without
-                 the label: a frozen embedding in which samples are near or far; None where a data set has none
+    features     (N, d) uint8 description of the samples that no model made, such as annotated attributes without the
+                 label: a frozen embedding in which samples are near or far; None where a data set has none
     """
 
     ids: np.ndarray
@@ -78,8 +78,8 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
     """A part of a data set: `load("trifeature", "test", split="balanced")`. Some also have a "validation" part.
 
     The first two arguments go by position, because `split` is also an option of some data sets: how the two parts are
-    made. Options that are left out have the catalogue's defaults. `root` is the folder that
-    has one folder a data set; what is generated ignores it.
+    made. Options that are left out have the catalogue's defaults. `root` is the folder that has one folder per data
+    set; what is generated ignores it. The loaders count on what is checked here: names of parts, options and choices.
     Raises InvalidInput for an unknown name, part, option or choice, DataError for data that is missing or damaged.
     """
     if name not in DATASETS:
@@ -99,7 +99,16 @@ def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
             raise unknown("option", option, known.options, place=place)
         if option in known.choices and value not in known.choices[option]:
             raise unknown(option, value, known.choices[option], place=place)
+        if isinstance(known.options[option], bool) and not isinstance(value, bool):
+            raise InvalidInput(f"{option} = {value!r} in {place}: give true or false.")
     return known.options | options
+
+
+def required(path: Path, remedy: str) -> Path:
+    """`path`, a file or folder that a data set needs. Raises DataError, with the remedy, where it is not there."""
+    if not path.exists():
+        raise DataError(f"there is no {path}. {remedy}")
+    return path
 
 
 def check_whole(name: str, value: object, *, least: int, most: int | None = None, place: str) -> int:

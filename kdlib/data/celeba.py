@@ -1,7 +1,6 @@
 """CelebA's official lists: 40 attributes and the split of every image, without any image. No torch.
 
-In the base because both wings need it: the loader takes labels, groups and the balanced training images from here,
-table 5 and figure 6 their counts.
+The loader takes labels, groups and the balanced training images from here; table 5 and figure 6 take their counts.
 """
 
 from __future__ import annotations
@@ -42,15 +41,11 @@ def read_attributes(folder: Path) -> pd.DataFrame:
             raise unknown("attribute", name, attributes.columns, place=str(attributes_path), error=DataError)
     values = attributes.to_numpy()
     if values.dtype.kind != "i" or not (np.abs(values) == 1).all():
-        raise damaged(attributes_path, "an attribute is neither 1 nor -1", LISTS_REMEDY)
+        raise damaged(attributes_path, "an attribute is neither 1 nor -1")
     if parts.shape[1] != 1 or not parts.iloc[:, 0].isin((0, 1, 2)).all():
-        raise damaged(parts_path, "a part is not 0, 1 or 2", LISTS_REMEDY)
+        raise damaged(parts_path, "a part is not 0, 1 or 2")
     if not attributes.index.equals(parts.index):
-        raise damaged(
-            attributes_path,
-            f"its {len(attributes):,} images are not the {len(parts):,} of {parts_path.name}",
-            LISTS_REMEDY,
-        )
+        raise damaged(attributes_path, f"its images are not the {len(parts):,} of {parts_path.name}")
     part = np.array(PARTS, object)[parts.iloc[:, 0]]
     return pd.concat([pd.Series(part, parts.index, name="part"), attributes == 1], axis=1)
 
@@ -67,7 +62,7 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """One of the two lists: a row an image, sorted by its number."""
+    """One of the two lists: one row per image, sorted by its number."""
     try:
         with open(path, encoding="utf-8") as file:
             first = file.readline().strip()
@@ -75,11 +70,11 @@ def _read(path: Path) -> pd.DataFrame:
         table = _parsed(path, skip=announced is not None)
         table.index = image_numbers(table.index)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors, and so is a text that is not UTF-8
-        raise damaged(path, str(error).strip(), LISTS_REMEDY) from error
+        raise damaged(path, str(error).strip()) from error
     if announced not in (None, len(table)):
-        raise damaged(path, f"its first line says {announced:,} images, {len(table):,} follow", LISTS_REMEDY)
+        raise damaged(path, f"its first line says {announced:,} images, {len(table):,} follow")
     if table.index.has_duplicates:
-        raise damaged(path, f"image {table.index[table.index.duplicated()][0]:06d} is there twice", LISTS_REMEDY)
+        raise damaged(path, f"image {table.index[table.index.duplicated()][0]:06d} is there twice")
     return table.sort_index()
 
 
@@ -108,8 +103,8 @@ def image_ids(numbers: np.ndarray) -> np.ndarray:
 def undersampled(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N,) bool: all images of the rarer label, and as many of the other.
 
-    Those that stay have the smallest sha256 of their id, so the choice depends on no generator, and of a part of the
-    data set on that part alone.
+    Those that stay have the smallest sha256 of their id. So the choice needs no random generator, and in one part of
+    the data set it depends on that part alone.
     """
     common = np.flatnonzero(labels == (2 * np.sum(labels) > len(labels)))
     hashes = [hashlib.sha256(id_.encode()).digest() for id_ in image_ids(numbers[common])]
@@ -119,6 +114,6 @@ def undersampled(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return kept
 
 
-def damaged(path: Path | str, what: str, remedy: str) -> DataError:
+def damaged(path: Path | str, what: str, remedy: str = LISTS_REMEDY) -> DataError:
     """The error for a file that cannot be used: which, why, what to do."""
     return DataError(f"{path} is damaged: {what}. {remedy}")

@@ -1,6 +1,6 @@
 """What the dial of `trifeature-biased` means: counts of labels and groups, and the disparities that follow from them.
 
-Plain arithmetic that the data set is made by and that measuring compares with, so it belongs to the base. No torch.
+Plain arithmetic: the data set is made by it, and measuring compares with it. No torch.
 """
 
 from __future__ import annotations

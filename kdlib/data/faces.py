@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from kdlib import files, places
-from kdlib.data import Split, cache, celeba, check_whole
+from kdlib.data import Split, cache, celeba, check_whole, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, read_npz, reduce
-from kdlib.errors import DataError, InvalidInput, unknown
+from kdlib.errors import DataError, InvalidInput
 
 ALIGNED_SIZE = (178, 218)  # the images "in the wild" have the same names and other sizes
 BOX = (0, 34, 178, 212)  # left, upper, right, lower: a square of the 178 x 218 pixels, less hair and neck
+BLOCK = 256  # images that are in memory at a time while the npz is made
 ALIGNED, FACES64 = "img_align_celeba", "celeba64.npz"
 ALIGNED_REMEDY = (
     f"CelebA's terms leave fetching it to you: put the aligned images (img_align_celeba.zip of the folder Img of "
@@ -45,7 +46,6 @@ def load_celeba(part: str, /, *, root: str | Path | None, label: str, image_size
     x streams `celeba/img_align_celeba/*.jpg`, 178 x 218 pixels: rows 34 to 212, resized to image_size.
     Raises DataError where images or lists are missing or damaged, InvalidInput for a bad part or option.
     """
-    _check(part, label, balance, place="data set 'celeba'")
     check_whole("image_size", image_size, least=1, place="data set 'celeba'")
     folder = places.data_dir(root) / celeba.FOLDER
     images = folder / ALIGNED
@@ -88,9 +88,7 @@ def load_celeba64(
     names, 'celeba/000001.jpg', the same as of `load_celeba`, and rows are sorted by them.
     Raises DataError where a file is missing or damaged or has other counts, InvalidInput for a bad part or option.
     """
-    place = "data set 'celeba64'"
-    _check(part, label, balance, place=place)
-    check_whole("image_size", image_size, least=1, most=64, place=place)
+    check_whole("image_size", image_size, least=1, most=64, place="data set 'celeba64'")
     folder = places.data_dir(root) / celeba.FOLDER
     path, lists = folder / FACES64, _lists(folder)
     numbers = _numbers(path, lists.index)
@@ -101,7 +99,7 @@ def load_celeba64(
     at = at[np.argsort(numbers[at])]
 
     def make() -> dict[str, np.ndarray]:
-        return {"x": _smaller(_pixels(path, len(numbers)), at, image_size)}
+        return {"x": _smaller(_pixels(path, len(numbers), remedy=FACES64_REMEDY), at, image_size)}
 
     key = {"version": 1, "part": part, "size": image_size, "files": cache.stamps([path, *celeba.list_files(folder)])}
     made = cache.prepared(folder, key, make) if len(at) else {"x": np.zeros((0, 3, image_size, image_size), np.uint8)}
@@ -110,32 +108,29 @@ def load_celeba64(
     return _split(rows[kept], made["x"] if kept.all() else made["x"][kept], label=label)
 
 
-def make_celeba64(
-    aligned: Path, target: Path, *, progress: Callable[[int, int], None] = lambda done, total: None, step: int = 256
-) -> int:
+def make_celeba64(aligned: Path, target: Path) -> None:
     """Write `target`, the npz of `load_celeba64`, from the aligned images in a folder, whatever part of them is there.
 
-    progress is called with the number of images done and in all. Memory holds `step` images at a time. The file
-    appears when it is whole. Returns the number of images.
+    The file appears when it is whole.
     Raises DataError where the folder has none, or one that does not decode.
     """
     names = sorted(path.name for path in Path(aligned).glob("[0-9]" * 6 + ".jpg"))
     if not names:
         raise DataError(f"no images such as 000001.jpg in {aligned}. {ALIGNED_REMEDY}")
-    total, starts = len(names), range(0, len(names), step)
+    total = len(names)
     blocks = _aligned([f"{aligned}/{name}" for name in names], 64).prefetched(
-        (np.arange(i, min(i + step, total)), None) for i in starts
+        (np.arange(i, min(i + BLOCK, total)), None) for i in range(0, total, BLOCK)
     )
-    with files.replacing(Path(target)) as partial, zipfile.ZipFile(partial, "w") as archive:
+    bar = tqdm(total=total, desc=target.name, unit="image", mininterval=1, disable=None)
+    with files.replacing(target) as partial, zipfile.ZipFile(partial, "w") as archive, bar:
         with archive.open("x.npy", "w", force_zip64=True) as out:
             shape = {"descr": "|u1", "fortran_order": False, "shape": (total, 64, 64, 3)}
             np.lib.format.write_array_header_1_0(out, shape)
-            for start, block in zip(starts, blocks, strict=True):
+            for block in blocks:
                 out.write(np.ascontiguousarray(block.transpose(0, 2, 3, 1)).tobytes())
-                progress(start + len(block), total)
+                bar.update(len(block))
         with archive.open("image_id.npy", "w") as out:
             np.lib.format.write_array(out, celeba.image_numbers(names))
-    return total
 
 
 def _aligned(paths: list[str], size: int) -> Images:
@@ -150,15 +145,6 @@ def _aligned(paths: list[str], size: int) -> Images:
     if found != ALIGNED_SIZE:
         raise DataError(f"{paths[0]} has {found} pixels, not {ALIGNED_SIZE}: not an aligned image. {ALIGNED_REMEDY}")
     return Images(paths, size, box=BOX)
-
-
-def _check(part: str, label: str, balance: bool, *, place: str) -> None:
-    if part not in celeba.PARTS:
-        raise unknown("split", part, celeba.PARTS, place=place)
-    if label not in celeba.LABELS:
-        raise unknown("label", label, celeba.LABELS, place=place)
-    if not isinstance(balance, bool):
-        raise InvalidInput(f"balance = {balance!r} in {place}: give true or false.")
 
 
 def _lists(folder: Path) -> pd.DataFrame:
@@ -192,9 +178,7 @@ def _split(rows: pd.DataFrame, x: np.ndarray | Images, *, label: str) -> Split:
 
 def _numbers(path: Path, official: pd.Index) -> np.ndarray:
     """(N,) int64: the official numbers in the npz, each once and each in the lists."""
-    if not path.is_file():
-        raise DataError(f"no {path.name} in {path.parent}. {FACES64_REMEDY}")
-    numbers = read_npz(path, ["image_id"], remedy=FACES64_REMEDY)["image_id"]
+    numbers = read_npz(required(path, FACES64_REMEDY), ["image_id"], remedy=FACES64_REMEDY)["image_id"]
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise celeba.damaged(path, f"image_id is {numbers.dtype} {numbers.shape}, not whole numbers", FACES64_REMEDY)
     if not (known := np.isin(numbers, official)).all():
@@ -208,16 +192,14 @@ def _numbers(path: Path, official: pd.Index) -> np.ndarray:
 def _check_counts(path: Path, found: dict[str, int], wanted: dict[str, int]) -> None:
     if found == wanted:
         return
-    options = ", ".join(f"{name}_images: {n}" for name, n in found.items())
-    has = ", ".join(f"{n:,} {name}" for name, n in found.items())
-    says = ", ".join(f"{n!r} {name}" for name, n in wanted.items())
+    has, says = (", ".join(f"{part}_images: {n}" for part, n in counts.items()) for counts in (found, wanted))
     raise DataError(
-        f"{path} has {has} images; the study's options say {says}. To work with these, write in the profile "
-        f"data: {{{options}}}; for the whole data set, {FACES64_REMEDY}"
+        f"{path} does not have what the study's options say, {says}. To work with what it has, write in the profile "
+        f"data: {{{has}}}; for the whole data set, {FACES64_REMEDY}"
     )
 
 
-def _pixels(path: Path, n: int, *, remedy: str = FACES64_REMEDY) -> np.ndarray:
+def _pixels(path: Path, n: int, *, remedy: str) -> np.ndarray:
     """(n, 64, 64, 3) uint8, as they are in the file."""
     x = read_npz(path, ["x"], remedy=remedy)["x"]
     if x.shape != (n, 64, 64, 3) or x.dtype != np.uint8:
@@ -225,9 +207,9 @@ def _pixels(path: Path, n: int, *, remedy: str = FACES64_REMEDY) -> np.ndarray:
     return x
 
 
-def _smaller(x: np.ndarray, at: np.ndarray, size: int, *, step: int = 4096) -> np.ndarray:
+def _smaller(x: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
     """Rows `at` of x (N, 64, 64, 3), in that order, as (len(at), 3, size, size); a few at a time, for memory."""
-    parts = [reduce(x[at[i : i + step]].transpose(0, 3, 1, 2), size) for i in range(0, len(at), step)]
+    parts = [reduce(x[at[i : i + 4096]].transpose(0, 3, 1, 2), size) for i in range(0, len(at), 4096)]
     return np.ascontiguousarray(np.concatenate(parts))
 
 
@@ -241,27 +223,21 @@ def load_utkface(
 
     label        'gender', male (0) or female (1)
     image_size   64, or less: means of blocks (`vision.reduce`)
-    test_share   an image tests where the hash of (seed, content) falls below this share, between 0 and 1: whoever has
-                 another part of the images tests on the same ones, and the count is the share's to within chance.
-                 Images that are there twice are in one part
+    test_share   an image is in the test part if the hash of (seed, content) falls below this share, between 0 and 1.
+                 So an image is in the same part whichever others are there, and the parts' sizes have their shares to
+                 within chance. Equal images are in one part
     groups: race (white, black, asian, indian, other) and age: minors, then adults cut at 40, which leaves every band
     more than a quarter of the 9,778 images that kdlib was developed with; only 405 of those are of the race 'black'.
     ids are hashes of the content (`vision.content_ids`); rows are sorted by them.
     Raises DataError where the file is missing or damaged, InvalidInput for a bad part or option.
     """
     place = "data set 'utkface'"
-    if part not in ("train", "test"):
-        raise unknown("split", part, ("train", "test"), place=place)
-    if label != "gender":
-        raise unknown("label", label, ("gender",), place=place)
     check_whole("image_size", image_size, least=1, most=64, place=place)
     check_whole("seed", seed, least=0, place=place)
     if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
         raise InvalidInput(f"test_share = {test_share!r} in {place}: give a number between 0 and 1.")
     folder = places.data_dir(root) / "utkface"
-    path = folder / "utkface64.npz"
-    if not path.is_file():
-        raise DataError(f"no {path.name} in {folder}. {UTKFACE_REMEDY}")
+    path = required(folder / "utkface64.npz", UTKFACE_REMEDY)
     key = {"version": 1, "size": image_size, "files": cache.stamps([path])}
     made = cache.prepared(folder, key, lambda: _read_utkface(path, image_size))
     chosen = (_shares(made["ids"], seed) < test_share) == (part == "test")
@@ -278,12 +254,8 @@ def _read_utkface(path: Path, size: int) -> dict[str, np.ndarray]:
     n = len(np.atleast_1d(made["age"]))
     for name, most in (("age", 130), ("gender", 1), ("race", len(RACES) - 1)):
         values = made[name]
-        if (
-            n == 0
-            or values.shape != (n,)
-            or values.dtype.kind not in "iu"
-            or not ((values >= 0) & (values <= most)).all()
-        ):
+        whole = values.shape == (n,) and values.dtype.kind in "iu"
+        if n == 0 or not whole or values.min() < 0 or values.max() > most:
             raise celeba.damaged(path, f"{name} is not {n:,} whole numbers 0 .. {most}", UTKFACE_REMEDY)
     x = _pixels(path, n, remedy=UTKFACE_REMEDY)
     same_place = (made["age"] * 2 + made["gender"]) * len(RACES) + made["race"]  # orders equal images by all labels

@@ -1,150 +1,43 @@
 """`kdlib fetch DATASET`: a data set from its official home, checked against published checksums.
 
-A file comes to `<file>.part` beside its place, goes on from there after an interruption, and gets its name when its
-sha256 is right. Archives are kept: with them what was unpacked is checked, and repaired, without a network.
+sources.yaml says which files those are. A file gets its name when its sha256 is right (`download`). Archives are kept:
+with them what was unpacked is checked, and repaired, without a network.
 """
 
 from __future__ import annotations
 
-import http.client
+import hashlib
 import os
-import re
 import shutil
 import stat
 import tarfile
-import time
-import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
-from urllib.parse import urlsplit
 
+import yaml
 from tqdm import tqdm
 
 from kdlib import files, places
 from kdlib.catalogue import DATASETS
 from kdlib.data import celeba
+from kdlib.data.download import Say, Source, download, is_published, on_disk
 from kdlib.errors import DataError, unknown
 
-CHUNK = 2**18
-TIMEOUT = 30  # seconds without a byte
-TRIES = 4  # in a row that bring nothing
-
-Say = Callable[[str], None]
+_KNOWN = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
+SOURCES = {name: [Source(**file) for file in found] for name, found in _KNOWN["files"].items()}
+BY_HAND, NOTHING = _KNOWN["by_hand"], _KNOWN["nothing"]
 
 
-@dataclass(frozen=True)
-class Source:
-    """One file of a data set: where it is from, its bytes and sha256, and the folder in it if it is an archive."""
-
-    url: str
-    size: int
-    sha256: str
-    folder: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.url.rsplit("/", 1)[1]
-
-
-_CIFAR = "https://www.cs.toronto.edu/~kriz/"
-_SVHN = "http://ufldl.stanford.edu/housenumbers/"
-_HATEXPLAIN = "https://raw.githubusercontent.com/hate-alert/HateXplain/01d742279dac941981f53806154481c0e15ee686/Data/"
-SOURCES = {
-    "cifar10": (
-        Source(
-            f"{_CIFAR}cifar-10-binary.tar.gz",
-            170_052_171,
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-            "cifar-10-batches-bin",
-        ),
-    ),
-    "cifar100": (
-        Source(
-            f"{_CIFAR}cifar-100-binary.tar.gz",
-            168_513_733,
-            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-            "cifar-100-binary",
-        ),
-    ),
-    "svhn": (
-        Source(
-            f"{_SVHN}train_32x32.mat",
-            182_040_794,
-            "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
-        ),
-        Source(
-            f"{_SVHN}test_32x32.mat",
-            64_275_384,
-            "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
-        ),
-    ),
-    "tiny_imagenet": (
-        Source(
-            "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            248_100_043,
-            "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
-            "tiny-imagenet-200",
-        ),
-    ),
-    "hatexplain": (
-        Source(
-            f"{_HATEXPLAIN}dataset.json",
-            12_256_170,
-            "63bb3340fee0ec469b09690d04cb68f7c187787dd8b83807f071892c084967fb",
-        ),
-        Source(
-            f"{_HATEXPLAIN}post_id_divisions.json",
-            591_921,
-            "c2fb0d89862e7897b11ea3e9380753f15a793482b4b70ad0532dfb1212212835",
-        ),
-    ),
-}
-
-BY_HAND = {
-    "celeba": f"""CelebA is for non-commercial research, and its home asks you to agree: {celeba.HOME}
-Put there, in {{folder}}:
-  list_attr_celeba.txt      of the folder Anno
-  list_eval_partition.txt   of the folder Eval
-  img_align_celeba/         the 202,599 images 000001.jpg .. of img_align_celeba.zip, folder Img""",
-    "imagenet": """ImageNet (ILSVRC 2012) is for non-commercial research, after registration: https://image-net.org
-Put there, in {folder}:
-  train/n01440764/*.JPEG ..   1,281,167 images in 1,000 folders, unpacked from ILSVRC2012_img_train.tar
-  val/n01440764/*.JPEG ..     the 50,000 images of ILSVRC2012_img_val.tar, sorted into the same 1,000 folders""",
-    "utkface": """UTKFace is for non-commercial research: https://susanqq.github.io/UTKFace/
-Put there, in {folder}:
-  utkface64.npz   made from its aligned and cropped faces, resized to 64 x 64: x (N, 64, 64, 3) uint8, and the numbers
-                  that begin each file name: age (N,), gender (N,), race (N,)""",
-}
-
-NOTHING = {
-    "digits": "digits comes with scikit-learn: there is nothing to fetch.",
-    "trifeature": "trifeature is drawn by kdlib itself: there is nothing to fetch.",
-    "trifeature-biased": "trifeature-biased is drawn by kdlib itself: there is nothing to fetch.",
-    "own": "own is your own data: there is nothing to fetch; it goes into {folder}.",
-}
-
-
-def fetch(
-    name: str,
-    /,
-    *,
-    root: str | Path | None = None,
-    say: Say = lambda line: None,
-    sources: Mapping[str, tuple[Source, ...]] = SOURCES,
-    pause: float = 1.0,
-) -> bool:
+def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda line: None) -> bool:
     """Make a data set complete in `places.data_dir(root)`, and say what was done or what is left for you to do.
 
     What is there already is checked; a file that is not the published one is replaced, and kept as `<file>.old`.
-    celeba64 is made from CelebA's aligned images. say is called with lines for people; pause: seconds before the
-    second try of a connection, doubled each time. Returns whether the data set is ready.
+    celeba64 is made from CelebA's aligned images. Returns whether the data set is ready.
     Raises InvalidInput for an unknown name; DataError where a file cannot be had or written: it names the address,
-    where to put the file by hand, and what to do then. Started again, it goes on from what has come.
+    where to put the file by hand, and what to do then; StoreError where the folder cannot be written. Started again, it
+    goes on from what has come.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -154,13 +47,14 @@ def fetch(
         return True
     if name == "celeba64":
         return _make_celeba64(places.data_dir(root) / celeba.FOLDER, say)
-    if name not in sources:
+    if name not in SOURCES:
         return _there_by_hand(name, folder, root, say)
-    if not all(_is_right(source, folder) for source in sources[name]):
+    if not all(_is_right(source, folder) for source in SOURCES[name]):
         command = f"kdlib fetch {name}" + (f" --root {root}" if root else "")
-        with _locked(folder, say):
-            for source in sources[name]:
-                _get(source, folder, command=command, say=say, pause=pause)
+        wait = f"another process is at work in {folder}: waiting for it"
+        with files.locked(folder / ".fetch.lock", waiting=lambda: say(wait)):
+            for source in SOURCES[name]:
+                _get(source, folder, command=command, say=say)
     say(f"{name} is complete and right: {folder}")
     return True
 
@@ -172,7 +66,7 @@ def _there_by_hand(name: str, folder: Path, root: str | Path | None, say: Say) -
         for part in DATASETS[name].parts:
             data.load(name, part, root=root)
     except DataError as error:
-        say(f"{BY_HAND[name].format(folder=folder)}\nAt present: {error}")
+        say(f"{BY_HAND[name].format(folder=folder, home=celeba.HOME)}\nAt present: {error}")
         return False
     say(f"{name} is there: {folder}")
     return True
@@ -184,13 +78,8 @@ def _make_celeba64(folder: Path, say: Say) -> bool:
 
     lists, target = celeba.read_attributes(folder), folder / faces.FACES64
     if not target.exists():
-        with _on_disk(target), tqdm(desc=target.name, unit="image", mininterval=1, disable=None) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            faces.make_celeba64(folder / faces.ALIGNED, target, progress=progress)
+        with on_disk(target):
+            faces.make_celeba64(folder / faces.ALIGNED, target)
     numbers = vision.read_npz(target, ["image_id"], remedy="Delete it, and start again.")["image_id"]
     found = lists["part"].reindex(numbers).value_counts()
     counts = ", ".join(f"{part}_images: {found.get(part, 0)}" for part in celeba.PARTS)
@@ -198,16 +87,13 @@ def _make_celeba64(folder: Path, say: Say) -> bool:
     return True
 
 
-# --------------------------------------------------------------------------------------------------- one file at a time
-
-
-def _get(source: Source, folder: Path, *, command: str, say: Say, pause: float) -> None:
+def _get(source: Source, folder: Path, *, command: str, say: Say) -> None:
     path = folder / source.name
-    if not _is_published(path, source):
+    if not is_published(path, source):
         if path.exists():
             say(f"{path} is not the published file.")
-        part = _download(source, path, command=command, say=say, pause=pause)
-        with _on_disk(path):
+        part = download(source, path, command=command, say=say)
+        with on_disk(path):
             _put(part, path)
     if source.folder and not _is_unpacked(path, source.folder):
         say(f"unpacking {path}")
@@ -216,11 +102,7 @@ def _get(source: Source, folder: Path, *, command: str, say: Say, pause: float) 
 
 def _is_right(source: Source, folder: Path) -> bool:
     path = folder / source.name
-    return _is_published(path, source) and (not source.folder or _is_unpacked(path, source.folder))
-
-
-def _is_published(path: Path, source: Source) -> bool:
-    return path.is_file() and path.stat().st_size == source.size and files.sha256_of(path) == source.sha256
+    return is_published(path, source) and (not source.folder or _is_unpacked(path, source.folder))
 
 
 def _put(new: Path, path: Path) -> None:
@@ -230,144 +112,6 @@ def _put(new: Path, path: Path) -> None:
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         os.replace(path, old)
     os.replace(new, path)
-
-
-@contextmanager
-def _locked(folder: Path, say: Say) -> Iterator[None]:
-    """Hold the data set for one process."""
-
-    def waiting() -> None:
-        say(f"another process is at work in {folder}: waiting for it")
-
-    with ExitStack() as held:
-        with _on_disk(folder):
-            held.enter_context(files.locked(folder / ".fetch.lock", waiting=waiting))
-        yield
-
-
-@contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}. Make room or choose another folder with --root; what "
-            f"has come stays, and the same command goes on from it."
-        ) from error
-
-
-# -------------------------------------------------------------------------------------------------------------- network
-
-
-class _Lost(Exception):
-    """No connection, or one that broke: worth another try."""
-
-
-class _Refused(Exception):
-    """An answer that another try will not change."""
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything less."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        scheme = urlsplit(newurl).scheme
-        if scheme != "https" and (scheme != "http" or urlsplit(req.full_url).scheme == "https"):
-            raise _Refused(f"the server sends on to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(source: Source, path: Path, *, command: str, say: Say, pause: float, again: bool = True) -> Path:
-    """The whole and right file, still under the name `<path>.part`."""
-    part, tries = path.with_name(f"{path.name}.part"), 0
-    remedy = f"Put it at {path} by hand, or try later; then `{command}` goes on and checks it."
-    resumed = _size(part) > 0
-    with tqdm(total=source.size, desc=path.name, unit="B", unit_scale=True, mininterval=1, disable=None) as bar:
-        while (before := _size(part)) < source.size:
-            resumed = resumed or before > 0
-            try:
-                _receive(source, part, bar)
-            except _Refused as error:
-                raise DataError(f"{source.url}: {error}. {remedy}") from error
-            except _Lost as error:
-                tries = 1 if _size(part) > before else tries + 1
-                if tries == TRIES:
-                    raise DataError(f"{source.url}: {error}. {remedy}") from error
-                wait = pause * 2 ** (tries - 1)
-                say(f"{path.name}: {error}; trying again in {wait:g} s")
-                time.sleep(wait)
-    if _is_published(part, source):
-        return part
-    found = files.sha256_of(part)
-    part.unlink()
-    if resumed and again:  # halves of two different files
-        say(f"{path.name}: what was there of it is of another file; from the start")
-        return _download(source, path, command=command, say=say, pause=pause, again=False)
-    raise DataError(
-        f"{source.url}: what came is not the published file: sha256 {found}, not {source.sha256}. It is removed. "
-        f"{remedy}"
-    )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _receive(source: Source, part: Path, bar: tqdm) -> None:
-    """Add to the part what one connection brings. Raises _Lost unless the part then has the file's size."""
-    start = _size(part)
-    with _answer(source, start) as response:
-        start = _first_byte(source, response, start)
-        bar.n = start
-        # unbuffered: what is written is there; `_read` makes its own errors of the network's
-        with _on_disk(part), open(part, "ab" if start else "wb", buffering=0) as out:
-            while start < source.size and (chunk := _read(response, min(CHUNK, source.size - start))):
-                _write(out, chunk)
-                start += len(chunk)
-                bar.update(len(chunk))
-    if start < source.size:
-        raise _Lost(f"the connection broke after {start:,} of {source.size:,} bytes")
-
-
-def _answer(source: Source, start: int) -> http.client.HTTPResponse:
-    headers = {"User-Agent": "kdlib"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        opener = urllib.request.build_opener(_Redirects)
-        return opener.open(urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        temporary = error.code in (408, 429) or error.code >= 500
-        raise (_Lost if temporary else _Refused)(f"the server answers {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Lost(f"no connection ({getattr(error, 'reason', error)})") from error
-
-
-def _first_byte(source: Source, response: http.client.HTTPResponse, start: int) -> int:
-    """Where in the file the answer begins. Raises _Refused for an answer that is not the file."""
-    if response.headers.get_content_type() == "text/html":
-        raise _Refused("the server answers with a web page, not the file; a network that asks you to log in does that")
-    length, first = response.headers.get("Content-Length"), 0
-    if response.status == 206:
-        range_ = re.match(r"bytes (\d+)-\d+/(\d+)?", response.headers.get("Content-Range", ""))
-        first, length = range_.groups() if range_ else (-1, None)
-        if int(first) != start:
-            raise _Refused("the server answers with another part of the file than was asked for")
-    if length is not None and int(length) != source.size:
-        raise _Refused(f"the server's file has {int(length):,} bytes, the published one {source.size:,}")
-    return int(first)
-
-
-def _read(response: http.client.HTTPResponse, size: int) -> bytes:
-    try:
-        return response.read(size)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Lost(f"the connection broke ({error})") from error
-
-
-def _write(out: IO[bytes], chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[out.write(view) :]
 
 
 # ------------------------------------------------------------------------------------------------------------- archives
@@ -405,13 +149,8 @@ def _is_unpacked(archive: Path, folder: str) -> bool:
 
 
 def _same(content: IO[bytes], path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with content, open(path, "rb") as file:
-        while (chunk := content.read(CHUNK)) == file.read(CHUNK):
-            if not chunk:
-                return True
-    return False
+    with content:
+        return path.is_file() and hashlib.file_digest(content, "sha256").hexdigest() == files.sha256_of(path)
 
 
 def _unpack(archive: Path, folder: str) -> None:
@@ -419,7 +158,7 @@ def _unpack(archive: Path, folder: str) -> None:
     home = archive.parent
     for left in home.glob(".unpacking-*"):  # of a process that died
         shutil.rmtree(left, ignore_errors=True)
-    with _on_disk(home / folder), files.folder_beside(home / "unpacking") as fresh:
+    with on_disk(home / folder), files.folder_beside(home / "unpacking") as fresh:
         for name, content in tqdm(_members(archive, folder), desc=folder, unit="file", mininterval=1, disable=None):
             target = fresh / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from kdlib import places
-from kdlib.data import Split, cache, check_whole
+from kdlib.data import Split, cache, check_whole, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, image_names, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
@@ -91,9 +91,8 @@ def _source(folder: Path) -> tuple[list[Path], Callable[[], Stored]]:
     if npz.is_file():
         return [npz], lambda: _read_npz(npz)
     if any(path.is_file() for path in parquet):
-        if lacking := [path for path in parquet if not path.is_file()]:
-            raise DataError(f"there is no {lacking[0]} beside the other part. {REMEDY}")
-        return parquet, lambda: Stored({path.stem: _read_parquet(path) for path in parquet})
+        paths = [required(path, REMEDY) for path in parquet]
+        return paths, lambda: Stored({path.stem: _read_parquet(path) for path in paths})
     if all((folder / part).is_dir() for part in PARTS):
         files = {part: _image_files(folder / part) for part in PARTS}
         return sum(files.values(), []), lambda: Stored(

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdlib import files
 from kdlib.data import Split, check_whole
-from kdlib.errors import DataError, unknown
+from kdlib.errors import DataError
 
 
 def load_digits(part: str, /, *, root: str | Path | None, train_images: int, seed: int) -> Split:
@@ -21,31 +21,21 @@ def load_digits(part: str, /, *, root: str | Path | None, train_images: int, see
     Raises InvalidInput for a bad part or option, DataError without scikit-learn.
     """
     place = "data set 'digits'"
-    if part not in ("train", "test"):
-        raise unknown("split", part, ("train", "test"), place=place)
-    images, labels = _read_digits()
+    try:
+        from sklearn.datasets import load_digits as read
+    except ImportError as error:
+        raise DataError("data set 'digits' needs scikit-learn, which is missing: pip install scikit-learn.") from error
+    digits = read()
+    images, labels = digits.images, digits.target.astype(np.int64)
     # both parts keep every class: the first ten in order are one of each, and so are the last ten
     check_whole("train_images", train_images, least=10, most=len(labels) - 10, place=place)
     check_whole("seed", seed, least=0, place=place)
     ids = np.array([f"digits/{i:04d}" for i in range(len(labels))])
     order = _stratified_order(ids, labels, seed=seed)
     chosen = np.sort(order[:train_images] if part == "train" else order[train_images:])
-    x = np.repeat(_to_uint8(images[chosen])[:, None], 3, axis=1)
+    gray = np.floor(images[chosen] * (255 / 16) + 0.5).astype(np.uint8)
+    x = np.repeat(gray[:, None], 3, axis=1)
     return Split(ids[chosen], x, labels[chosen], {}, tuple(str(c) for c in range(10)))
-
-
-def _read_digits() -> tuple[np.ndarray, np.ndarray]:
-    """(1797, 8, 8) float of whole numbers 0 .. 16, and (1797,) int64."""
-    try:
-        from sklearn.datasets import load_digits as read
-    except ImportError as error:
-        raise DataError("data set 'digits' needs scikit-learn, which is missing: pip install scikit-learn.") from error
-    digits = read()
-    return digits.images, digits.target.astype(np.int64)
-
-
-def _to_uint8(images: np.ndarray) -> np.ndarray:
-    return np.floor(images * (255 / 16) + 0.5).astype(np.uint8)
 
 
 def _stratified_order(ids: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:

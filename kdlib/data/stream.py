@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -64,41 +64,29 @@ class Images:
         read = next(self.prefetched([(np.atleast_1d(where), None)]))
         return read.reshape(*np.shape(where), *self.shape[1:])
 
-    def crops(self, index: np.ndarray, seeds: np.ndarray, *, flip: bool = False) -> np.ndarray:
-        """(B, 3, size, size) uint8: random resized crops of images index (B,), the same for the same seeds (B,).
-
-        A crop has 0.08 .. 1 of the image's area and a ratio of 3/4 .. 4/3 (Szegedy et al. 2015, as in torchvision);
-        with `flip` every second one is mirrored.
-        """
-        return next(self.prefetched([(index, seeds)], flip=flip))
-
     def prefetched(
-        self, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], *, flip: bool = False, ahead: int = AHEAD
+        self, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], *, flip: bool = False
     ) -> Iterator[np.ndarray]:
-        """One array a batch (index (B,), seeds (B,) or None): `x[index]`, or `crops` where it has seeds.
+        """One array (B, 3, size, size) per batch (index (B,), seeds (B,) or None): `x[index]` where it has no seeds.
 
-        At most `ahead` batches are decoded before they are asked for; `batches` is read no further either. Stops its
+        With seeds, random resized crops: the same seed gives the same one. A crop has 0.08 .. 1 of the image's area and
+        a ratio of 3/4 .. 4/3 (Szegedy et al. 2015, as in torchvision); with `flip` every second one is mirrored.
+        At most AHEAD batches are decoded before they are asked for; `batches` is read no further either. Stops its
         threads when it is exhausted, closed or forgotten.
         """
         waiting: deque[tuple[np.ndarray, list[Future]]] = deque()
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             try:
                 for index, seeds in batches:
-                    waiting.append(self._start(pool, index, seeds, flip))
-                    if len(waiting) > ahead:
+                    out, starts = np.empty((len(index), *self.shape[1:]), np.uint8), range(0, len(index), CHUNK)
+                    fill = partial(pool.submit, self._fill, out, index, seeds, flip)
+                    waiting.append((out, [fill(slice(start, start + CHUNK)) for start in starts]))
+                    if len(waiting) > AHEAD:
                         yield _finished(*waiting.popleft())
                 while waiting:
                     yield _finished(*waiting.popleft())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
-
-    def _start(
-        self, pool: ThreadPoolExecutor, index: np.ndarray, seeds: np.ndarray | None, flip: bool
-    ) -> tuple[np.ndarray, list[Future]]:
-        """The array of a batch, and what is filling it."""
-        out = np.empty((len(index), *self.shape[1:]), np.uint8)
-        starts = range(0, len(index), CHUNK)
-        return out, [pool.submit(self._fill, out, index, seeds, flip, slice(s, s + CHUNK)) for s in starts]
 
     def _fill(self, out: np.ndarray, index: np.ndarray, seeds: np.ndarray | None, flip: bool, rows: slice) -> None:
         draws = [None] * len(index[rows]) if seeds is None else [Random(int(seed)) for seed in seeds[rows]]
@@ -185,5 +173,6 @@ def _finished(out: np.ndarray, parts: list[Future]) -> np.ndarray:
     return out
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,11 +1,12 @@
 """HateXplain: posts with the votes of three annotators, from its two official JSON files.
 
-The posts hold hate speech. No message names a word of them: errors name post ids, and the vocabulary learnt from them
+The posts hold hate speech. No message repeats a word of them: errors name post ids, and the vocabulary learnt from them
 stays in the cache below the data folder.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,15 +15,14 @@ from typing import Any
 import numpy as np
 
 from kdlib import files, places
-from kdlib.data import Split, cache, check_whole
-from kdlib.data.swaps import SWAPS, swapped
-from kdlib.errors import DataError, unknown
+from kdlib.data import Split, cache, check_whole, required
+from kdlib.errors import DataError
 
 VERSION = 2  # of what is cached
 PARTS = {"train": "train", "validation": "val", "test": "test"}  # ours: theirs
 FILES = ("dataset.json", "post_id_divisions.json")
 PLACE = "data set 'hatexplain'"
-REMEDY = "Get it again: kdlib fetch hatexplain"
+REMEDY = "Get it with `kdlib fetch hatexplain`, or from the repository hate-alert/HateXplain."
 TOXIC = {"normal": 0, "offensive": 1, "hatespeech": 1}
 COMMUNITIES = {"gender": ("Men", "Women"), "race": ("African", "Arab", "Asian", "Caucasian", "Hispanic")}
 RULES = {"": 1, "_majority": 2}  # ending of the group's name: annotators who have to name the same community
@@ -30,6 +30,23 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 RARE = 10  # a character seen less often gets no token: its words are [UNK]
 PUBLISHED = "google-bert/bert-base-uncased"
 PUBLISHED_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
+
+
+def _read_swaps() -> dict[str, dict[str, str]]:
+    """{feature: {word: what it becomes in the twin of a post}}.
+
+    Most are pairs that change places; "black" and "white" do so where they mean a color, too. Some become a third word:
+    "her" stands for "his" and for "him", and of five communities African and Caucasian change places, while Arab
+    becomes Asian, Asian Hispanic, and Hispanic Arab.
+    """
+    swaps: dict[str, dict[str, str]] = {}
+    with open(Path(__file__).with_name("swaps.csv"), encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            swaps.setdefault(row["feature"], {})[row["word"]] = row["becomes"]
+    return swaps
+
+
+SWAPS = _read_swaps()
 
 
 def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, tokenizer: str, vocabulary: int) -> Split:
@@ -43,20 +60,19 @@ def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, token
     groups      'gender' and 'race', 'named' or 'not named': whether any annotator names any of their COMMUNITIES;
                 'gender_majority', 'race_majority': whether two annotators name the same one
     twins       'gender' and 'race', of the test part: the posts with that feature's neutral words replaced before word
-                pieces are cut (`swaps`); a post without any is its own twin. Groups 'gender_words' and 'race_words',
+                pieces are cut (`swapped`); a post without any is its own twin. Groups 'gender_words' and 'race_words',
                 'some' or 'none', of the test part too: whether the twin is another
     Tokens are cached in `hatexplain/.kdlib/`, where no library for text is needed to read them.
     Raises InvalidInput for a bad part or size, DataError for files that are missing or damaged, or no library for text.
     """
-    if part not in PARTS:
-        raise unknown("split", part, PARTS, place=PLACE)
     data_dir = places.data_dir(root)
-    paths = [_official(data_dir / "hatexplain", name) for name in FILES]
-    options: dict[str, Any] = {"tokens": check_whole("tokens", tokens, least=3, most=512, place=PLACE)}
+    folder = data_dir / "hatexplain"
+    paths = [required(folder / name, REMEDY) for name in FILES]
+    check_whole("tokens", tokens, least=3, most=512, place=PLACE)
+    key = {"version": VERSION, "files": cache.stamps(paths), "tokenizer": tokenizer, "tokens": tokens}
     if tokenizer == "learnt":
-        options["vocabulary"] = check_whole("vocabulary", vocabulary, least=1000, most=50_000, place=PLACE)
-    key = {"version": VERSION, "files": cache.stamps(paths), "tokenizer": tokenizer, **options}
-    kept = cache.prepared(data_dir / "hatexplain", key, lambda: _prepared(paths, data_dir, tokenizer, **options))
+        key["vocabulary"] = check_whole("vocabulary", vocabulary, least=1000, most=50_000, place=PLACE)
+    kept = cache.prepared(folder, key, lambda: _prepared(paths, data_dir, tokens, key.get("vocabulary")))
     ids, x, y = (kept[f"{part}:{name}"] for name in ("ids", "x", "y"))
     groups = {name: np.where(kept[f"{part}:{name}"], "named", "not named") for name in _group_names()}
     twins = {feature: kept[f"test:twin:{feature}"] for feature in SWAPS if part == "test"}
@@ -64,23 +80,24 @@ def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, token
     return Split(ids, x, y, groups, ("normal", "toxic"), twins, vocabulary=len(kept["vocabulary"]))
 
 
+def swapped(post: str, feature: str) -> str:
+    """A post with the neutral words for one gender, or community, replaced by another's, in lower case, all at once.
+
+    Counterfactual token fairness, Garg et al. 2019 (arXiv:1809.10610). Only words of SWAPS are replaced: a post that
+    names a community in another way is its own twin, and so is one that names none. Grammar is not mended.
+    """
+    return " ".join(SWAPS[feature].get(word.lower(), word) for word in post.split(" "))
+
+
 def _group_names() -> list[str]:
     return [feature + ending for ending in RULES for feature in COMMUNITIES]
 
 
-def _official(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        raise DataError(
-            f"{PLACE}: {folder / name} is missing. Get it with: kdlib fetch hatexplain, or put {' and '.join(FILES)} "
-            f"of the repository hate-alert/HateXplain into {folder}."
-        )
-    return folder / name
+def _prepared(paths: list[Path], data_dir: Path, tokens: int, vocabulary: int | None) -> dict[str, np.ndarray]:
+    """All that is cached: the vocabulary, "part:name" for ids, x, y and groups (bool) of each part, and twins.
 
-
-def _prepared(
-    paths: list[Path], data_dir: Path, tokenizer: str, *, tokens: int, vocabulary: int = 0
-) -> dict[str, np.ndarray]:
-    """All that is cached: the vocabulary, "part:name" for ids, x, y and groups (bool) of each part, and twins."""
+    vocabulary: how many word pieces to learn; None takes the published ones.
+    """
     texts, arrays = {}, {}
     for part, posts in _read(*paths).items():
         votes = [_labeled(post_id, post, paths[0]) for post_id, post in sorted(posts.items())]
@@ -89,7 +106,7 @@ def _prepared(
         arrays[f"{part}:ids"] = np.array([row["id"] for row in decided], dtype=np.str_)
         arrays[f"{part}:y"] = np.array([row["label"] for row in decided], dtype=np.int64)
         arrays |= {f"{part}:{g}": np.array([row[g] for row in decided], dtype=bool) for g in _group_names()}
-    words = learn_vocabulary(texts["train"], vocabulary) if tokenizer == "learnt" else published_vocabulary(data_dir)
+    words = learn_vocabulary(texts["train"], vocabulary) if vocabulary else published_vocabulary(data_dir)
     arrays |= {f"{part}:x": encode(posts, words, tokens=tokens) for part, posts in texts.items()}
     for feature in SWAPS:
         posts = [swapped(text, feature) for text in texts["test"]]
@@ -170,8 +187,8 @@ def published_file(data_dir: Path, repository: str, name: str) -> Path:
 def learn_vocabulary(texts: list[str], size: int) -> list[str]:
     """`size` word pieces (fewer from few texts), SPECIAL first; a function of the texts as a set.
 
-    The trainer numbers '##a', '##b', ... in the order of a hash table, other in every process, and breaks ties by these
-    numbers; so they are given to it as special tokens, in order (huggingface/tokenizers issue 1794).
+    The trainer numbers '##a', '##b', ... in the order of a hash table, which differs between processes, and breaks ties
+    by these numbers; so they are given to it as special tokens, in order (huggingface/tokenizers issue 1794).
     """
     tokenizers = _tokenizers()
     untrained = _tokenizer(list(SPECIAL))

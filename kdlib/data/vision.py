@@ -1,7 +1,7 @@
 """Labelled images: CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet, ImageNet. From their official files, never unpickled.
 
 The small ones are whole arrays, prepared once (`cache`); ImageNet is read while it is used (`stream.Images`). A part
-has to have its official number of images, for a run's address could not tell it from one with some missing.
+has to have its official number of images: a run's address could not tell it from one with some missing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kdlib import files, places
-from kdlib.data import Split, cache, check_whole
+from kdlib.data import Split, cache, check_whole, required
 from kdlib.data.stream import Images
 from kdlib.errors import DataError, InvalidInput
 
@@ -52,50 +53,54 @@ RESIZED = 256 / 224  # ImageNet's test images: the shorter side before the centr
 Labelled = tuple[np.ndarray, np.ndarray]  # images (N, C, H, W) uint8, labels (N,)
 
 
-def load_cifar10(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
-    """50,000 training and 10,000 test images of 32 x 32 pixels in 10 classes. See `load_cifar100`."""
-    return _load_cifar("cifar10", part, root=root, image_size=image_size)
-
-
-def load_cifar100(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
-    """50,000 training and 10,000 test images of 32 x 32 pixels with the 100 fine labels (Krizhevsky 2009).
+def _load_cifar(name: str, part: str, /, *, root: str | Path | None, image_size: int) -> Split:
+    """50,000 training and 10,000 test images of 32 x 32 pixels (Krizhevsky 2009): 10 classes, or 100 fine labels.
 
     From the official binary files in `cifar100/cifar-100-binary/`, else from `cifar100/cifar100.npz`: train_x
     (N, 32, 32, 3) uint8, train_y (N,), test_x, test_y. ids are `content_ids`; both sources give the same.
     x is (N, 3, image_size, image_size), sorted by id; below 32 the means of blocks (`reduce`).
     Raises DataError for files that are missing or damaged, InvalidInput for an image_size that does not divide 32.
     """
-    return _load_cifar("cifar100", part, root=root, image_size=image_size)
+    folder = places.data_dir(root) / name
+    binary, npz = [folder / file for file in CIFAR_FILES[name, part]], folder / f"{name}.npz"
+    if npz.is_file() and not binary[0].parent.is_dir():
+        return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
+    remedy = _fetch(name)
+    if pickled := list(folder.glob("cifar-10*py*")):
+        remedy = f"{pickled[0]} is the pickled version, which kdlib does not open. {remedy}"
+    for path in binary:
+        required(path, remedy)
+    return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
+
+
+load_cifar10 = partial(_load_cifar, "cifar10")
+load_cifar100 = partial(_load_cifar, "cifar100")
 
 
 def load_svhn(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
     """73,257 training and 26,032 test images of 32 x 32 pixels: digits of house numbers (Netzer et al. 2011).
 
     From the official `svhn/train_32x32.mat` and `svhn/test_32x32.mat`, whose label 10 means the digit 0. ids are
-    `content_ids`; else as `load_cifar100`.
+    `content_ids`, and the rest is as for CIFAR.
     """
     folder = places.data_dir(root) / "svhn"
-    path = folder / f"{part}_32x32.mat"
-    if not path.is_file():
-        raise DataError(f"data set 'svhn' is not in {folder}: there is no {path}. {_fetch('svhn')}")
+    path = required(folder / f"{part}_32x32.mat", _fetch("svhn"))
     return _in_memory("svhn", part, folder, [path], lambda: _read_svhn(path), image_size=image_size)
 
 
 def load_tiny_imagenet(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
     """100,000 training and 10,000 test images of 64 x 64 pixels in 200 classes (Stanford CS231n).
 
-    From the official folder `tiny_imagenet/tiny-imagenet-200/`; its validation images are the test part, for its test
-    images have no labels. ids are the official file names; class_names the first words of words.txt, in the order of
-    the classes' numbers (n01443537 ...).
+    From the official folder `tiny_imagenet/tiny-imagenet-200/`; its validation images are the test part, because its
+    test images have no labels. ids are the official file names; class_names the first words of words.txt, in the order
+    of the classes' numbers (n01443537 ...).
     Raises DataError for files that are missing or do not decode, InvalidInput for a size that does not divide 64.
     """
     check_whole("image_size", image_size, least=1, most=64, place="data set 'tiny_imagenet'")
     folder = places.data_dir(root) / "tiny_imagenet"
     home = folder / "tiny-imagenet-200"
-    sources = [home / "wnids.txt", home / "words.txt", home / "val/val_annotations.txt", home / "train"]
-    for path in sources:
-        if not path.exists():
-            raise DataError(f"data set 'tiny_imagenet' is not whole: there is no {path}. {_fetch('tiny_imagenet')}")
+    names = ("wnids.txt", "words.txt", "val/val_annotations.txt", "train")
+    sources = [required(home / name, _fetch("tiny_imagenet")) for name in names]
 
     def make() -> dict[str, np.ndarray]:
         numbers, names = _tiny_classes(home)
@@ -120,9 +125,7 @@ def load_imagenet(part: str, /, *, root: str | Path | None, image_size: int) -> 
     """
     check_whole("image_size", image_size, least=1, place="data set 'imagenet'")
     folder = places.data_dir(root) / "imagenet"
-    home = folder / ("train" if part == "train" else "val")
-    if not home.is_dir():
-        raise DataError(f"data set 'imagenet' is not in {folder}: there is no {home}. {_imagenet_remedy(folder)}")
+    home = required(folder / ("train" if part == "train" else "val"), _imagenet_remedy(folder))
     classes = [Path(entry) for entry in sorted(os.scandir(home), key=lambda e: e.name) if entry.is_dir()]
     solution = folder / "LOC_val_solution.csv"
     flat = part == "test" and not classes and solution.is_file()
@@ -166,7 +169,7 @@ def reduce(x: np.ndarray, size: int) -> np.ndarray:
 def content_ids(contents: Iterable[np.ndarray | bytes], y: np.ndarray) -> np.ndarray:
     """(N,) str: the first 16 hexadecimal digits of sha256 of each content's bytes; of an image its (C, H, W) uint8.
 
-    Of equal contents the second gets '-1' after it, the third '-2', in the order of their labels y (N,).
+    The second of equal contents gets '-1' after it and the third '-2', in the order of their labels y (N,).
     """
     digests = np.array([files.sha256(content)[:16] for content in contents])
     order = np.lexsort((y, digests))
@@ -235,20 +238,6 @@ def _check_count(name: str, part: str, n: int, source: Path, *, remedy: str = ""
         )
 
 
-def _load_cifar(name: str, part: str, *, root: str | Path | None, image_size: int) -> Split:
-    folder = places.data_dir(root) / name
-    binary, npz = [folder / file for file in CIFAR_FILES[name, part]], folder / f"{name}.npz"
-    if binary[0].parent.is_dir():
-        if lacking := [path for path in binary if not path.is_file()]:
-            raise DataError(f"data set {name!r} is not whole: there is no {lacking[0]}. {_fetch(name)}")
-        return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
-    if npz.is_file():
-        return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
-    pickled = [path for path in folder.glob("cifar-10*py*")]
-    note = f" {pickled[0]} is the pickled version, which kdlib does not open." if pickled else ""
-    raise DataError(f"data set {name!r} is not in {folder}: neither {binary[0]} nor {npz}.{note} {_fetch(name)}")
-
-
 def _read_cifar(name: str, paths: list[Path]) -> Labelled:
     """The official binary files: rows of label bytes and 3 x 32 x 32 pixel bytes."""
     labels, rows = LABEL_BYTES[name], []
@@ -293,9 +282,7 @@ def _tiny_classes(home: Path) -> tuple[list[str], list[str]]:
 
 
 def _tiny_train(home: Path, numbers: list[str]) -> tuple[list[Path], list[int]]:
-    folders = [home / "train" / number / "images" for number in numbers]
-    if lacking := [folder for folder in folders if not folder.is_dir()]:
-        raise DataError(f"data set 'tiny_imagenet' is not whole: there is no {lacking[0]}. {_fetch('tiny_imagenet')}")
+    folders = [required(home / "train" / number / "images", _fetch("tiny_imagenet")) for number in numbers]
     pairs = [(folder / name, c) for c, folder in enumerate(folders) for name in image_names(folder)]
     return [path for path, _ in pairs], [c for _, c in pairs]
 

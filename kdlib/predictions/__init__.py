@@ -33,7 +33,7 @@ class Predictions:
     groups         {sensitive feature: (N,) str}
     twins          {changed feature: (R, N, C) probabilities}: the same samples with that feature alone changed
                    ("counterfactual twins"), in the order of sample_ids; only what every run has
-    features       (N, d) uint8, what others than the models say of the samples (annotated attributes), or None
+    features       (N, d) uint8, a description of the samples that no model made (annotated attributes), or None
     absent         runs that were planned and are not here: 'ds seed 3 T=4: failed, loss not finite at step 12'
     """
 
@@ -93,12 +93,11 @@ class Predictions:
 
     def take(self, rows: np.ndarray) -> Predictions:
         """The runs at these positions, in this order."""
-        probabilities = None if self.probabilities is None else self.probabilities[rows]
         return replace(
             self,
             runs=self.runs.iloc[rows].reset_index(drop=True),
             predicted=self.predicted[rows],
-            probabilities=probabilities,
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
             confidence=None if self.confidence is None else self.confidence[rows],
             twins={feature: values[rows] for feature, values in self.twins.items()},
         )
@@ -117,31 +116,27 @@ def check(p: Predictions) -> None:
         p.predicted.shape == (len(p.runs), n), f"predicted has shape {p.predicted.shape}, expected {(len(p.runs), n)}."
     )
     _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
-    _require(len(np.unique(p.sample_ids)) == n, f"sample id {_first_repeated(p.sample_ids)!r} stands twice.")
+    ids, counts = np.unique(p.sample_ids, return_counts=True)
+    _require(len(ids) == n, f"sample id {str(ids[counts.argmax()])!r} stands twice.")
     missing = [column for column in RUN_COLUMNS if column not in p.runs]
     _require(not missing, f"the table of runs lacks {', '.join(missing)}.")
     for name, values in (("labels", p.labels), ("predicted", p.predicted)):
         _require(
             np.issubdtype(values.dtype, np.integer), f"{name} must be whole numbers 0 .. {c - 1}, not {values.dtype}."
         )
-        _require(
-            values.size == 0 or (values.min() >= 0 and values.max() < c),
-            f"{name} must lie in 0 .. {c - 1}; found "
-            f"{values.min() if values.size else ''} .. {values.max() if values.size else ''}.",
-        )
+        low, high = (values.min(), values.max()) if values.size else (0, 0)
+        _require(0 <= low <= high < c, f"{name} must lie in 0 .. {c - 1}; found {low} .. {high}.")
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
     if p.probabilities is not None:
-        _check_probabilities(p.probabilities, (len(p.runs), n, c))
+        _check_probabilities(p.probabilities, (len(p.runs), n, c), what="probabilities")
     for feature, values in p.twins.items():
         _check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
     _check_repeats(p)
 
 
-def _check_probabilities(
-    probabilities: np.ndarray, shape: tuple[int, int, int], *, what: str = "probabilities"
-) -> None:
+def _check_probabilities(probabilities: np.ndarray, shape: tuple[int, int, int], *, what: str) -> None:
     _require(probabilities.shape == shape, f"{what} have shape {probabilities.shape}, expected {shape}.")
     bad = np.argwhere(~np.isfinite(probabilities))
     _require(not len(bad), f"{what} are not finite: run {bad[0][0]}, sample {bad[0][1]}." if len(bad) else "")
@@ -170,11 +165,6 @@ def _check_repeats(p: Predictions) -> None:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InvalidInput(message)
-
-
-def _first_repeated(values: np.ndarray) -> object:
-    unique, counts = np.unique(values, return_counts=True)
-    return next(iter(unique[counts > 1].tolist()), None)
 
 
 def softmax(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:

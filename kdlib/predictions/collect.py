@@ -63,20 +63,35 @@ def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "t
 def _of_released(table: pd.DataFrame, read: list[dict[str, np.ndarray]], absent: tuple[str, ...]) -> Predictions:
     """Logits of released runs are their log-probabilities; their predicted classes are exact."""
     first = read[0]
-    whole = "log_probabilities" in first
-    twins = [name for name in first if name.startswith("twin:")]
+    measured = {
+        "twins": {name: softmax(np.stack([a[f"twin:{name}"] for a in read])) for name in _named("twin:", first)}
+    }
+    if "log_probabilities" in first:
+        measured["probabilities"] = softmax(np.stack([a["log_probabilities"] for a in read]))
+    else:
+        measured["confidence"] = np.stack([a["confidence"] for a in read])
+    return _predictions(table, np.stack([a["predicted"] for a in read]), first, absent, **measured)
+
+
+def _named(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose name has this prefix, under their names without it."""
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def _predictions(
+    runs: pd.DataFrame, predicted: np.ndarray, first: dict[str, np.ndarray], absent: tuple[str, ...], **measured: Any
+) -> Predictions:
+    """What the runs predicted, with all that the arrays of the first run say of the samples."""
     return Predictions(
-        runs=table,
-        predicted=np.stack([a["predicted"] for a in read]),
+        runs=runs.reset_index(drop=True),
+        predicted=predicted,
         labels=first["labels"],
         sample_ids=first["sample_ids"],
         class_names=tuple(first["class_names"].tolist()),
-        probabilities=softmax(np.stack([a["log_probabilities"] for a in read])) if whole else None,
-        confidence=None if whole else np.stack([a["confidence"] for a in read]),
-        groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
-        twins={name.removeprefix("twin:"): softmax(np.stack([a[name] for a in read])) for name in twins},
+        groups=_named("group:", first),
         features=first.get("features"),
         absent=absent,
+        **measured,
     )
 
 
@@ -97,30 +112,16 @@ def describe(run: Run, study: Study) -> dict[str, object]:
 def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: tuple[str, ...] = ()) -> Predictions:
     """One Predictions from the arrays of each run; samples take the order of the first run."""
     first, orders = read[0], []
-    for row, arrays in enumerate(read):
-        orders.append(_order(first["sample_ids"], arrays["sample_ids"], runs.run_id.iloc[row]))
-        if not np.array_equal(arrays["labels"][orders[row]], first["labels"]):
-            raise InvalidInput(
-                f"run {runs.run_id.iloc[row]} has other labels for the same samples than {runs.run_id.iloc[0]}."
-            )
+    for run_id, arrays in zip(runs["run_id"], read, strict=True):
+        orders.append(_order(first["sample_ids"], arrays["sample_ids"], run_id))
+        if not np.array_equal(arrays["labels"][orders[-1]], first["labels"]):
+            raise InvalidInput(f"run {run_id} has other labels for the same samples than {runs.run_id.iloc[0]}.")
         if not np.array_equal(arrays["class_names"], first["class_names"]):
-            raise InvalidInput(
-                f"run {runs.run_id.iloc[row]} has other classes, or another order, than {runs.run_id.iloc[0]}."
-            )
+            raise InvalidInput(f"run {run_id} has other classes, or another order, than {runs.run_id.iloc[0]}.")
     logits = _stacked("logits", read, orders, runs)
-    twins = [name for name in first if name.startswith("twin:") and all(name in arrays for arrays in read)]
-    return Predictions(
-        runs=runs.reset_index(drop=True),
-        predicted=logits.argmax(axis=2),
-        labels=first["labels"],
-        sample_ids=first["sample_ids"],
-        class_names=tuple(first["class_names"].tolist()),
-        probabilities=softmax(logits),
-        groups={name.removeprefix("group:"): values for name, values in first.items() if name.startswith("group:")},
-        twins={name.removeprefix("twin:"): softmax(_stacked(name, read, orders, runs)) for name in twins},
-        features=first.get("features"),
-        absent=absent,
-    )
+    twins = [name for name in _named("twin:", first) if all(f"twin:{name}" in arrays for arrays in read)]
+    twins = {name: softmax(_stacked(f"twin:{name}", read, orders, runs)) for name in twins}
+    return _predictions(runs, logits.argmax(axis=2), first, absent, probabilities=softmax(logits), twins=twins)
 
 
 def _stacked(name: str, read: list[dict[str, np.ndarray]], orders: list[np.ndarray], runs: pd.DataFrame) -> np.ndarray:

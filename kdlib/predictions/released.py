@@ -1,11 +1,11 @@
 """Released predictions: a study's runs in one small committed file, `figures/<profile>/predictions/<study>.parquet`.
 
-One row a sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
+One row per sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
 group:<name>, and of each run its predicted class and log-probabilities in fp16: of every class where there are at most
 FULL of them, of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 % near 0 and
-near 1 alike, where probabilities below 6e-8 would vanish. Of annotations the label and the groups are released; what
-needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's metadata, and for
-people in <study>.json beside it.
+near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations released;
+what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's metadata, and
+for people in <study>.json beside it.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
     """The released runs of a study that its recipe still describes: (run, arrays, scalars).
 
     arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; log_probabilities (N, C) float32
-    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,); of a validation part
-    'validation:<name>', as in a run's own file. Empty where no file is there.
+    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,). A validation part has the same
+    as 'validation:<name>', as in a run's own file. Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
     """
     path = path_of(folder, study)

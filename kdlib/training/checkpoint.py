@@ -1,4 +1,4 @@
-"""All that changes while a run trains, and its file: written whole, verified when read, resumed to the same bits."""
+"""The state of a run in training, and its file: written whole, verified when read, resumed to the same bits."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Precision is the run's own; logits are float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +16,25 @@ from torch import Tensor, nn
 from kdlib import models, store
 from kdlib.errors import StoreError
 from kdlib.studies import Run
-from kdlib.training.views import AnyViews
+from kdlib.training.views import AnyViews, Batch
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, views: AnyViews, batches: Iterable[Batch], *, precision: str) -> Iterator[Tensor]:
+    """(B, C) float32 logits of a model for each batch: samples index (B,) in views (B,)."""
+    for x in views.feed(batches):
+        with autocast(precision, x.device):
+            logits = model(x)
+        yield logits.float()
 
 
 @torch.inference_mode()
 def forward_all(model: nn.Module, views: AnyViews, view: int, *, precision: str = "fp32") -> Tensor:
     """(N, C) float32 logits of a model in eval mode for every sample in one view."""
     model.eval()
-    n, device = len(views.labels), views.labels.device
-    parts = np.array_split(np.arange(n), range(views.forward_batch, n, views.forward_batch))
-    answers = []
-    for x in views.feed((index, np.full_like(index, view)) for index in parts):
-        with autocast(precision, device):
-            answers.append(model(x).float())
-    return torch.cat(answers)
-
-
-@torch.inference_mode()
-def forward(model: nn.Module, views: AnyViews, index: np.ndarray, view: int, *, precision: str) -> Tensor:
-    """(B, C) float32 logits for samples index (B,) in one view."""
-    rows = torch.from_numpy(index).to(views.labels.device)
-    with autocast(precision, rows.device):
-        return model(views.batch(rows, torch.full_like(rows, view))).float()
+    n, size = len(views.labels), views.forward_batch
+    parts = np.array_split(np.arange(n), range(size, n, size))
+    return torch.cat(list(forward(model, views, [(i, np.full_like(i, view)) for i in parts], precision=precision)))
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:

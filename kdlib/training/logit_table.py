@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,21 +45,10 @@ def open_table(path: Path, answer: Answer, *, shape: Shape, batch: int, stop: St
     answer(view, start, end) -> (end - start, C) logits of images start .. end in one view, at most `batch` of them.
     stop is asked before every batch. Raises Stopped when it says so, StoreError where the disk refuses.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(files.locked(path.with_suffix(".lock"), stop=stop))
-        except OSError as error:
-            raise _refused(path, error) from error
+    with files.locked(path.with_suffix(".lock"), stop=stop):
         if not _intact(path):
             _fill(path, answer, shape, batch, stop)
     return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _refused(path: Path, error: Exception) -> StoreError:
-    return StoreError(
-        f"cannot write the teacher's logit table {path}: {error}. What is safe of it is kept; free space or choose "
-        "another runs_dir, then start the same command again."
-    )
 
 
 def _intact(path: Path) -> bool:
@@ -79,7 +67,10 @@ def _fill(path: Path, answer: Answer, shape: Shape, batch: int, stop: Stop) -> N
         unfinished.replace(path)
         mark.unlink(missing_ok=True)
     except (OSError, StoreError) as error:
-        raise _refused(path, error) from error
+        raise StoreError(
+            f"cannot write the teacher's logit table {path}: {error}. What is safe of it is kept; free space or choose "
+            "another runs_dir, then start the same command again."
+        ) from error
 
 
 def _append(file: BinaryIO, mark: Path, answer: Answer, shape: Shape, batch: int, stop: Stop) -> str:

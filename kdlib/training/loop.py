@@ -1,7 +1,7 @@
 """The only training loop: one run, from its recipe to saved test predictions.
 
-Everything random is drawn in advance from the run's own streams: what else
-trains beside it, in which order, or where it was interrupted changes nothing.
+Everything random is drawn in advance from the run's own streams. So it changes nothing what else trains beside it, in
+which order, or where it was interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,15 +31,9 @@ from kdlib.training.inference import autocast, forward_all
 from kdlib.training.logit_table import Stop
 from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
 from kdlib.training.teacher import Teacher
-from kdlib.training.views import AnyViews, Views, make_views
+from kdlib.training.views import AnyViews, make_views
 
 CHECKPOINT_SECONDS = 60
-
-
-# ---------------------------------------------------------------------------------------------- the teacher's answers
-
-
-# ------------------------------------------------------------------------------------------------------- one training
 
 
 @lru_cache(maxsize=3)
@@ -65,21 +59,16 @@ def train_run(
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
         others = {part: split for part, split in parts.items() if len(split.y)}
         judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
-        model = _fit(run, views, len(train.class_names), judge=judge, runs_dir=runs_dir, device=device, stop=stop)
+        state = _fit(run, views, len(train.class_names), judge=judge, runs_dir=runs_dir, device=device, stop=stop)
         arrays = {}
         for part, split in others.items():
             prefix = "" if part == "test" else f"{part}:"
-            found = _arrays(split, lambda x, split=split: _answers(run, model.model, replace(split, x=x), like=views))
+            found = _arrays(run, state.model, split, like=views)
             arrays |= {prefix + name: values for name, values in found.items()}
         if not np.isfinite(arrays["logits"]).all():  # the very last steps can ruin weights, their losses still fine
             raise _failed(run, runs_dir, "the logits of the trained network are not finite")
-        store.save(
-            runs_dir,
-            run,
-            arrays=arrays,
-            weights=_weights(model.model),
-            provenance=_provenance(model, device, len(train.y)),
-        )
+        provenance = _provenance(state, device, len(train.y))
+        store.save(runs_dir, run, arrays=arrays, weights=_weights(state.model), provenance=provenance)
 
 
 def _part(run: Run, part: str, data_root: Path | str | None) -> data.Split:
@@ -177,7 +166,7 @@ def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Ten
 def _close_epoch(run: Run, state: State, runs_dir: Path, judge: AnyViews | None) -> None:
     """Note the epoch's mean loss, and its validation accuracy where that decides which weights are kept.
 
-    A loss that is not finite ends the run; asked once an epoch, it costs no waiting.
+    A loss that is not finite ends the run; asked once per epoch, it costs no waiting.
     """
     values = torch.stack(state.losses)
     bad = torch.nonzero(~torch.isfinite(values)).flatten()
@@ -206,22 +195,21 @@ def _weights(model: nn.Module) -> bytes:
     return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
 
 
-def _answers(run: Run, model: nn.Module, test: data.Split, *, like: Views) -> np.ndarray:
-    """(N, C) logits for the samples of a split."""
-    views = make_views(test, like=like, device=like.labels.device)
-    return forward_all(model, views, 0, precision=run.precision).cpu().numpy()
+def _arrays(run: Run, model: nn.Module, part: data.Split, *, like: AnyViews) -> dict[str, np.ndarray]:
+    """What is stored of a run for one part."""
 
+    def answers(x: np.ndarray) -> np.ndarray:
+        views = make_views(replace(part, x=x), like=like, device=like.labels.device)
+        return forward_all(model, views, 0, precision=run.precision).cpu().numpy()
 
-def _arrays(test: data.Split, answers: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    """What is stored of a run for one part; answers: x (N, ...) -> logits (N, C)."""
     return {
-        "logits": answers(test.x),
-        "labels": test.y,
-        "sample_ids": test.ids,
-        "class_names": np.array(test.class_names),
-        **{f"group:{name}": np.asarray(values) for name, values in test.groups.items()},
-        **({} if test.features is None else {"features": test.features}),
-        **{f"twin:{feature}": answers(images) for feature, images in test.twins.items()},
+        "logits": answers(part.x),
+        "labels": part.y,
+        "sample_ids": part.ids,
+        "class_names": np.array(part.class_names),
+        **{f"group:{name}": np.asarray(values) for name, values in part.groups.items()},
+        **({} if part.features is None else {"features": part.features}),
+        **{f"twin:{feature}": answers(images) for feature, images in part.twins.items()},
     }
 
 

@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare_process() -> None:
-    """One thread, and freed memory kept: for a process that only trains, since both last as long as it does.
+    """Take one thread and keep freed memory. Both last as long as the process, so it should do nothing but train.
 
     By default glibc hands the large activations back to the system at every step and gets them anew, zeroed page by
     page: half of LeNet-5's step at 224 pixels. Other C libraries are left as they are.
@@ -26,8 +26,6 @@ def prepare_process() -> None:
 
 def choose_device(wanted: str) -> str:
     """'cpu', or 'cuda' where it is there and wanted ('auto' or 'cuda'). Raises InvalidInput for an absent GPU."""
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise InvalidInput(f"unknown device {wanted!r}; valid: auto, cpu, cuda.")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("device 'cuda' was asked for, but torch finds no GPU here. Use device 'auto' or 'cpu'.")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Trains what is missing of a study, teachers before their students: one single-threaded process a core.
+"""Trains what is missing of a study, teachers before their students: one single-threaded process per core.
 
 Nothing is trained twice, and a sweep that was interrupted, killed or out of budget goes on where it stopped.
 torch is imported only in the processes that train.
@@ -52,10 +52,7 @@ class Progress:
 
 def progress(study: Study, *, runs_dir: Path | str | None = None) -> Progress:
     """Where a study stands on disk; trains nothing."""
-    folder = places.runs_dir(runs_dir)
-    runs = study.runs()
-    failed = {str(run): store.failure(folder, run) for run in runs if store.state(folder, run) == "failed"}
-    return Progress(len(runs), sum(store.state(folder, run) == "done" for run in runs), failed=failed)
+    return train(study, runs_dir=runs_dir, device="none")
 
 
 def train(
@@ -73,7 +70,7 @@ def train(
 
     device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
-    workers         processes; default one a core on CPU, one on a GPU
+    workers         processes; default one per core on CPU, one on a GPU
     retry_failed    also train runs again that failed before
     A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
     checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
@@ -82,16 +79,14 @@ def train(
     _check_arguments(device, engine, budget_minutes, workers)
     folder = places.runs_dir(runs_dir)
     runs = list(dict.fromkeys(run for one in ([study] if isinstance(study, Study) else study) for run in one.runs()))
-    if device == "none":
-        missing: list[Run] = []
-    else:
-        skip = () if retry_failed else ("failed",)
-        missing = [run for run in runs if store.state(folder, run) not in ("done", *skip)]
+    over = ("done",) if retry_failed else ("done", "failed")
+    missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped = time.monotonic(), False
     if missing:
         for run in missing:
             store.forget_failure(folder, run)
-        stopped = _train_missing(missing, folder, data_root, device, budget_minutes, workers)
+        deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
+        stopped = _train_missing(missing, folder, data_root, device, deadline, workers)
     states = {run: store.state(folder, run) for run in runs}
     return Progress(
         len(runs),
@@ -115,15 +110,11 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
 
 
 def _train_missing(
-    missing: list[Run],
-    folder: Path,
-    data_root: Path | str | None,
-    device: str,
-    budget_minutes: float | None,
-    workers: int | None,
+    missing: list[Run], folder: Path, data_root: Path | str | None, device: str, deadline: float, workers: int | None
 ) -> bool:
     """Train these runs; True if stopped before all were tried."""
-    deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
+    from kdlib.data.stream import cores  # data is for those who train
+
     if device != "cpu":
         from kdlib.training.process import choose_device  # only torch knows what there is
 
@@ -180,7 +171,10 @@ def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any, workers: int
         finished, _ = wait(futures, return_when=FIRST_COMPLETED)
         for future in finished:
             run = futures.pop(future)
-            outcome = _outcome(future)
+            try:
+                outcome = future.result()
+            except TrainingFailed:
+                outcome = "failed"  # it is recorded on disk, and the rest of the study is worth having
             stopped |= outcome == "stopped"
             bar.update(outcome == "done")
             bar.set_postfix_str(str(run), refresh=False)
@@ -200,18 +194,6 @@ def _next(ready: list[Run], running: list[Run], workers: int) -> list[Run]:
         left = [run for run in ready if run not in chosen]
         chosen.append(min(left, key=lambda run: (run.teacher is not None, busy[run.teacher])))
     return chosen
-
-
-def _outcome(future: Future) -> str:
-    try:
-        return future.result()
-    except TrainingFailed:
-        return "failed"  # it is recorded on disk, and the rest of the study is worth having
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ------------------------------------------------------------------------------------------------ in a worker process

@@ -21,8 +21,8 @@ TABLE_SHARED_BY = 2  # students that share a teacher's table, at the least: see 
 def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
     """Whether the teacher's logits for all views are computed once instead of at every step.
 
-    A table costs `views` forward passes of the training set, a live teacher `epochs` passes for each student. How many
-    students there are a run does not know, and must not: it gives the same bits whatever else is trained, and table
+    A table costs `views` forward passes of the training set, a live teacher `epochs` passes for each student. A run
+    does not know how many students there are, and must not: it gives the same bits whatever else is trained, and table
     and live teacher differ in the last ones. So a table is made where two students pay for it. A lone student then
     pays at most twice what a live teacher costs; with more (the studies have 6 to 13) the table only gains.
     """
@@ -36,7 +36,8 @@ def teacher_table(
     model.eval()
 
     def answer(view: int, start: int, end: int) -> np.ndarray:
-        return forward(model, views, np.arange(start, end), view, precision=precision).cpu().numpy()
+        index = np.arange(start, end)
+        return next(forward(model, views, [(index, np.full_like(index, view))], precision=precision)).cpu().numpy()
 
     shape = (views.count, len(views.labels), classes)
     return logit_table.open_table(path, answer, shape=shape, batch=views.forward_batch, stop=stop)

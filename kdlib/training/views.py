@@ -1,8 +1,8 @@
 """A data set as training sees it: labels on the device, and batches of samples in the views that augmentation makes.
 
-Three kinds, by what they hold, with one surface: `count`, `input`, `forward_batch`, `batch`, `feed`. Images that fit
-stay on the device as uint8 (`Views`); large data sets are decoded ahead of the training loop (`Streamed`); text is a
-table of token numbers (`Texts`).
+Three kinds, by what they hold, with one surface: `count`, `input`, `forward_batch`, `feed`. Images that
+fit stay on the device as uint8 (`Views`); large data sets are decoded ahead of the training loop (`Streamed`); text is
+a table of token numbers (`Texts`).
 """
 
 from __future__ import annotations
@@ -53,17 +53,12 @@ class Views:
 
     @property
     def input(self) -> dict[str, int]:
-        """What a network has to know of it."""
+        """What a network has to know about it."""
         return {"channels": self.padded.shape[1], "image_size": self.size[1]}
 
     @property
     def forward_batch(self) -> int:
         return images_at_once(self.size, self.labels.device)
-
-    @property
-    def plain(self) -> int:
-        """The view that is the image itself."""
-        return (self.crop * (2 * self.crop + 1) + self.crop) * (1 + self.flip)
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Images index (B,) in views (B,): (B, channels, H, W) float, normalised."""
@@ -85,7 +80,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Streamed:
-    """The same of images that are read when they are needed, `feed` ahead of who asks.
+    """The same for images that are read when they are needed; `feed` reads ahead of whoever asks.
 
     With `resized` a view is the seed of a random resized crop (and flip); such views cannot be enumerated.
     """
@@ -110,9 +105,6 @@ class Streamed:
     @property
     def forward_batch(self) -> int:
         return images_at_once(self.images.shape[2:], self.labels.device)
-
-    def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        return next(self.feed([(index.cpu().numpy(), view.cpu().numpy())]))
 
     def feed(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         pairs = list(batches)
@@ -179,11 +171,11 @@ AnyViews = Views | Streamed | Texts
 def make_views(
     split: Split,
     *,
-    like: Views | Streamed | Texts | None = None,
+    like: AnyViews | None = None,
     augment: dict[str, Any] | None = None,
     pad: int = 0,
     device: str = "cpu",
-) -> Views | Streamed | Texts:
+) -> AnyViews:
     """The training split with its augmentation, or (like=) another split normalised as that one.
 
     Raises InvalidInput for augmentation that the data set cannot have.
@@ -209,13 +201,13 @@ def make_views(
 def channel_moments(x: Any, device: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of (N, channels, H, W) uint8, as (1, channels, 1, 1) float.
 
-    Of images that are not in memory, SAMPLED of them, evenly spread, stand for all.
+    Where images are not in memory, SAMPLED of them, evenly spread, stand for all.
     """
     rows = np.arange(len(x))
     if not isinstance(x, np.ndarray):
         rows = np.unique(np.linspace(0, len(x) - 1, SAMPLED).astype(int))
     counts = np.zeros((x.shape[1], 256))
-    for start in range(0, len(rows), 500):  # counting takes eight bytes a pixel
+    for start in range(0, len(rows), 500):  # counting takes eight bytes per pixel
         counts += [np.bincount(part.ravel(), minlength=256) for part in x[rows[start : start + 500]].swapaxes(0, 1)]
     levels = np.arange(256)
     mean = counts @ levels / counts.sum(axis=1)

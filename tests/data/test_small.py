@@ -9,7 +9,6 @@ import pytest
 
 from kdlib import data
 from kdlib.catalogue import DATASETS
-from kdlib.data import small
 from kdlib.errors import DataError, InvalidInput
 
 
@@ -66,33 +65,31 @@ def test_the_split_depends_on_the_seed_alone_and_grows_by_adding():
 @pytest.mark.parametrize(
     "options, told",
     [
-        ({"train_images": 9}, "train_images = 9 .* from 10 to 1787"),
+        ({"train_images": 9}, "train_images = 9 "),
         ({"train_images": 1788}, "train_images = 1788"),
-        ({"train_images": 300.0}, "whole number"),
+        ({"train_images": 300.0}, "300.0"),
         ({"train_images": True}, "True"),
         ({"seed": -1}, "seed = -1"),
-        ({"train_image": 300}, "train_image.*digits.*Did you mean 'train_images'"),
+        ({"train_image": 300}, "'train_image'"),
     ],
 )
-def test_bad_options_name_value_place_and_remedy(options, told):
+def test_bad_options_are_refused_and_named(options, told):
     with pytest.raises(InvalidInput, match=told):
         data.load("digits", "train", **options)
 
 
-def test_bad_names_list_the_valid_ones():
-    with pytest.raises(InvalidInput, match="'digit'. Did you mean 'digits'"):
+def test_bad_names_are_refused_and_named():
+    with pytest.raises(InvalidInput, match="'digit'"):
         data.load("digit", "train")
-    with pytest.raises(InvalidInput, match="'validation'.*test, train"):
+    with pytest.raises(InvalidInput, match="'validation'"):
         data.load("digits", "validation")
-    with pytest.raises(InvalidInput, match="'val'"):
-        small.load_digits("val", root=None, train_images=300, seed=0)
-    with pytest.raises(InvalidInput, match="balance.*Did you mean 'balanced'.*combination"):
+    with pytest.raises(InvalidInput, match="'balance'"):
         data.load("trifeature", "train", split="balance")
 
 
 def test_without_scikit_learn_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match="pip install scikit-learn"):
+    with pytest.raises(DataError, match="digits"):
         data.load("digits", "train")
 
 

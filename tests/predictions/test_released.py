@@ -161,7 +161,7 @@ def test_without_a_validation_part_only_the_test_part_is_released(study, tmp_pat
     fill(tmp_path / "runs", study, classes=2)
     write(study, tmp_path / "runs", tmp_path / "out")
     assert list(collect_parts([study], runs_dir=tmp_path, released=tmp_path / "out")["tiny"]) == ["test"]
-    with pytest.raises(InvalidInput, match="unknown part 'validation'.*Valid: test"):
+    with pytest.raises(InvalidInput, match="'validation'"):
         collect(study, runs_dir=tmp_path, released=tmp_path / "out", part="validation")
 
 
@@ -181,7 +181,7 @@ def test_a_study_that_is_not_whole_is_not_released(study, tmp_path):
     fill(tmp_path / "runs", study, classes=2)
     last = store.folder(tmp_path / "runs", study.runs()[-1])
     last.rename(last.with_name("elsewhere"))
-    with pytest.raises(NotTrained, match="lacks 1 of .* runs, such as .*kdlib train tiny"):
+    with pytest.raises(NotTrained, match=str(study.runs()[-1])):
         released.write(study, runs_dir=tmp_path / "runs", folder=tmp_path / "out", scalars={})
     assert not (tmp_path / "out").exists()
 
@@ -201,7 +201,7 @@ def test_damaged_files_are_refused(study, tmp_path, ruin):
     fill(tmp_path / "runs", study, classes=10)
     path = write(study, tmp_path / "runs", tmp_path / "out")
     path.write_bytes(ruin(path.read_bytes()))
-    with pytest.raises(StoreError, match="is no file of released predictions, or damaged"):
+    with pytest.raises(StoreError, match="tiny.parquet"):
         collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
 
 
@@ -212,7 +212,7 @@ def test_a_recipe_that_does_not_fit_its_id_is_refused(study, tmp_path):
     about = json.loads(table.schema.metadata[b"kdlib"])
     about["runs"][0]["run"]["lr"] = 7.0
     pq.write_table(table.replace_schema_metadata({"kdlib": json.dumps(about)}), path)
-    with pytest.raises(StoreError, match="run 0 is not what its id"):
+    with pytest.raises(StoreError, match="run 0 "):
         released.read(tmp_path / "out", study)
 
 

@@ -111,11 +111,11 @@ def test_device_none_trains_nothing(tmp_path, study):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "gpu"}, "unknown device 'gpu'.*Valid: auto, cpu, cuda, none"),
-        ({"engine": "slurm"}, "unknown engine 'slurm'"),
-        ({"budget_minutes": 0}, "budget_minutes must be above 0"),
-        ({"budget_minutes": float("nan")}, "budget_minutes"),
-        ({"workers": 0}, "workers must be at least 1"),
+        ({"device": "gpu"}, "'gpu'"),
+        ({"engine": "slurm"}, "'slurm'"),
+        ({"budget_minutes": 0}, "budget_minutes .* 0"),
+        ({"budget_minutes": float("nan")}, "budget_minutes .*nan"),
+        ({"workers": 0}, "workers .* 0"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_trained(tmp_path, study, change, message):
@@ -126,7 +126,7 @@ def test_bad_arguments_are_refused_before_anything_is_trained(tmp_path, study, c
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, study):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(KdlibError, match="cannot write to"):
+    with pytest.raises(KdlibError, match="runs"):
         sweep.train(study, runs_dir=tmp_path / "runs", workers=1, device="cpu")
 
 
@@ -191,8 +191,8 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(tmp_path, tiny_yaml, study
 @pytest.mark.parametrize(
     ("module", "text", "message"),
     [  # the sweep needs the first, so a worker is dead before it could say anything; it imports the second for a run
-        ("filelock", "def (", "exit status 1; its last words stand above"),
-        ("torch", "raise ImportError('half written')", "cannot import what it needs: ImportError: half written"),
+        ("filelock", "def (", "exit status 1"),
+        ("torch", "raise ImportError('half written')", "half written"),
     ],
 )
 def test_workers_that_cannot_start_end_the_sweep_and_say_why(
@@ -214,7 +214,7 @@ def test_a_worker_that_is_killed_ends_the_sweep(tmp_path, study):
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    with pytest.raises(TrainingFailed, match="ended by itself: SIGKILL, most often because memory ran out"):
+    with pytest.raises(TrainingFailed, match="SIGKILL"):
         sweep.train(study, runs_dir=tmp_path / "runs", workers=1, device="cpu")
     killer.join()
     assert not active_children()

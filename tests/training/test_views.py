@@ -36,9 +36,8 @@ def test_files_and_memory_show_the_same_crops_and_flips(files):
     assert torch.equal(streamed.mean, resident.mean) and torch.equal(streamed.std, resident.std)
     rng = np.random.default_rng(1)
     batches = [(rng.integers(12, size=5), rng.integers(50, size=5)) for _ in range(6)]
-    for (index, view), ours, theirs in zip(batches, streamed.feed(batches), resident.feed(batches), strict=True):
+    for ours, theirs in zip(streamed.feed(batches), resident.feed(batches), strict=True):
         assert torch.equal(ours, theirs)
-        assert torch.equal(ours, streamed.batch(torch.from_numpy(index), torch.from_numpy(view)))
 
 
 def test_another_split_of_files_is_normalised_as_the_first(files):
@@ -71,9 +70,9 @@ def test_texts_are_cut_to_the_longest_of_their_batch():
 @pytest.mark.parametrize(
     ("augment", "kind", "message"),
     [
-        ({"resized_crop": True, "crop": 2}, "files", "resized_crop is instead of crop"),
-        ({"resized_crop": True}, "memory", "resized_crop needs a data set of image files"),
-        ({"flip": True}, "text", "is for images, and this data set holds text"),
+        ({"resized_crop": True, "crop": 2}, "files", "resized_crop"),
+        ({"resized_crop": True}, "memory", "resized_crop"),
+        ({"flip": True}, "text", "flip"),
     ],
 )
 def test_augmentation_that_cannot_be_is_refused(files, augment, kind, message):
