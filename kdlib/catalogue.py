@@ -6,6 +6,8 @@ Loaders and constructors are strings 'module:function', imported only when they 
 from dataclasses import dataclass, field
 from typing import Any
 
+DEVICES = ("auto", "cpu", "cuda", "none")  # 'none' trains nothing
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -10,6 +10,10 @@ from collections.abc import Iterable
 class KdlibError(Exception):
     """Base of all errors that kdlib raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the message says value, place and remedy."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class InvalidInput(KdlibError, ValueError):
     """An argument, a table or a label that cannot be worked with."""

@@ -1,24 +1,81 @@
-"""What a notebook works with: its artefact, profile, studies and folders, from its four parameters."""
+"""What a notebook works with: it opens its artefact from four parameters, loads what is there, saves what it shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from kdlib import places
-from kdlib.catalogue import ARTEFACTS
+from kdlib import __version__, places, store
+from kdlib.catalogue import ARTEFACTS, DATASETS, DEVICES
 from kdlib.errors import ProfileError, unknown
+from kdlib.paper import numbers
 from kdlib.paper.stand_in import stand_in_reasons
-from kdlib.predictions import released
+from kdlib.predictions import Predictions, collect, released
+from kdlib.show import boards, save, style, tables
 from kdlib.studies import Profile, Study, load_profile
-from kdlib.training import sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
 
 PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
+BOTH_PARTS = ("table02", "table09", "table10")  # the paper does not say which part of CelebA its numbers are of
+
+
+class Text(str):
+    """A text that a notebook shows as it is, without quotation marks."""
+
+    __repr__ = str.__str__
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What an artefact shows of a study: predictions on one part, by one sensitive feature where there are groups.
+
+    name: what the names of its files end in, 'celeba64-smiling_young_validation'.
+    """
+
+    study: Study
+    predictions: Predictions
+    sensitive: str | None = None
+    part: str = "test"
+
+    @property
+    def name(self) -> str:
+        of_part = None if self.part == "test" else self.part
+        return "_".join(filter(None, (self.study.name, self.sensitive, of_part)))
+
+    @property
+    def is_text(self) -> bool:
+        return DATASETS[self.study.dataset].kind == "text"
+
+    @property
+    def heading(self) -> str:
+        """A figure's title: the study, and whether it is a stand-in."""
+        return style.heading(self.study)
+
+    @property
+    def title(self) -> str:
+        """A table's title: the heading, and a line that tells tables of one study apart."""
+        if self.sensitive is None:
+            return f"{self.heading}\n{self.study.name}, alpha = {self.study.alpha:g}"
+        samples = f"{len(self.predictions.labels):,} {'posts' if self.is_text else 'images'}"
+        return (
+            f"{self.heading}\n{self.study.name}, groups by {style.groups_by(self.sensitive)}, "
+            f"{self.part} part ({samples})"
+        )
+
+
+@dataclass
 class Workspace:
-    """What a notebook works with. studies: those its artefact shows; device 'none' trains nothing."""
+    """What a notebook works with. studies: those its artefact shows; device 'none' trains nothing.
+
+    found: what `load` found, by name. Shown in a notebook, it says which studies these are and what is not run.
+    """
 
     artefact: str
     title: str
@@ -27,6 +84,9 @@ class Workspace:
     runs_dir: Path
     out_dir: Path
     device: str
+    found: dict[str, Shown] = field(default_factory=dict)
+    trained: str = ""
+    saved: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def released(self) -> Path:
@@ -39,24 +99,164 @@ class Workspace:
         return [study for study in self.studies if not released.path_of(self.released, study).is_file()]
 
     @property
-    def notice(self) -> str:
-        """For each study, whether it is the paper's own or a stand-in, and why."""
-        return "\n".join(f"{study.title}: {standing(study)}" for study in self.studies)
+    def missing(self) -> list[Study]:
+        """The studies that `load` did not find."""
+        there = {shown.study.name for shown in self.found.values()}
+        return [study for study in self.studies if study.name not in there]
+
+    # ---------------------------------------------------------------------------------------------------- what is there
+
+    def load(self) -> dict[str, Shown]:
+        """{name: what is shown}: train what is missing, then read the runs or what is released of them.
+
+        One for each study; with groups one for each study, sensitive feature and part that the artefact shows. Raises
+        NotTrained where no study has enough runs.
+        """
+        if self.device != "none" and any(self._is_missing(study) for study in self.to_train):
+            from kdlib.training import sweep
+
+            self.trained = str(sweep.train(self.to_train, runs_dir=self.runs_dir, device=self.device))
+        found = collect.collect_parts(self.studies, runs_dir=self.runs_dir, released=self.released)
+        self.found = {shown.name: shown for name, parts in found.items() for shown in self._shown(name, parts)}
+        return self.found
+
+    def _is_missing(self, study: Study) -> bool:
+        return any(store.state(self.runs_dir, run) not in ("done", "failed") for run in study.runs())
+
+    def _shown(self, name: str, parts: Mapping[str, Predictions]) -> Iterable[Shown]:
+        study, features = self.profile.study(name), [None]
+        if self.artefact in numbers.FEATURES:
+            features = numbers.sensitive_features(parts["test"], study, self.artefact)
+        for sensitive in features:
+            for part, predictions in parts.items():
+                if part == "test" or self.artefact in BOTH_PARTS:
+                    chosen = numbers.at_its_temperatures(predictions, self.artefact)
+                    yield Shown(study, chosen, sensitive, part)
+
+    def split(self, features: Mapping[str, Iterable[str]]) -> dict[str, Shown]:
+        """{name: what is shown} for each sensitive feature by which something was measured: {study: features}."""
+        pairs = [
+            Shown(self.found[study].study, self.found[study].predictions, feature)
+            for study, names in features.items()
+            for feature in names
+        ]
+        named = {shown.name: shown for shown in pairs}
+        self.found |= named
+        return named
+
+    # ---------------------------------------------------------------------------------------------- beside the paper
+
+    def beside(self, rows: pd.DataFrame, shown: Shown) -> pd.DataFrame:
+        """`rows` (see show/tidy.py) with the paper's numbers, where the study is the paper's own."""
+        return numbers.beside(rows, shown.study, self.artefact, sensitive=shown.sensitive, part=shown.part)
+
+    def not_run(self) -> list[Styler]:
+        """A table for each study without runs: the paper's numbers of it, and the command that would run it."""
+        return [
+            tables.not_run_table(study, self.artefact, command=self._command(study), sensitive=sensitive)
+            for study in self.missing
+            for sensitive in numbers.reported_features(study, self.artefact) or [None]
+        ]
+
+    def remarks(self) -> Styler:
+        """Where the paper is silent or contradicts itself on this artefact, and what we do."""
+        return boards.remarks_table(self.artefact)
+
+    def _command(self, study: Study) -> str:
+        return f".venv/bin/python -m kdlib train {study.name} --profile {shlex.quote(self.profile.handle)}"
+
+    # ----------------------------------------------------------------------------------------------------------- saving
+
+    def save(
+        self,
+        shown: Mapping[str, Figure | Styler],
+        data: Mapping[str, pd.DataFrame],
+        *,
+        shows: str | Mapping[str, str],
+        end: str = "",
+        more: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Text:
+        """Save figures or tables with their data, under the names of what `load` or `split` gave.
+
+        shows  what they show, in words, {sensitive} and {part} filled in; or {name: words}
+        end    what the names of the files end in after that
+        more   {name: what else the JSON is to say}
+        Returns the names of all files that were saved so far.
+        """
+        for name, thing in shown.items():
+            of = self.found[name]
+            text = shows.format(sensitive=of.sensitive, part=of.part) if isinstance(shows, str) else shows[name]
+            extra = (more or {}).get(name, {})
+            self.save_one(thing, data[name], name=f"{self.artefact}_{name}{end}", shows=text, of=of, **extra)
+        return self._names()
+
+    def save_one(
+        self,
+        shown: Figure | Styler,
+        data: pd.DataFrame,
+        *,
+        name: str = "",
+        shows: str,
+        of: Shown | None = None,
+        **more: Any,
+    ) -> Text:
+        """Save one figure or table, of one study or none, as `save` does; name: of its files, else the artefact's."""
+        about = {"profile": self.profile.name, "shows": shows, "kdlib": __version__}
+        if of is not None:
+            about = save.about(of.study, of.predictions, profile=self.profile.name, shows=shows, part=of.part)
+        name = name or self.artefact
+        paths = save.save(shown, data, name=name, out_dir=self.out_dir, about=about | more)
+        self.saved[name] = [path.suffix for path in paths]
+        return self._names()
+
+    def _names(self) -> Text:
+        return Text("\n".join(f"{name}{', '.join(kinds)}" for name, kinds in self.saved.items()))
+
+    # --------------------------------------------------------------------------------------------------------- in words
+
+    def __repr__(self) -> str:
+        """Title, studies with what is there of each, and what is not run, as a Markdown table."""
+        lines = [f"**{self.title}**, profile {self.profile.name}", ""]
+        if not self.studies:
+            return "\n".join([*lines, "No study of ours is needed."])
+        rows = [(study.name, study.title, standing(study), *self._there(study)) for study in self.studies]
+        head = ("study", "what it is", "kind", *(("runs", "samples", "absent runs") if self.found else ()))
+        lines += [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+        if self.found and self.missing:
+            lines += ["", "Not run:", "", *(f"    {self._command(study)}" for study in self.missing)]
+        return "\n".join([*lines, *(["", f"Trained: {self.trained}."] if self.trained else [])])
+
+    _repr_markdown_ = __repr__
+
+    def _there(self, study: Study) -> tuple[str, ...]:
+        """Runs, samples by part, absent runs."""
+        parts = {shown.part: shown.predictions for shown in self.found.values() if shown.study == study}
+        if not parts:
+            return ("not run", "", "") if self.found else ()
+        samples = ", ".join(f"{len(p.labels):,} {part}" for part, p in parts.items())
+        first = next(iter(parts.values()))
+        return str(len(first.runs)), samples, str(len(first.absent))
 
 
-def workspace(
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def open(
     artefact: str, *, profile: str | Path, runs_dir: str | Path = "", out_dir: str | Path = "", device: str = "auto"
 ) -> Workspace:
     """Check a notebook's parameters and find its studies and folders.
 
-    Empty folders mean the defaults: runs/ and figures/<profile>/ of the project.
+    Empty folders mean the defaults: runs/ and figures/<profile>/ of the project. A relative path of a profile is
+    looked up in the working folder, then in the project's. `~` is the home folder.
     Raises ProfileError for an unknown profile or artefact, InvalidInput for an unknown device.
     """
     if artefact not in ARTEFACTS:
         raise unknown("artefact", artefact, ARTEFACTS, error=ProfileError)
-    if device not in sweep.DEVICES:
-        raise unknown("device", device, sweep.DEVICES)
-    read = load_profile(profile)
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    read = load_profile(_looked_up(profile))
+    runs_dir, out_dir = (str(given) and Path(given).expanduser() for given in (runs_dir, out_dir))
     return Workspace(
         artefact,
         ARTEFACTS[artefact].title,
@@ -65,6 +265,21 @@ def workspace(
         places.runs_dir(runs_dir),
         places.figures_dir(read.name, out_dir),
         device,
+    )
+
+
+def _looked_up(profile: str | Path) -> str | Path:
+    """The profile's path where one is given: notebooks run in notebooks/, commands mostly in the project's folder."""
+    path = Path(profile).expanduser()
+    if path.suffix not in (".yaml", ".yml") or path.is_absolute():
+        return path if path.is_absolute() else profile
+    folders = list(dict.fromkeys((Path.cwd(), places.project_root())))
+    for folder in folders:
+        if (folder / path).is_file():
+            return folder / path
+    raise ProfileError(
+        f"there is no profile {profile} in {' or '.join(map(str, folders))}. "
+        "Give the path of a YAML file, or a name such as 'quick'."
     )
 
 

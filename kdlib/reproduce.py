@@ -16,7 +16,8 @@ import pandas as pd
 from kdlib import places, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError
-from kdlib.notebook import PARAMETERS, Workspace, _brief_standing, workspace
+from kdlib.notebook import PARAMETERS, Workspace, _brief_standing
+from kdlib.notebook import open as workspace
 from kdlib.predictions import collect
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep

@@ -19,7 +19,7 @@ GOOD = """from pathlib import Path
 from kdlib import notebook
 from kdlib.predictions import collect
 from kdlib.training import sweep
-here = notebook.workspace("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
+here = notebook.open("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
 sweep.train(here.studies, runs_dir=here.runs_dir, device=here.device)
 p = collect.collect(here.studies[0], runs_dir=here.runs_dir)
 Path(here.out_dir, "accuracy.csv").write_text(str(p.accuracy.mean()))"""

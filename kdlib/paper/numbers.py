@@ -1,12 +1,10 @@
 """What the paper reports, which studies are the paper's own, and its numbers beside ours where both mean the same.
 
-`reported.csv` holds every number of the paper's tables and those read off its vector figures, one value a row, in the
+`reported.csv` holds every number of the paper's tables and those read off its vector figures, one value per row, in the
 paper's units (percent, classes, ratio). Stand-ins are never set beside the paper. No torch.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -40,7 +38,7 @@ FEATURES = {
 
 
 def reported(artefact: str) -> pd.DataFrame:
-    """The paper's numbers for 'table06', 'fig4b', ...: one value a row, as in reported.csv.
+    """The paper's numbers for 'table06', 'fig4b', ...: one value per row, as in reported.csv.
 
     artefact, dataset, label, sensitive, teacher, student, alpha, model, temperature, metric, mean, std, unit
     ('percent', 'classes' or 'ratio'), source ('final', 'arxiv_v1' or 'figure': the text that the value is from).
@@ -71,13 +69,22 @@ def sensitive_features(p: Predictions, study: Study, artefact: str) -> list[str]
     return [name for name in wanted if name in p.groups]
 
 
+def reported_features(study: Study, artefact: str) -> list[str]:
+    """The sensitive features by which the paper reports its own study; empty for a stand-in and without groups."""
+    features = FEATURES.get(artefact, {}).get(study.dataset, ())
+    if not features or stand_in_reasons(study):
+        return []
+    table = reported(artefact)
+    return [name for name in features if name in set(table.loc[table["dataset"] == study.dataset, "sensitive"])]
+
+
 def beside(
     ours: pd.DataFrame, study: Study, artefact: str, *, sensitive: str | None = None, part: str = "test"
 ) -> pd.DataFrame:
     """`ours` with the paper's numbers for the same study, where the study is the paper's own.
 
-    ours       one value a row: model, temperature (NaN for teacher and nds), metric (as in reported.csv), mean, and
-               low and high, its interval; shares in fractions, counts as they are
+    ours       one row per arm and metric: model, temperature (NaN for teacher and nds), metric (as in reported.csv),
+               mean, and low and high, its interval; shares in fractions, counts as they are
     sensitive  the sensitive feature that the values are about; None takes rows of the paper without one
     part       of which part of the data set the values are; the paper reports "Test Acc.", and names no other part
     Adds paper_mean and paper_sd (in our unit: the paper's percent become fractions), paper_source (which text they are
@@ -98,25 +105,6 @@ def beside(
     inside = joined["paper_mean"].between(joined["low"], joined["high"]).astype("boolean")
     joined["paper_inside"] = inside.mask(joined[["paper_mean", "low", "high"]].isna().any(axis=1))
     return joined
-
-
-def beside_arms(
-    arms: pd.DataFrame, study: Study, artefact: str, *, columns: Mapping[str, str], sensitive: str | None = None
-) -> pd.DataFrame:
-    """`arms`, one row an arm, with a column 'paper_...' for each of `columns` ({column: metric}), in our unit.
-
-    arms: temperature, and model (ds where that column is missing). A stand-in comes back as it is; NaN where the paper
-    gives no number. Raises InvalidInput for an artefact without numbers.
-    """
-    paper = reported_for(study, artefact, sensitive=sensitive)
-    if stand_in_reasons(study):
-        return arms.copy()
-    keys = arms[["temperature"]].assign(model=arms.get("model", "ds"))
-    found = {
-        f"paper_{column}": keys.merge(paper[paper["metric"] == metric], on=["model", "temperature"], how="left")
-        for column, metric in columns.items()
-    }
-    return arms.assign(**{column: joined["paper_mean"].to_numpy() for column, joined in found.items()})
 
 
 def reported_for(study: Study, artefact: str, *, sensitive: str | None = None) -> pd.DataFrame:

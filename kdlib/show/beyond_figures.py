@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 METRICS = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
 SHIFT = {"color": COLORS["labels"], "linewidth": 1.2}
+INDIVIDUAL_PANELS = {  # of the measures of individual fairness, each with its two controls beside it
+    "accuracy": "accuracy",
+    "confidence": "confidence (mean largest probability)",
+    "fitted_temperature": "temperature that calibrates",
+    "counterfactual": "counterfactual",
+    "counterfactual_calibrated": "counterfactual, calibrated",
+    "counterfactual_relative": "counterfactual, relative",
+    "lipschitz": "Lipschitz",
+    "lipschitz_calibrated": "Lipschitz, calibrated",
+    "lipschitz_relative": "Lipschitz, relative",
+    "inconsistency": "inconsistency of neighbors",
+}
 READINGS = {True: "with T²", False: "without T²"}
 READING_STYLE = {
     True: {"color": COLORS["ds"], "marker": "o", "linestyle": "-"},
@@ -33,7 +45,7 @@ READING_STYLE = {
 
 @in_style
 def reported_counts(counts: pd.DataFrame, *, title: str) -> Figure:
-    """The paper's #SC and #TC against T: a panel a pair of networks and count.
+    """The paper's #SC and #TC against T: one panel per pair of networks and count.
 
     counts: nulls.reported_counts(). Hatched: the 95 % band of chance. Blue: the 95 % band of a shift of
     accuracy alone for the usual spread, dotted its upper end for the widest. The darker a dot, the less explains it.
@@ -92,9 +104,10 @@ def _count_panel(ax: Axes, rows: pd.DataFrame) -> None:
 
 @in_style
 def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
-    """Significant classes under every choice: a panel a reference and correction, a row a test and normalization.
+    """Significant classes under every choice: one panel per reference and correction.
 
-    counts: class_nulls.sensitivity(predictions). The paper's choice is marked; the shade goes to the largest count.
+    counts: class_nulls.sensitivity(predictions). A panel has one row per test and normalization. The
+    paper's choice is marked; the shade goes to the largest count.
     """
     columns = [
         (against, correction) for correction in counts["correction"].unique() for against in counts["against"].unique()
@@ -147,7 +160,7 @@ def _is_papers(test: str, normalise: str) -> bool:
 
 @in_style
 def over_temperature(arms: pd.DataFrame, *, panels: Mapping[str, str], title: str, columns: int = 3) -> Figure:
-    """Columns of a table of arms against T, a panel a column, with 95 % t-intervals; teacher and NDS as lines.
+    """Columns of a table of arms against T, one panel per column, with 95 % t-intervals; teacher and NDS as lines.
 
     arms: model, temperature; m, m_low, m_high for each key m of `panels`, whose values are the panels' titles.
     """
@@ -155,15 +168,20 @@ def over_temperature(arms: pd.DataFrame, *, panels: Mapping[str, str], title: st
     figure = style.blank(3.7 * columns, 2.5 * height + 0.9, title)
     axes = figure.subplots(height, columns, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
-        _levels(ax, arms, name)
-        _with_interval(ax, arms[arms["model"] == "ds"], name, label=NAMES["ds"], **_of("ds"))
+        measure_panel(ax, arms, name)
         ax.set_title(heading)
-        ax.set_ylim(bottom=0)
-        style.temperature_axis(ax, arms["temperature"].dropna())
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def measure_panel(ax: Axes, arms: pd.DataFrame, name: str) -> None:
+    """One column of `over_temperature` on one `ax`."""
+    _levels(ax, arms, name)
+    _with_interval(ax, arms[arms["model"] == "ds"], name, label=NAMES["ds"], **_of("ds"))
+    ax.set_ylim(bottom=0)
+    style.temperature_axis(ax, arms["temperature"].dropna())
 
 
 def _of(model: str) -> dict[str, str]:
@@ -186,7 +204,7 @@ def _levels(ax: Axes, arms: pd.DataFrame, name: str) -> None:
 
 @in_style
 def bias_dial(arms: pd.DataFrame, *, title: str) -> Figure:
-    """DPD and EOD against T, a column a position of the dial, beside what the errors let expect.
+    """DPD and EOD against T, one column per position of the dial, beside what the errors let expect.
 
     arms: bias_dial.dial_arms of every position, one under the other. Blue: a learner with the students' accuracy that
     knows the base rates of its training part. Grey: a model with the same errors that does not react to the group.
@@ -239,7 +257,7 @@ def _dial_panel(ax: Axes, arms: pd.DataFrame, students: pd.DataFrame, measure: s
 
 @in_style
 def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
-    """Every run: its DPD against its errors, a panel a position of the dial.
+    """Every run: its DPD against its errors, one panel per position of the dial.
 
     runs: bias_dial.dial_runs of every position. Blue: a learner with as many errors that knows the base rates of its
     training part. Grey: all errors go with the color; no classifier can lie above it.
@@ -247,27 +265,31 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
     positions = sorted(runs["rho"].unique())
     figure = style.blank(3.5 * len(positions) + 1.6, 3.7, title)
     axes = figure.subplots(1, len(positions), squeeze=False)[0]
-    greens = dict(zip(t := sorted(runs["temperature"].dropna().unique()), style.greens(len(t)), strict=True))
     for ax, rho in zip(axes, positions, strict=True):
-        here = runs[runs["rho"] == rho]
-        _error_lines(ax, rho, most=1.1 * (1 - here["accuracy"]).max())
-        for (model, temperature), rows in here.groupby(["model", here["temperature"].fillna(0)], sort=False):
-            ax.scatter(
-                100 * (1 - rows["accuracy"]),
-                100 * rows["dpd"],
-                s=30,
-                marker=MARKERS[model],
-                edgecolor="#3A3A3A",
-                linewidth=0.5,
-                color=greens.get(temperature, COLORS[model]),
-                zorder=3,
-                label=f"DS, T = {temperature:g}" if model == "ds" else NAMES[model],
-            )
-        ax.set_title(f"trained with correlation {rho:g}")
-        ax.set_xlabel("test error (%)")
+        dial_runs_panel(ax, runs[runs["rho"] == rho], rho=rho, temperatures=runs["temperature"])
     axes[0].set_ylabel("DPD by color set (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
+
+
+def dial_runs_panel(ax: Axes, runs: pd.DataFrame, *, rho: float, temperatures: pd.Series) -> None:
+    """One position of the dial on one `ax`; temperatures: those of all positions, from light to dark green."""
+    greens = dict(zip(t := sorted(temperatures.dropna().unique()), style.greens(len(t)), strict=True))
+    _error_lines(ax, rho, most=1.1 * (1 - runs["accuracy"]).max())
+    for (model, temperature), rows in runs.groupby(["model", runs["temperature"].fillna(0)], sort=False):
+        ax.scatter(
+            100 * (1 - rows["accuracy"]),
+            100 * rows["dpd"],
+            s=30,
+            marker=MARKERS[model],
+            edgecolor="#3A3A3A",
+            linewidth=0.5,
+            color=greens.get(temperature, COLORS[model]),
+            zorder=3,
+            label=f"DS, T = {temperature:g}" if model == "ds" else NAMES[model],
+        )
+    ax.set_title(f"trained with correlation {rho:g}")
+    ax.set_xlabel("test error (%)")
 
 
 def _error_lines(ax: Axes, rho: float, most: float) -> None:

@@ -43,7 +43,7 @@ MODELS = {"teacher": 0, "nds": 1, "ds": 2}
 
 
 def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
-    """The board of `verdicts`, one row a claim, for readers; title names the profile.
+    """The board of `verdicts`, one row per claim, for readers; title names the profile.
 
     The columns on the stand-in only where one was used.
     """
@@ -79,7 +79,7 @@ SEEN = {"reproduced": "seen", "not reproduced": "not seen", "inconclusive": "not
 
 
 def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """What the rules find on every study of a profile (`board.by_study`), one row a claim and study, for readers."""
+    """What the rules find on every study of a profile (`board.by_study`), one row per claim and study, for readers."""
     claim = rows["claim"].astype(str) + ". " + rows["says"]
     cells = {
         "claim": claim.where(~claim.duplicated(), ""),

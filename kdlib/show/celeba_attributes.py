@@ -40,7 +40,7 @@ def not_run(folder: Path) -> str:
 def training_rows(attributes: pd.DataFrame | None) -> pd.DataFrame:
     """Table 5 of the paper: training images by Smiling, age and gender; None: the printed rows alone.
 
-    attributes: `celeba.read_attributes`. One row a count: row (what is counted), source ('computed' or 'paper'),
+    attributes: `celeba.read_attributes`. One row per count: row (what is counted), source ('computed' or 'paper'),
     images, young, not_young, male, not_male, and sd_young, sd_male: the spread of an expected count over random
     choices, else 0. The paper undersamples those who do not smile at random: that row can be expected, the others are
     exact.
@@ -104,7 +104,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 
 def attribute_shares(attributes: pd.DataFrame) -> pd.DataFrame:
-    """Figure 6 of the paper: one row an attribute, the most frequent first.
+    """Figure 6 of the paper: one row per attribute, the most frequent first.
 
     attribute (official name), images (that have it, of the whole data set), share (of all), and the shares of each part
     of the official split: train, validation, test. Fractions.
@@ -117,7 +117,7 @@ def attribute_shares(attributes: pd.DataFrame) -> pd.DataFrame:
 
 @style.in_style
 def attribute_bars(shares: pd.DataFrame, *, title: str) -> Figure:
-    """Figure 6 of the paper, from `attribute_shares`: a bar an attribute, those that the paper's studies use marked."""
+    """Figure 6 of the paper, from `attribute_shares`: one bar per attribute; those that the paper uses are marked."""
     figure = style.blank(6.6, 0.19 * len(shares) + 1.2, title)
     ax = figure.subplots()
     used = [name for names, _ in ROLES.values() for name in names]

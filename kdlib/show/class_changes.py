@@ -16,6 +16,7 @@ from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
 from kdlib.measure.arms import arm_columns
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
+from kdlib.show.beyond_figures import over_temperature
 from kdlib.show.style import COLORS, LINES, MARKERS, in_style
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ SAMPLES_NOTE = (
 
 
 def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
-    """Four answers to "which classes does distillation change" beside each other, NDS against DS, a row a temperature.
+    """Four answers to "which classes does distillation change" beside each other, NDS against DS, by temperature.
 
     temperature; sd, sd_low, sd_high (class_effects.change_sd) and slope, slope_low, slope_high
     (class_effects.direction), on the scale of accuracy; n_significant, share_changed, classes (Welch, the paper's
@@ -109,7 +110,7 @@ def _line(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1) -> None:
 
 
 def changes_table(changes: pd.DataFrame, *, title: str) -> Styler:
-    """`changes_by_temperature` (scale 'difference') for readers, a row a temperature."""
+    """`changes_by_temperature` (scale 'difference') for readers, one row per temperature."""
     cells = {
         "sd of the true change (points)": _intervals(changes, "sd", scale=100),
         "slope towards the teacher": _intervals(changes, "slope"),
@@ -137,7 +138,7 @@ def _signed(text: str) -> str:
 
 
 def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.DataFrame:
-    """class_effects.class_verdicts with Hedges' g beside it, both on the scale 'difference': one row a class.
+    """class_effects.class_verdicts with Hedges' g beside it, both on the scale 'difference': one row per class.
 
     The columns of class_verdicts, and g, g_low, g_high (b - a, in sd over seeds; 95 % interval). Raises as these.
     """
@@ -147,7 +148,7 @@ def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.Data
 
 
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """`verdict_rows` for readers, a row a class."""
+    """`verdict_rows` for readers, one row per class."""
     cells = {
         "DS − NDS (points), 90 %": _intervals(rows.rename(columns=_ENDS), "difference", scale=100),
         "p, changed": [f"{p:.2f}" for p in rows["p_adjusted"]],
@@ -186,14 +187,19 @@ def fidelity_arms(predictions: Predictions, *, sensitive: str | None = None) -> 
     return everywhere.merge(of_students, on=["model", "temperature", "n_seeds"], how="left")
 
 
+def fidelity_figure(arms: pd.DataFrame, *, title: str) -> Figure:
+    """The measures of `PANELS` against T; arms: `fidelity_arms`."""
+    return over_temperature(in_percent(arms), panels=PANELS, title=title)
+
+
 def in_percent(arms: pd.DataFrame) -> pd.DataFrame:
     """The arms with all shares in percent, as the panels of `PANELS` say; kl stays in nats."""
-    shares = [name for name in arms if name not in tables.ROW and not name.startswith("kl")]
+    shares = [name for name in arms if name not in ("model", "temperature", "n_seeds") and not name.startswith("kl")]
     return arms.assign(**{name: 100 * arms[name] for name in shares})
 
 
 def fidelity_table(arms: pd.DataFrame, *, title: str) -> Styler:
-    """What the students share with their teacher and what they change against NDS, a row an arm of students."""
+    """What the students share with their teacher and what they change against NDS, one row per arm of students."""
     rows = arms[arms["model"] != "teacher"]
     agreement = rows.assign(agreement=1 - rows["disagreement"], agreement_sd=rows["disagreement_sd"])
     cells = {
@@ -207,21 +213,30 @@ def fidelity_table(arms: pd.DataFrame, *, title: str) -> Styler:
     return tables.text_table(_by_arm(rows, cells), f"{title}\n{FIDELITY_NOTE}")
 
 
-def samples_table(arms: pd.DataFrame, changed: pd.DataFrame, gains: pd.DataFrame, *, title: str) -> Styler:
+def samples_rows(predictions: Predictions, arms: pd.DataFrame) -> pd.DataFrame:
+    """`arms` of `fidelity_arms`, beside each temperature its row of fidelity.changed_by_temperature, and the class that
+    gains least there with its row of fidelity.class_gain: class_name, gain, low, high.
+    """
+    gains = fidelity.class_gain(predictions)
+    least = gains.loc[gains.groupby("temperature")["gain"].idxmin()]
+    return arms.merge(
+        fidelity.changed_by_temperature(predictions).merge(least, on="temperature"), on="temperature", how="left"
+    )
+
+
+def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """Accuracy, worst class and group of every arm; images that changed and the class that gains least at every T.
 
-    arms: `fidelity_arms`; changed: fidelity.changed_by_temperature; gains: fidelity.class_gain.
+    rows: `samples_rows`.
     """
-    cells = {"accuracy": _means(arms, "accuracy"), "worst class": _means(arms, "worst_class_accuracy")}
-    if "worst_group_accuracy" in arms:
-        cells["worst group"] = _means(arms, "worst_group_accuracy")
-    images = changed.set_index("temperature").to_dict("index")
-    losses = gains.loc[gains.groupby("temperature")["gain"].idxmin()].set_index("temperature").to_dict("index")
-    t = arms["temperature"]
-    cells["images changed"] = [f"{100 * images[v]['matched']:.1f}" if v in images else "" for v in t]
-    cells["by seeds alone"] = [_null(images[v]) if v in images else "" for v in t]
-    cells["class that gains least"] = [_loss(losses[v]) if v in losses else "" for v in t]
-    return tables.text_table(_by_arm(arms, cells), f"{title}\n{SAMPLES_NOTE}")
+    cells = {"accuracy": _means(rows, "accuracy"), "worst class": _means(rows, "worst_class_accuracy")}
+    if "worst_group_accuracy" in rows:
+        cells["worst group"] = _means(rows, "worst_group_accuracy")
+    each = [(row, np.isnan(row["temperature"])) for row in rows.to_dict("records")]
+    cells["images changed"] = ["" if alone else f"{100 * row['matched']:.1f}" for row, alone in each]
+    cells["by seeds alone"] = ["" if alone else _null(row) for row, alone in each]
+    cells["class that gains least"] = ["" if alone else _loss(row) for row, alone in each]
+    return tables.text_table(_by_arm(rows, cells), f"{title}\n{SAMPLES_NOTE}")
 
 
 def _null(row: Mapping[str, float]) -> str:
@@ -263,17 +278,19 @@ def group_rates(predictions: Predictions, class_name: str, *, sensitive: str) ->
     return pd.DataFrame({"group": cells.groups, "n": n, "accuracy": right / n, "selection_rate": selected / n})
 
 
-def groups_table(ours: pd.DataFrame, theirs: pd.DataFrame, *, title: str) -> Styler:
-    """`group_rates` beside fairlearn's MetricFrame.by_group, a row a group, and the largest difference.
+def groups_table(rates: pd.DataFrame, *, title: str) -> Styler:
+    """`group_rates` beside fairlearn's MetricFrame.by_group, one row per group, and the largest difference.
 
-    theirs: columns accuracy, selection_rate, by group in its index.
+    rates: `group_rates` with columns accuracy_fairlearn and selection_rate_fairlearn.
     """
     names = {"accuracy": "accuracy", "selection_rate": "selection rate"}
-    values = {
-        f"{names[m]}, {who}": frame[m]
-        for m in names
-        for who, frame in (("kdlib", ours.set_index("group")), ("fairlearn", theirs))
-    }
-    frame = pd.DataFrame(values).rename_axis(None)
+    found = rates.set_index("group").rename_axis(None)
+    frame = pd.DataFrame(
+        {
+            f"{words}, {who}": found[f"{name}{end}"]
+            for name, words in names.items()
+            for who, end in (("kdlib", ""), ("fairlearn", "_fairlearn"))
+        }
+    )
     frame.loc["largest − smallest"] = frame.max() - frame.min()
     return tables.text_table(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")

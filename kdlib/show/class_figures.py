@@ -1,7 +1,6 @@
-"""From a plain table to a matplotlib figure, and from either to files: picture, data as CSV, what it shows as JSON.
+"""Figures 1, 2, 3 and 8 of the paper: classes. A panel draws on the `ax` it is given; a figure only lays panels out.
 
-Every picture says which study it is of, and whether that is a stand-in. The same color, marker and line mean the same
-thing in all of them. Tables are in tables.py. No torch, no pyplot, no global state.
+Every picture says which study it is of, and whether that is a stand-in. No torch, no pyplot, no global state.
 """
 
 from __future__ import annotations
@@ -12,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kdlib.measure import class_bias
+from kdlib.predictions import Predictions
+from kdlib.show import tidy
 from kdlib.show.style import (
     CHANCE,
     COLORS,
@@ -34,23 +36,23 @@ if TYPE_CHECKING:
 FEW_CLASSES = 12  # up to here a matrix shows its numbers
 
 
-# --------------------------------------------------------------------------------------------------------------- saving
-
-
-# -------------------------------------------------------------------------------------------------------------- figures
-
-
 @in_style
 def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
-    """Figure 1 of the paper: accuracy of each class, a dot a temperature, a cross where NDS and DS differ.
+    """Figure 1 of the paper: accuracy of each class, one dot per temperature, a cross where NDS and DS differ.
 
     changes: the rows of class_bias.significant_classes(nds, ds) at every temperature, with a column temperature;
     used are class_index, class_name, temperature, mean_a, sd_a (NDS), mean_b (DS), significant.
     """
+    figure = blank(np.clip(0.62 * changes["class_index"].nunique() + 2, 6, 20), 3.6, title)
+    class_accuracy_panel(figure.subplots(), changes)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
+    """Figure 1 on one `ax`; changes as in `class_accuracy`."""
     names = changes.drop_duplicates("class_index").sort_values("class_index")
     temperatures = sorted(changes["temperature"].unique())
-    figure = blank(np.clip(0.62 * len(names) + 2, 6, 20), 3.6, title)
-    ax = figure.subplots()
     _nds_ticks(ax, names)
     offsets = np.linspace(-0.3, 0.3, len(temperatures)) if len(temperatures) > 1 else [0.0]
     for t, offset, color in zip(temperatures, offsets, greens(len(temperatures)), strict=True):
@@ -70,8 +72,6 @@ def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
     ax.scatter([], [], **CROSS, label="DS differs from\nNDS (p ≤ 0.05)")
     _class_axis(ax, names["class_name"].tolist())
     ax.set_ylabel("test accuracy of the class (%)")
-    figure.legend(loc="outside right upper")
-    return figure
 
 
 def _nds_ticks(ax: Axes, names: pd.DataFrame) -> None:
@@ -102,7 +102,7 @@ def _class_axis(ax: Axes, names: Sequence[str]) -> None:
 def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     """Figure 2 of the paper: what teacher (rows) and student (columns) predict where they disagree, mean counts.
 
-    counts: the rows of `long_matrix`, one block a panel; all panels have one color scale, the diagonal is left out.
+    counts: the rows of `long_matrix`, one block per panel; all panels have one color scale, the diagonal is left out.
     """
     panels = counts["panel"].unique()
     matrices = {panel: as_matrix(counts[counts["panel"] == panel]) for panel in panels}
@@ -111,7 +111,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     figure = blank((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
-        image = _heat(ax, matrix, largest)
+        image = disagreement_panel(ax, matrix, largest=largest)
         apart = off_diagonal(matrix).sum()
         ax.set_title(
             f"teacher and {panel}: they disagree on\n{apart:.1f} of {matrix.to_numpy().sum():.0f} images"
@@ -120,6 +120,18 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     axes[0].set_ylabel("teacher predicts")
     figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=whole())
     return figure
+
+
+def disagreement_counts(predictions: Predictions, *, near: float) -> pd.DataFrame:
+    """`class_bias.disagreement` with the teacher as rows: of NDS, and of DS at the temperature nearest to `near`."""
+    t = min(predictions.temperatures, key=lambda found: abs(found - near))
+    students = {"NDS": predictions.arm(model="nds"), f"DS, T = {t:g}": predictions.arm(model="ds", temperature=t)}
+    teacher = predictions.arm(model="teacher")
+    panels = (
+        long_matrix(class_bias.disagreement(teacher, arm), predictions.class_names, panel=name)
+        for name, arm in students.items()
+    )
+    return pd.concat(panels, ignore_index=True)
 
 
 def long_matrix(matrix: np.ndarray, class_names: Sequence[str], *, panel: str) -> pd.DataFrame:
@@ -150,7 +162,8 @@ def off_diagonal(matrix: pd.DataFrame) -> np.ndarray:
     return values[~np.eye(len(values), dtype=bool)]
 
 
-def _heat(ax: Axes, matrix: pd.DataFrame, largest: float) -> Any:
+def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float) -> Any:
+    """One square table of `as_matrix` on one `ax`, colors up to the count `largest`; returns the image."""
     values, names = matrix.to_numpy(float), _tick_names(matrix)
     shown = np.ma.masked_array(values, np.eye(len(values), dtype=bool))
     ax.patch.set(facecolor="#EFEFEF", edgecolor="#A0A0A0", hatch="////")  # shows through on the diagonal
@@ -180,24 +193,31 @@ def _numbers(ax: Axes, values: np.ndarray, largest: float) -> None:
 
 
 @in_style
-def significant_counts(counts: pd.DataFrame, *, title: str) -> Figure:
+def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
     """Figure 3 of the paper: T against #SC and #TC (left) and the students' accuracy with its sd (right).
 
-    counts: class_bias.counts(predictions). The grey band is what chance alone gives, 95 % of the time. Hollow markers:
-    the paper's numbers, where numbers.beside_arms could add them.
+    rows: `tidy.class_bias`; classes: how many the data set has. The grey band is what chance alone gives, 95 % of the
+    time. Hollow markers: the paper's numbers, where the rows have them.
     """
     figure = blank(6.4, 3.9, title)
-    left = figure.subplots()
+    significant_counts_panel(figure.subplots(), rows, classes=classes)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def significant_counts_panel(left: Axes, rows: pd.DataFrame, *, classes: int) -> Axes:
+    """Figure 3 on one ax, which gets a second axis at its right for the accuracy; returns that."""
+    arms = tidy.columns(rows[rows["model"] == "ds"])
     right = left.twinx()
-    t, accuracy, sd = counts["temperature"], 100 * counts["accuracy_mean"], 100 * counts["accuracy_sd"]
-    left.fill_between(t, counts["null_low"], counts["null_high"], **CHANCE, label="chance alone (95 %)", zorder=1)
-    for column, other, label in (
+    t, accuracy, sd = arms["temperature"], 100 * arms["accuracy"], 100 * arms["accuracy_sd"]
+    left.fill_between(t, arms["null_band_low"], arms["null_band_high"], **CHANCE, label="chance alone (95 %)", zorder=1)
+    for metric, other, label in (
         ("n_significant_sc", "nds", "#SC: DS and NDS"),
         ("n_significant_tc", "teacher", "#TC: DS and teacher"),
     ):
         left.plot(
             t,
-            counts[column].astype(float),
+            arms[metric],
             color=COLORS[other],
             linestyle=LINES[other],
             marker=MARKERS[other],
@@ -207,25 +227,21 @@ def significant_counts(counts: pd.DataFrame, *, title: str) -> Figure:
         )
     right.plot(t, accuracy, color=COLORS["ds"], linestyle=LINES["ds"], marker=MARKERS["ds"], label="accuracy of DS")
     right.fill_between(t, accuracy - sd, accuracy + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
-    paper_markers(left, counts, "n_significant_sc", "nds", label="#SC, paper")
-    paper_markers(left, counts, "n_significant_tc", "teacher", label="#TC, paper")
-    paper_markers(right, counts, "accuracy_mean", "ds", label="accuracy, paper", scale=100)
-    _count_axis(left, counts)
+    paper_markers(left, arms, "n_significant_sc", "nds", label="#SC, paper")
+    paper_markers(left, arms, "n_significant_tc", "teacher", label="#TC, paper")
+    paper_markers(right, arms, "accuracy", "ds", label="accuracy, paper", scale=100)
+    _count_axis(left, arms, classes)
     right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
     right.tick_params(axis="y", colors=COLORS["ds"])
     right.grid(False)
     right.margins(y=0.25)
     temperature_axis(left, t)
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
+    return right
 
 
-def _count_axis(ax: Axes, counts: pd.DataFrame) -> None:
-    columns = ["n_significant_sc", "n_significant_tc", "null_high"]
-    columns += [name for name in ("paper_n_significant_sc", "paper_n_significant_tc") if name in counts]
-    ax.set_ylim(0, 1.15 * max(1.0, counts[columns].astype(float).max(axis=None)))
+def _count_axis(ax: Axes, arms: pd.DataFrame, classes: int) -> None:
+    shown = ["n_significant_sc", "n_significant_tc", "null_band_high"]
+    shown += [name for name in ("paper_n_significant_sc", "paper_n_significant_tc") if name in arms]
+    ax.set_ylim(0, 1.15 * max(1.0, arms[shown].max(axis=None)))
     ax.yaxis.set_major_locator(whole())
-    ax.set_ylabel(f"significant classes (of {counts['classes'].iloc[0]})")
-
-
-# ---------------------------------------------------------------------------------------------------------------- parts
+    ax.set_ylabel(f"significant classes (of {classes})")

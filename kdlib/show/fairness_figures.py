@@ -1,4 +1,4 @@
-"""Figures 4 and 5 of the paper: EOD and DPD against the temperature. No torch."""
+"""Figures 4 and 5 of the paper: EOD and DPD against the temperature; a panel draws on its `ax`. No torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kdlib.show import tidy
 from kdlib.show.style import (
     CHANCE,
     COLORS,
@@ -14,6 +15,7 @@ from kdlib.show.style import (
     MARKERS,
     NAMES,
     blank,
+    groups_by,
     in_style,
     level,
     paper_markers,
@@ -26,35 +28,35 @@ if TYPE_CHECKING:
 
 
 @in_style
-def group_fairness(arms: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
+def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """Figure 4 of the paper: EOD and DPD against T, teacher and NDS as horizontal lines, with 95 % t-intervals.
 
-    arms: fairness.table(predictions, sensitive=...). Left up to T = 10, right all temperatures on a log axis. Grey:
-    what a model that does not react to the group shows on this many samples, mean and up to the 95th percentile. The
-    labels' own DPD is what a perfect classifier has. Hollow markers: the paper's numbers for DS, where
-    numbers.beside_arms could add them.
+    rows: `tidy.fairness`. Left up to T = 10, right all temperatures on a log axis. Grey: what a model that does not
+    react to the group shows on this many samples, mean and up to the 95th percentile. The labels' own DPD is what a
+    perfect classifier has. Hollow markers: the paper's numbers for DS, where the rows have them.
     """
-    students = arms[arms["model"] == "ds"]
-    low, high = students[students["temperature"] <= 10], students[students["temperature"] > 10]
-    spans = [rows for rows in (low, students if len(high) else high) if len(rows)]
-    figure = blank(4.6 * len(spans) + 0.6, 5.6, title)
-    axes = figure.subplots(2, len(spans), sharey="row", squeeze=False)
-    for row, measure in zip(axes, ("eod", "dpd"), strict=True):
-        for ax, rows in zip(row, spans, strict=True):
-            _disparity(ax, rows, arms, measure)
-        row[0].set_ylabel(f"{measure.upper()} by {sensitive} (%)")
-        row[0].set_ylim(bottom=-0.03 * row[0].get_ylim()[1])  # a line at 0 is seen, not hidden by the frame
+    temperatures = rows["temperature"].dropna()
+    ends = [end for end, there in ((10, temperatures <= 10), (np.inf, temperatures > 10)) if there.any()]
+    figure = blank(4.6 * len(ends) + 0.6, 5.6, title)
+    axes = figure.subplots(2, len(ends), sharey="row", squeeze=False)
+    for line, measure in zip(axes, ("eod", "dpd"), strict=True):
+        for ax, end in zip(line, ends, strict=True):
+            disparity_panel(ax, rows, measure=measure, up_to=end)
+        line[0].set_ylabel(f"{measure.upper()} by {groups_by(sensitive)} (%)")
+        line[0].set_ylim(bottom=-0.03 * line[0].get_ylim()[1])  # a line at 0 is seen, not hidden by the frame
     for ax in axes[1]:
         ax.set_xlabel("temperature")
     handles = {label: handle for handle, label in zip(*axes[1, 0].get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2 * len(spans))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2 * len(ends))
     return figure
 
 
-def _disparity(ax: Axes, students: pd.DataFrame, arms: pd.DataFrame, measure: str) -> None:
-    """One panel; everything in percent."""
+def disparity_panel(ax: Axes, rows: pd.DataFrame, *, measure: str, up_to: float = np.inf) -> None:
+    """EOD or DPD ("eod", "dpd") in percent on one `ax`, students to temperature `up_to`; rows: `tidy.fairness`."""
+    arms = tidy.columns(rows)
+    students = arms[(arms["model"] == "ds") & (arms["temperature"] <= up_to)]
     t = students["temperature"]
-    floor, upper = 100 * students[f"{measure}_floor"], 100 * students[f"{measure}_floor_upper"]
+    floor, upper = 100 * students[f"{measure}_floor"], 100 * students[f"{measure}_floor_high"]
     ax.fill_between(t, floor, upper, **CHANCE, zorder=1, label="attribute-blind model: up to 95th percentile")
     ax.plot(
         t,

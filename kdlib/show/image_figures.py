@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput
+from kdlib.predictions import softmax
 from kdlib.show.style import blank, greens, in_style
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @in_style
 def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure:
-    """Figure 7 of the paper: example images, one row a feature, its values side by side.
+    """Figure 7 of the paper: example images, one row per feature, its values side by side.
 
     images (N, 3, H, W) uint8; cells, N rows: feature (the row), value (written below the image).
     """
@@ -35,11 +37,22 @@ def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure
     return figure
 
 
+def softening(probabilities: Mapping[str, float], *, temperatures: Iterable[float]) -> pd.DataFrame:
+    """What temperatures make of an output, {class: probability at T = 1}: class_name, temperature, probability."""
+    logits = np.log(list(probabilities.values()))
+    return pd.concat(
+        pd.DataFrame(
+            {"class_name": list(probabilities), "temperature": t, "probability": softmax(logits, temperature=t)}
+        )
+        for t in temperatures
+    )
+
+
 @in_style
 def softened(probabilities: pd.DataFrame, *, title: str) -> Figure:
-    """The same logits at several temperatures: a panel a temperature, a bar a class.
+    """The same logits at several temperatures: one panel per temperature, one bar per class.
 
-    probabilities: class_name, temperature, probability.
+    probabilities: `softening`.
     """
     temperatures = sorted(probabilities["temperature"].unique())
     figure = blank(2.1 * len(temperatures) + 0.6, 2.6, title)

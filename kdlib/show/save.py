@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 
-def about(study: Study, predictions: Predictions, *, profile: str, shows: str) -> dict[str, object]:
+def about(study: Study, predictions: Predictions, *, profile: str, shows: str, part: str = "test") -> dict[str, object]:
     """What a saved picture is of: profile, study, reasons of a stand-in, seeds, runs, and `shows` in words."""
     return {
         "profile": profile,
@@ -30,7 +30,7 @@ def about(study: Study, predictions: Predictions, *, profile: str, shows: str) -
         "seeds": int(predictions.runs["seed"].nunique()),
         "runs": len(predictions.runs),
         "absent": list(predictions.absent),
-        "test_samples": len(predictions.labels),
+        f"{part}_samples": len(predictions.labels),
         "shows": shows,
         "kdlib": __version__,
     }
@@ -44,7 +44,6 @@ def save(
     data: the numbers in the picture, shares as fractions. Writing the same thing twice gives the same bytes.
     Returns the paths. Raises StoreError where the folder cannot be written.
     """
-
     is_figure = hasattr(shown, "savefig")
     contents = {kind: style.rendered(shown, kind) for kind in ("png", "pdf")} if is_figure else tables.rendered(shown)
     contents["csv"] = _harmless(data).to_csv(index=False, lineterminator="\n").encode()

@@ -83,6 +83,11 @@ def heading(study: Study) -> str:
     return study.title + ("\nstand-in, not the paper's study" if stand_in_reasons(study) else "")
 
 
+def groups_by(sensitive: str) -> str:
+    """A sensitive feature in words: 'gender, majority' for the groups that most annotators name."""
+    return sensitive.replace("_majority", ", majority")
+
+
 def level(ax: Axes, model: str, mean: float, low: float, high: float) -> None:
     """A horizontal line, its interval just right of the panel, where it covers nothing."""
     ax.axhline(mean, color=COLORS[model], linestyle=LINES[model], zorder=2)

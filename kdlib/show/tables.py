@@ -1,14 +1,14 @@
-"""Tables as people read them: one row an arm, cells with mean, spread and interval, as HTML and LaTeX (booktabs).
+"""Tables as people read them: one row per arm, cells with mean, spread and interval, as HTML and LaTeX (booktabs).
 
-A table is made from rows of one value each: model, temperature, n_seeds, metric, unit ('share' or 'classes'), mean, sd,
-low, high, and where `numbers.beside` could add them, paper_mean, paper_sd, paper_source, difference, paper_inside.
-Shares are fractions, shown in percent; unit 'ratio' is shown as it is. Tables of text are in boards.py. No torch.
+A table is made from the rows of tidy.py. Shares are fractions, shown in percent; unit 'ratio' is shown as it is.
+Tables of text are in boards.py. No torch.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
-ROW = ["model", "temperature", "n_seeds"]
 SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
 ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
 SYMBOLS = (
@@ -37,55 +36,6 @@ SYMBOLS = (
     ("”", "''"),
     ("×", r"$\times$"),
 )
-
-
-def class_bias_rows(accuracy: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of every arm (arms.by_arm), #SC, #TC and the band of chance (class_bias.counts), one value a row."""
-    arms = accuracy.assign(metric="accuracy", unit="share")
-    found = [_of_students(counts, name, mean=counts[name]) for name in ("n_significant_sc", "n_significant_tc")]
-    band = _of_students(counts, "null_band", low=counts["null_low"], high=counts["null_high"])
-    return pd.concat([arms, *found, band], ignore_index=True)
-
-
-def _of_students(counts: pd.DataFrame, metric: str, **values: pd.Series) -> pd.DataFrame:
-    rows = counts[["temperature", "n_seeds"]].assign(model="ds", metric=metric, unit="classes")
-    found = {name: values[name].astype("Float64").to_numpy(float, na_value=np.nan) for name in values}
-    return rows.assign(**{"mean": np.nan, "sd": np.nan, "low": np.nan, "high": np.nan, **found})
-
-
-def fairness_rows(arms: pd.DataFrame) -> pd.DataFrame:
-    """The columns of fairness.table, one value a row: measures, label_dpd, and floors (high: their 95th percentile)."""
-    measures = [
-        _measure(arms, name, low=f"{name}_low", high=f"{name}_high", sd=f"{name}_sd")
-        for name in ("accuracy", "eod", "tpr_difference", "fpr_difference", "dpd", "dpd_gap")
-    ]
-    floors = [_measure(arms, name, high=f"{name}_upper") for name in ("eod_floor", "dpd_floor")]
-    return pd.concat([*measures, *floors, _measure(arms, "label_dpd")], ignore_index=True)
-
-
-def individual_rows(arms: pd.DataFrame) -> pd.DataFrame:
-    """The columns of individual_runs.by_arm, one value a row, and a place for the paper's own measure."""
-    names = [name for name in (*INDIVIDUAL, "accuracy") if name in arms]
-    rows = [
-        _measure(
-            arms,
-            name,
-            unit="share" if name in ("accuracy", "confidence") else "ratio",
-            low=f"{name}_low",
-            high=f"{name}_high",
-            sd=f"{name}_sd",
-        )
-        for name in names
-    ]
-    return pd.concat(
-        [*rows, _measure(arms.assign(individual_fairness=np.nan), "individual_fairness", unit="ratio")],
-        ignore_index=True,
-    )
-
-
-def _measure(arms: pd.DataFrame, name: str, *, unit: str = "share", **parts: str) -> pd.DataFrame:
-    found = {part: arms[parts[part]] if part in parts else np.nan for part in ("sd", "low", "high")}
-    return arms[ROW].assign(metric=name, unit=unit, mean=arms[name], **found)
 
 
 # ------------------------------------------------------------------------------------------------- a cell, from one row
@@ -176,17 +126,17 @@ INDIVIDUAL_NOTE = (
 
 
 def class_bias_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """Tables 1, 6, 7 and 8 of the paper, from `class_bias_rows`, with the band of chance."""
+    """Tables 1, 6, 7 and 8 of the paper, from `tidy.class_bias`, with the band of chance."""
     return arm_table(rows, columns=CLASS_BIAS, title=title, note=CLASS_BIAS_NOTE)
 
 
 def fairness_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """Tables 2, 3, 9 and 10 of the paper, from `fairness_rows`, with both parts of EOD, the labels' DPD and floors."""
+    """Tables 2, 3, 9 and 10 of the paper, from `tidy.fairness`, with both parts of EOD, the labels' DPD and floors."""
     return arm_table(rows, columns=FAIRNESS, title=title, note=FAIRNESS_NOTE)
 
 
 def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """Table 4 of the paper, from `individual_rows`: the measures that the rows have, each with its two controls."""
+    """Table 4 of the paper, from `tidy.individual`: the measures that the rows have, with their controls."""
     here = set(rows["metric"])
     columns = {metric: column for metric, column in INDIVIDUAL.items() if metric in here}
     extra = NOT_PUBLIC if _has_paper({i: row for i, row in rows.iterrows()}) else {}
@@ -213,9 +163,9 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
 
 
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
-    """A text_table table: one row an arm, one column a metric, and the paper's numbers where the rows have them.
+    """One row per arm, one column per metric, and the paper's numbers where the rows have them.
 
-    rows: see the module. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
+    rows: see tidy.py. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
     note: how to read it, below the title. Raises InvalidInput for a metric that the rows do not have.
     """
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
@@ -283,7 +233,7 @@ def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styl
         {"selector": "th.row_heading", "props": [] if wrap else ONE_LINE[:1]},
         {"selector": "td", "props": [*cell, *(broken if wrap else ONE_LINE)]},
     ]
-    shown = _escaped(frame, "html").set_caption(html.escape(caption, quote=False))
+    shown = _escaped(_table()(frame), "html").set_caption(html.escape(caption, quote=False))
     return shown.set_table_styles(lines).set_uuid(_name(frame, caption))
 
 
@@ -292,8 +242,21 @@ def _name(frame: pd.DataFrame, caption: str) -> str:
     return "kdlib" + files.sha256(f"{caption}{list(frame.columns)}".encode())[:8]
 
 
-def _escaped(frame: pd.DataFrame, language: str) -> Styler:
-    shown = frame.style.format(escape=language)
+@lru_cache(maxsize=1)
+def _table() -> type[Styler]:
+    from pandas.io.formats.style import Styler
+
+    class Table(Styler):
+        """Notebooks show it as HTML; as plain text it is its caption, where a Styler is an address in memory."""
+
+        def __repr__(self) -> str:
+            return html.unescape(self.caption or "")
+
+    return Table
+
+
+def _escaped(styler: Styler, language: str) -> Styler:
+    shown = styler.format(escape=language)
     return shown.format_index(escape=language, axis=0).format_index(escape=language, axis=1)
 
 
@@ -301,7 +264,7 @@ def rendered(table: Styler) -> dict[str, bytes]:
     """{'html': ..., 'tex': ...}; the LaTeX needs booktabs and says so."""
     caption = html.unescape(table.caption or "")
     form = "l" * (1 + table.data.shape[1])
-    body = _escaped(table.data, "latex").to_latex(hrules=True, column_format=form, caption=_latex(caption))
+    body = _escaped(table.data.style, "latex").to_latex(hrules=True, column_format=form, caption=_latex(caption))
     page = table.to_html(doctype_html=True)
     return {"html": page.encode(), "tex": ("% needs \\usepackage{booktabs}\n" + _symbols(body)).encode()}
 

@@ -23,10 +23,9 @@ from typing import Any
 from tqdm import tqdm
 
 from kdlib import places, store
+from kdlib.catalogue import DEVICES
 from kdlib.errors import InvalidInput, KdlibError, StoreError, TrainingFailed, unknown
 from kdlib.studies import Run, Study
-
-DEVICES = ("auto", "cpu", "cuda", "none")
 
 
 @dataclass(frozen=True)

@@ -267,28 +267,25 @@ def test_the_text_that_a_number_is_from_stands_beside_it():
     assert joined["paper_source"].dropna().unique().tolist() == ["arxiv_v1"]
 
 
-def test_arms_get_a_column_for_each_number():
-    counts = pd.DataFrame({"temperature": [2.0, 9.0, 11.0], "n_significant_sc": [4, 5, 6]})
-    columns = {"n_significant_sc": "n_significant_sc", "accuracy_mean": "accuracy"}
-    found = numbers.beside_arms(counts, cifar10(), "table06", columns=columns)
-    assert found["paper_n_significant_sc"].tolist()[:2] == [1, 1]
-    assert found["paper_accuracy_mean"].tolist()[:2] == pytest.approx([0.9076, 0.9153])
-    assert found.iloc[2, 2:].isna().all()
-    pd.testing.assert_frame_equal(found[counts.columns], counts)
-    pd.testing.assert_frame_equal(numbers.beside_arms(counts, cifar10(seeds=2), "table06", columns=columns), counts)
-
-
-def test_arms_with_a_model_get_the_numbers_of_teacher_and_nds_too():
-    arms = pd.DataFrame({"model": ["teacher", "nds", "ds"], "temperature": [np.nan, np.nan, 10.0]})
-    found = numbers.beside_arms(arms, trifeature(), "fig4", sensitive="color", columns={"eod": "eod"})
-    assert found["paper_eod"].tolist() == pytest.approx([0.0, 0.0281, 0.0101])
-
-
 def test_numbers_of_a_study_without_runs():
     found = numbers.reported_for(cifar10(), "table06")
     assert set(found["unit"]) == {"share", "classes"}
     assert found.query("model == 'teacher'")["paper_mean"].item() == pytest.approx(0.9218)
     assert numbers.reported_for(cifar10(seeds=2), "table06").empty
+
+
+@pytest.mark.parametrize(
+    ("artefact", "study", "expected"),
+    [
+        ("table09", "celeba-smiling", ["young"]),
+        ("fig4", "celeba-smiling", ["young", "male"]),
+        ("table03", "hatexplain", ["gender", "race"]),
+        ("table03", "hatexplain-scratch", []),
+        ("table06", "cifar10-resnet", []),
+    ],
+)
+def test_the_features_that_the_paper_reports(artefact, study, expected):
+    assert numbers.reported_features(load_profile("paper").study(study), artefact) == expected
 
 
 # --------------------------------------------------------------------------------------------- what an artefact shows

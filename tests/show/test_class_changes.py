@@ -91,12 +91,14 @@ def test_fidelity_tables(found, arms):
     assert near.index.tolist() == ["NDS", "DS, T = 1", "DS, T = 10", "DS, T = 40"]
     agreement = 100 * (1 - arms.set_index("model").loc["nds", "disagreement"])
     assert near.loc["NDS", "agreement with teacher"].startswith(f"{agreement:.1f} ±")
-    changed, gains = fidelity.changed_by_temperature(found), fidelity.class_gain(found)
-    lost = fc.samples_table(arms, changed, gains, title=TITLE).data
+    rows, gains = fc.samples_rows(found, arms), fidelity.class_gain(found)
+    assert rows["temperature"].tolist() == pytest.approx(arms["temperature"].tolist(), nan_ok=True)
+    lost = fc.samples_table(rows, title=TITLE).data
     assert lost.loc[["Teacher", "NDS"], "images changed"].tolist() == ["", ""]
     worst = gains[gains["temperature"] == 40].sort_values("gain").iloc[0]
     assert lost.loc["DS, T = 40", "class that gains least"].startswith(f"{worst['class_name']}: −")
-    assert "worst group" not in fc.samples_table(fc.fidelity_arms(found), changed, gains, title=TITLE).data
+    without = fc.samples_rows(found, fc.fidelity_arms(found))
+    assert "worst group" not in fc.samples_table(without, title=TITLE).data
 
 
 def test_group_rates_by_hand():
@@ -114,6 +116,7 @@ def test_group_rates_are_those_of_fairlearn(found):
     from fairlearn.metrics import MetricFrame, selection_rate
     from sklearn.metrics import accuracy_score
 
+    words = ("accuracy", "selection rate")
     arm, both = found.arm(model="nds"), {"accuracy": accuracy_score, "selection_rate": selection_rate}
     frames = [
         MetricFrame(metrics=both, y_true=arm.labels == 2, y_pred=row == 2, sensitive_features=arm.groups["color"])
@@ -123,6 +126,7 @@ def test_group_rates_are_those_of_fairlearn(found):
     ours = fc.group_rates(arm, "class 2", sensitive="color")
     for measure in both:
         assert ours.set_index("group")[measure].to_dict() == pytest.approx(theirs[measure].to_dict())
-    table = fc.groups_table(ours, theirs, title=TITLE)
+    table = fc.groups_table(ours.join(theirs.add_suffix("_fairlearn"), on="group"), title=TITLE)
+    assert table.data.columns.tolist() == [f"{m}, {who}" for m in words for who in ("kdlib", "fairlearn")]
     assert "<b>" not in tables.rendered(table)["html"].decode(), "names of groups can be anyone's"
     assert table.data.index[-1] == "largest − smallest"

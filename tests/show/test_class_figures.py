@@ -13,8 +13,9 @@ from matplotlib.image import imread
 
 from kdlib.errors import InvalidInput, StoreError
 from kdlib.measure import class_bias, fairness
+from kdlib.measure.arms import by_arm
 from kdlib.predictions import softmax
-from kdlib.show import class_figures, fairness_figures, image_figures, save, style
+from kdlib.show import class_figures, fairness_figures, image_figures, save, style, tidy
 from kdlib.studies import load_profile
 from tests import simulated
 
@@ -40,6 +41,25 @@ def changes(found):
 @pytest.fixture(scope="module")
 def arms(found):
     return fairness.table(found, sensitive="color", draws=20)
+
+
+@pytest.fixture(scope="module")
+def rows(arms):
+    return tidy.fairness(arms)
+
+
+@pytest.fixture(scope="module")
+def counts(found):
+    return class_bias.counts(found)
+
+
+@pytest.fixture(scope="module")
+def count_rows(found, counts):
+    return tidy.class_bias(by_arm(found, found.accuracy), counts)
+
+
+def counts_figure(rows, title=TITLE):
+    return class_figures.significant_counts(rows, classes=4, title=title)
 
 
 def matrices():
@@ -129,22 +149,23 @@ def test_two_classes_of_one_name_stay_two():
     assert class_figures.as_matrix(class_figures.long_matrix(np.eye(2), ["a", "a"], panel="NDS")).shape == (2, 2)
 
 
-def test_counts_and_band_on_the_left_accuracy_on_the_right(found):
-    counts = class_bias.counts(found)
-    left, right = class_figures.significant_counts(counts, title=TITLE).axes
+def test_counts_and_band_on_the_left_accuracy_on_the_right(counts, count_rows):
+    left, right = counts_figure(count_rows).axes
     assert artist(left, "#SC: DS and NDS").get_ydata().tolist() == counts["n_significant_sc"].tolist()
     assert artist(left, "#TC: DS and teacher").get_ydata().tolist() == counts["n_significant_tc"].tolist()
     assert artist(right, "accuracy of DS").get_ydata() == pytest.approx(100 * counts["accuracy_mean"].to_numpy())
     heights = artist(left, "chance alone (95 %)").get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (counts["null_low"].min(), counts["null_high"].max())
+    assert left.get_ylabel() == "significant classes (of 4)"
 
 
-def test_the_papers_counts_are_hollow_and_only_where_there_are_any(found):
-    counts = class_bias.counts(found)
-    plain = class_figures.significant_counts(counts, title=TITLE).axes
-    assert not any("paper" in name for ax in plain for name in labels(ax))
-    with_paper = counts.assign(paper_n_significant_sc=40.0, paper_accuracy_mean=0.5)
-    left, right = class_figures.significant_counts(with_paper, title=TITLE).axes
+def with_numbers(rows, **numbers):
+    return rows.assign(paper_mean=rows["metric"].map(numbers).astype(float))
+
+
+def test_the_papers_counts_are_hollow_and_only_where_there_are_any(count_rows):
+    assert not any("paper" in name for ax in counts_figure(count_rows).axes for name in labels(ax))
+    left, right = counts_figure(with_numbers(count_rows, n_significant_sc=40, accuracy=0.5)).axes
     hollow = artist(left, "#SC, paper")
     assert set(hollow.get_ydata()) == {40}
     assert (hollow.get_markerfacecolor(), hollow.get_linestyle()) == ("none", "None")
@@ -153,20 +174,30 @@ def test_the_papers_counts_are_hollow_and_only_where_there_are_any(found):
     assert "#TC, paper" not in labels(left)
 
 
-def test_the_papers_fairness_is_hollow_in_percent(arms):
-    shown = fairness_figures.group_fairness(arms.assign(paper_eod=0.02), sensitive="color", title=TITLE)
+def test_the_papers_fairness_is_hollow_in_percent(rows):
+    shown = fairness_figures.group_fairness(with_numbers(rows, eod=0.02), sensitive="color", title=TITLE)
     assert set(artist(shown.axes[0], "DS, paper").get_ydata()) == {2}
     assert "DS, paper" not in labels(shown.axes[2])
 
 
 def test_counts_without_a_teacher_are_drawn(found):
-    counts = class_bias.counts(found.take(np.flatnonzero(found.runs["model"] != "teacher")))
-    left = class_figures.significant_counts(counts, title=TITLE).axes[0]
-    assert np.isnan(artist(left, "#TC: DS and teacher").get_ydata()).all()
+    students = found.take(np.flatnonzero(found.runs["model"] != "teacher"))
+    rows = tidy.class_bias(by_arm(students, students.accuracy), class_bias.counts(students))
+    assert np.isnan(artist(counts_figure(rows).axes[0], "#TC: DS and teacher").get_ydata()).all()
 
 
-def test_fairness_shows_means_levels_floor_and_labels(arms):
-    axes = fairness_figures.group_fairness(arms, sensitive="color", title=TITLE).axes
+def test_panels_stand_on_any_ax(changes, count_rows, rows):
+    axes = matplotlib.figure.Figure().subplots(2, 2).flat
+    class_figures.class_accuracy_panel(axes[0], changes)
+    class_figures.disagreement_panel(axes[1], class_figures.as_matrix(matrices().query("panel == 'NDS'")), largest=4)
+    assert class_figures.significant_counts_panel(axes[2], count_rows, classes=4).get_ylabel() == "test accuracy (%)"
+    fairness_figures.disparity_panel(axes[3], rows, measure="eod", up_to=4)
+    assert "NDS mean" in labels(axes[0]) and axes[1].images and "#SC: DS and NDS" in labels(axes[2])
+    assert artist(axes[3], "DS").lines[0].get_xdata().tolist() == [1, 4]
+
+
+def test_fairness_shows_means_levels_floor_and_labels(arms, rows):
+    axes = fairness_figures.group_fairness(rows, sensitive="color", title=TITLE).axes
     students = arms[arms["model"] == "ds"]
     assert len(axes) == 4
     assert artist(axes[0], "DS").lines[0].get_ydata() == pytest.approx(100 * students["eod"].to_numpy()[:3])
@@ -179,17 +210,28 @@ def test_fairness_shows_means_levels_floor_and_labels(arms):
     assert floor == pytest.approx(100 * students["eod_floor"].to_numpy())
 
 
-def test_fairness_has_one_column_where_no_temperature_is_above_ten(arms):
-    low = arms[~(arms["temperature"] > 10)]
-    assert len(fairness_figures.group_fairness(low, sensitive="color", title=TITLE).axes) == 2
+def test_fairness_has_one_column_where_no_temperature_is_above_ten(rows):
+    low = rows[~(rows["temperature"] > 10)]
+    shown = fairness_figures.group_fairness(low, sensitive="gender_majority", title=TITLE)
+    assert len(shown.axes) == 2
+    assert shown.axes[0].get_ylabel() == "EOD by gender, majority (%)"
 
 
 @pytest.mark.parametrize(("temperatures", "scale"), [((2, 3, 10), "linear"), ((1, 4, 40), "log")])
-def test_wide_spans_of_temperature_get_a_log_axis(found, temperatures, scale):
-    counts = class_bias.counts(found).head(len(temperatures)).assign(temperature=temperatures)
-    ax = class_figures.significant_counts(counts, title=TITLE).axes[0]
+def test_wide_spans_of_temperature_get_a_log_axis(count_rows, temperatures, scale):
+    few = count_rows[count_rows["temperature"].isin([1, 4, 10])]
+    few = few.assign(temperature=few["temperature"].map(dict(zip([1, 4, 10], map(float, temperatures), strict=True))))
+    ax = counts_figure(few).axes[0]
     assert ax.get_xscale() == scale
     assert [t.get_text() for t in ax.get_xticklabels()] == [str(t) for t in temperatures]
+
+
+def test_the_students_of_figure_2_are_at_the_nearest_temperature(found):
+    rows = class_figures.disagreement_counts(found, near=9)
+    assert rows["panel"].unique().tolist() == ["NDS", "DS, T = 10"]
+    students, teacher = found.arm(model="ds", temperature=10), found.arm(model="teacher")
+    matrix = class_figures.as_matrix(rows[rows["panel"] == "DS, T = 10"]).to_numpy()
+    assert matrix.tolist() == class_bias.disagreement(teacher, students).tolist()
 
 
 def test_image_grid_places_images_by_feature():
@@ -202,16 +244,9 @@ def test_image_grid_places_images_by_feature():
 
 
 def softened():
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "class_name": ["cat", "dog"],
-                "temperature": t,
-                "probability": softmax(np.array([0.0, 2.0]), temperature=t),
-            }
-        )
-        for t in (1, 10)
-    )
+    """Logits 0 and 2."""
+    cat, dog = softmax(np.array([0.0, 2.0])).tolist()
+    return image_figures.softening({"cat": cat, "dog": dog}, temperatures=(1, 10))
 
 
 def test_softened_bars_are_the_probabilities():
@@ -223,7 +258,7 @@ def test_softened_bars_are_the_probabilities():
 # ------------------------------------------------------------------------------------------------------ what all share
 
 
-def every_figure(found, changes, arms):
+def every_figure(changes, count_rows, rows):
     images = np.zeros((2, 3, 8, 8), np.uint8)
     cells = pd.DataFrame({"feature": "shape", "value": ["star", "fivesquare"]})
     many = pd.concat([changes.assign(class_index=i, class_name=f"a rather long name {i}") for i in range(60)])
@@ -236,15 +271,15 @@ def every_figure(found, changes, arms):
             class_figures.long_matrix(np.ones((n, n)), [f"a rather long name {i}" for i in range(n)], panel="NDS"),
             title=title,
         )
-    yield class_figures.significant_counts(class_bias.counts(found), title=title)
-    yield fairness_figures.group_fairness(arms, sensitive="color", title=title)
-    yield fairness_figures.group_fairness(arms[~(arms["temperature"] > 10)], sensitive="color", title=title)
+    yield counts_figure(count_rows, title)
+    yield fairness_figures.group_fairness(rows, sensitive="color", title=title)
+    yield fairness_figures.group_fairness(rows[~(rows["temperature"] > 10)], sensitive="color", title=title)
     yield image_figures.image_grid(images, cells, title=title)
     yield image_figures.softened(softened(), title=title)
 
 
-def test_no_text_is_cut_off(found, changes, arms):
-    for figure in every_figure(found, changes, arms):
+def test_no_text_is_cut_off(changes, count_rows, rows):
+    for figure in every_figure(changes, count_rows, rows):
         figure.draw_without_rendering()
         page = figure.bbox.padded(1)
         for text in figure.findobj(matplotlib.text.Text):
@@ -256,8 +291,8 @@ def test_no_text_is_cut_off(found, changes, arms):
                 assert box.y1 <= page.y1, text
 
 
-def test_every_figure_says_stand_in(found, changes, arms):
-    assert all("stand-in" in figure.get_suptitle() for figure in every_figure(found, changes, arms))
+def test_every_figure_says_stand_in(changes, count_rows, rows):
+    assert all("stand-in" in figure.get_suptitle() for figure in every_figure(changes, count_rows, rows))
 
 
 def luminance(color):
@@ -277,19 +312,17 @@ def test_greens_darken_with_temperature():
     assert grey[0] - grey[-1] > 0.5
 
 
-def test_the_callers_style_is_neither_used_nor_changed(found):
-    counts = class_bias.counts(found)
-    wanted = style.rendered(class_figures.significant_counts(counts, title=TITLE), "png")
+def test_the_callers_style_is_neither_used_nor_changed(count_rows):
+    wanted = style.rendered(counts_figure(count_rows), "png")
     with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "savefig.dpi": 20}):
         before = dict(matplotlib.rcParams)
-        got = style.rendered(class_figures.significant_counts(counts, title=TITLE), "png")
+        got = style.rendered(counts_figure(count_rows), "png")
         assert dict(matplotlib.rcParams) == before
     assert got == wanted
 
 
-def test_figures_show_themselves_in_notebooks(found):
-    image = class_figures.significant_counts(class_bias.counts(found), title=TITLE)._repr_png_()
-    assert imread(BytesIO(image)).shape[2] in (3, 4)
+def test_figures_show_themselves_in_notebooks(count_rows):
+    assert imread(BytesIO(counts_figure(count_rows)._repr_png_())).shape[2] in (3, 4)
 
 
 def test_heading_says_stand_in_where_it_is_one():
@@ -307,12 +340,12 @@ def test_heading_of_the_papers_own_study_is_its_title():
 
 
 @pytest.fixture
-def saved(found, tmp_path):
+def saved(found, counts, count_rows, tmp_path):
     study = load_profile("quick").study("digits")
-    counts = class_bias.counts(found)
     about = save.about(study, found, profile="quick", shows="counts")
-    figure = class_figures.significant_counts(counts, title=TITLE)
-    return counts, save.save(figure, counts, name="fig3_digits", out_dir=tmp_path / "new", about=about)
+    return counts, save.save(
+        counts_figure(count_rows), counts, name="fig3_digits", out_dir=tmp_path / "new", about=about
+    )
 
 
 def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found):
@@ -327,17 +360,11 @@ def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found):
     assert paths[1].read_bytes().startswith(b"%PDF")
 
 
-def test_saving_again_gives_the_same_bytes(saved, found):
+def test_saving_again_gives_the_same_bytes(saved, count_rows):
     counts, paths = saved
     before = [path.read_bytes() for path in paths]
     about = json.loads(paths[3].read_bytes())
-    save.save(
-        class_figures.significant_counts(counts, title=TITLE),
-        counts,
-        name="fig3_digits",
-        out_dir=paths[0].parent,
-        about=about,
-    )
+    save.save(counts_figure(count_rows), counts, name="fig3_digits", out_dir=paths[0].parent, about=about)
     assert [path.read_bytes() for path in paths] == before
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kdlib.errors import InvalidInput
 from kdlib.measure import arms, class_bias, fairness
-from kdlib.show import save, tables
+from kdlib.show import save, tables, tidy
 from kdlib.studies import load_profile
 from tests import simulated
 
@@ -37,7 +37,7 @@ COUNTS = pd.DataFrame(
 
 @pytest.fixture
 def rows():
-    return tables.class_bias_rows(ACCURACY, COUNTS)
+    return tidy.class_bias(ACCURACY, COUNTS)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_class_bias_cells(rows):
 
 def test_rows_of_real_measures_hold_every_number(found):
     accuracy, counts = arms.by_arm(found, found.accuracy), class_bias.counts(found)
-    long = tables.class_bias_rows(accuracy, counts)
+    long = tidy.class_bias(accuracy, counts)
     assert len(long) == 4 + 3 * 2
     assert long[long["metric"] == "n_significant_sc"]["mean"].tolist() == counts["n_significant_sc"].tolist()
     assert long[long["metric"] == "null_band"]["high"].tolist() == counts["null_high"].tolist()
@@ -70,7 +70,7 @@ def test_rows_of_real_measures_hold_every_number(found):
 
 def test_fairness_cells(found):
     arms = fairness.table(found, sensitive="color", draws=20)
-    shown = tables.fairness_table(tables.fairness_rows(arms), title="t").data
+    shown = tables.fairness_table(tidy.fairness(arms), title="t").data
     row = arms.iloc[1]
     assert shown["EOD"].iloc[1] == (
         f"{100 * row['eod']:.2f} ± {100 * row['eod_sd']:.2f} [{100 * row['eod_low']:.2f}, {100 * row['eod_high']:.2f}]"
@@ -145,7 +145,7 @@ def individual_arms(paper=np.nan):
         for name, value in values.items()
         for part in ("", "_sd", "_low", "_high")
     }
-    rows = tables.individual_rows(pd.DataFrame({"model": ["nds"], "temperature": [np.nan], "n_seeds": [5], **arms}))
+    rows = tidy.individual(pd.DataFrame({"model": ["nds"], "temperature": [np.nan], "n_seeds": [5], **arms}))
     return rows.assign(paper_mean=np.where(rows["metric"] == "individual_fairness", paper, np.nan), paper_sd=np.nan)
 
 

@@ -1,0 +1,135 @@
+"""What a notebook opens: wrong parameters are told in one line, what is there in words, and files get their names."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib import notebook, store
+from kdlib.errors import InvalidInput, NotTrained, ProfileError
+from kdlib.show import tables
+from kdlib.training import sweep
+from tests.conftest import TINY
+
+STUDY = TINY[TINY.index("  tiny:") : TINY.index("artefacts:")]
+AWAY = STUDY.replace("tiny:", "away:").replace("train_images: 100", "train_images: 120")
+PROFILE = TINY.replace("artefacts:", f"{AWAY}artefacts:").replace("[tiny]", "[tiny, away]\n  fig6: []")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose profile has one study with drawn predictions and one without runs."""
+    for folder in ("params", "notebooks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "params/tiny.yaml").write_text(PROFILE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    rng = np.random.default_rng(0)
+    for run in notebook.load_profile("tiny").study("tiny").runs():
+        arrays = {
+            "logits": rng.normal(size=(20, 2)).astype(np.float32),
+            "labels": np.arange(20) % 2,
+            "sample_ids": np.array([f"s{i}" for i in range(20)]),
+            "class_names": np.array(["a", "b"]),
+        }
+        store.save(tmp_path / "runs", run, arrays=arrays, weights=b"", provenance={})
+    return tmp_path
+
+
+def opened(artefact="table06", **options):
+    return notebook.open(artefact, **{"profile": "tiny", "device": "none"} | options)
+
+
+@pytest.mark.parametrize(
+    ("artefact", "options", "error", "value"),
+    [
+        ("table66", {}, ProfileError, "table66"),
+        ("fig8", {}, ProfileError, "fig8"),
+        ("table06", {"profile": "quik"}, ProfileError, "quik"),
+        ("table06", {"device": "tpu"}, InvalidInput, "tpu"),
+    ],
+)
+def test_a_wrong_parameter_is_one_line(project, artefact, options, error, value):
+    with pytest.raises(error, match=value) as caught:
+        opened(artefact, **options)
+    (line,) = caught.value._render_traceback_()
+    assert line == f"{error.__name__}: {caught.value}"
+
+
+def test_a_profile_beside_the_notebook_or_in_the_project_or_at_home(project, monkeypatch):
+    for folder in (project / "notebooks", project, project / "home"):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{folder.name}.yaml").write_text(TINY, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(project / "home"))
+    for given, folder in (
+        ("notebooks.yaml", project / "notebooks"),
+        (f"{project.name}.yaml", project),
+        ("~/home.yaml", project / "home"),
+    ):
+        assert opened(profile=given).profile.path == folder / f"{folder.name}.yaml"
+    with pytest.raises(ProfileError, match="away.yaml") as caught:
+        opened(profile="away.yaml")
+    assert f"{project / 'notebooks'} or {project}" in str(caught.value), "where it was looked for"
+    assert opened(runs_dir="~/r", out_dir="~/o").runs_dir == project / "home/r"
+
+
+def test_it_says_what_there_is_and_how_to_run_the_rest(project):
+    here = opened()
+    assert "| tiny | " in repr(here) and "20 test" not in repr(here)
+    found = here.load()
+    assert list(found) == ["tiny"] and len(found["tiny"].predictions.runs) == 8
+    text = here._repr_markdown_()
+    (row,) = (line for line in text.splitlines() if line.startswith("| tiny |"))
+    assert row.endswith("| 8 | 20 test | 0 |")
+    assert "stand-in: data set digits is not in the paper" in row
+    assert "    .venv/bin/python -m kdlib train away --profile tiny" in text.splitlines()
+    assert [table.data.empty for table in here.not_run()] == [True]
+    assert "train away" in here.not_run()[0].caption
+
+
+def test_without_any_runs_nothing_is_shown(project, tmp_path):
+    with pytest.raises(NotTrained, match="tiny"):
+        opened(runs_dir=tmp_path / "empty").load()
+
+
+def test_an_artefact_without_studies_says_so(project):
+    assert "No study of ours is needed" in repr(opened("fig6"))
+
+
+def test_entries_have_the_names_of_their_files(project):
+    (tiny,) = opened().load().values()
+    one = notebook.Shown(tiny.study, tiny.predictions, "gender_majority", "validation")
+    assert one.name == "tiny_gender_majority_validation"
+    assert one.title.endswith("tiny, groups by gender, majority, validation part (20 images)")
+    assert tiny.title.endswith("\ntiny, alpha = 0.8") and tiny.heading == tiny.title.rpartition("\n")[0]
+
+
+def test_saving_names_files_and_says_what_they_are_of(project):
+    here = opened()
+    here.load()
+    pairs = here.split({"tiny": ["color"]})
+    frame = pd.DataFrame({"x": [1]})
+    table = tables.text_table(frame.astype(str), "t")
+    said = here.save({"tiny_color": table}, {"tiny_color": frame}, shows="by {sensitive}; {part}", end="_e")
+    assert list(pairs) == ["tiny_color"]
+    assert repr(said) == "table06_tiny_color_e.html, .tex, .csv, .json"
+    about = json.loads((here.out_dir / "table06_tiny_color_e.json").read_text())
+    assert (about["shows"], about["study"], about["profile"]) == ("by color; test", "tiny", "tiny")
+    said = here.save_one(table, frame, shows="w", more=1)
+    assert said.splitlines()[1:] == ["table06.html, .tex, .csv, .json"]
+    assert json.loads((here.out_dir / "table06.json").read_text())["more"] == 1
+
+
+def test_a_table_is_its_caption_as_plain_text():
+    table = tables.text_table(pd.DataFrame({"x": ["1"]}), "A < B\nstand-in")
+    assert repr(table) == "A < B\nstand-in" and "<table" in table._repr_html_()
+
+
+def test_what_is_missing_is_trained(project, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sweep, "train", lambda studies, **_: asked.append([s.name for s in studies]) or "8 of 16")
+    here = opened(device="cpu")
+    here.load()
+    assert asked == [["tiny", "away"]] and "Trained: 8 of 16." in repr(here)
+    opened(device="none").load()
+    assert len(asked) == 1
