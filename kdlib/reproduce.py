@@ -1,17 +1,24 @@
 """From a profile to its figures: train once what is missing, run each artefact's notebook with papermill, sum up.
 
-`workspace` is what every notebook opens first; `reproduce` is the command.
+Notebooks run side by side, the longest first, each in a kernel of this very Python.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from kdlib import places, store
 from kdlib.catalogue import ARTEFACTS
@@ -19,11 +26,11 @@ from kdlib.errors import KdlibError, ProfileError
 from kdlib.notebook import PARAMETERS, Workspace, _brief_standing
 from kdlib.notebook import open as workspace
 from kdlib.predictions import collect
+from kdlib.show import save
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
 
-# Profiles that take hours: `make reproduce` shows what is trained of them and names the command for the rest.
-SHOWN_ONLY = ("paper", "real-small")
+GUESS = 5.0  # seconds of a notebook of which nothing is known yet
 
 
 @dataclass(frozen=True)
@@ -56,24 +63,57 @@ def reproduce(
 ) -> list[Outcome]:
     """Make artefacts (default: all of the profile) and say of each what came of it.
 
-    train: None trains unless the profile takes hours; False runs the notebooks whose studies are on disk and names
-    the command for the others. A study or a notebook that fails does not stop the rest. say is called with each
-    step in words. Raises ProfileError for an unknown profile or artefact before anything is trained.
+    workers: training processes, then notebooks at a time (default: one per core). train: None does as the profile says
+    (its key `train`); False runs the notebooks whose studies are on disk and names the command for the others. A study
+    or a notebook that fails does not stop the rest. say is called with each step in words. Raises ProfileError for an
+    unknown profile or artefact before anything is trained.
     """
     read = load_profile(profile)
     wanted = list(artefacts) or list(read.artefacts)
     spaces = [workspace(name, profile=read.path, runs_dir=runs_dir, out_dir=out_dir, device=device) for name in wanted]
-    train = read.name not in SHOWN_ONLY if train is None else train
+    train = read.train if train is None else train
     problems = {}
     if train and device != "none":
         for study in {study.name: study for space in spaces for study in space.studies}.values():
             say(f"study {study.name}: {study.title}")
             problems[study.name] = _train(study, spaces[0].runs_dir, device, engine, workers, retry_failed, say)
-    outcomes = []
-    for space in spaces:
-        say(f"{space.artefact}: {space.title}")
-        outcomes.append(_make(space, [problems[s.name] for s in space.studies if problems.get(s.name)]))
-    return outcomes
+    return _side_by_side(spaces, problems, workers or sweep.cores(), say)
+
+
+def _side_by_side(spaces: list[Workspace], problems: dict[str, str], workers: int, say) -> list[Outcome]:
+    """Make every artefact, `workers` at a time, the longest first; outcomes in the order of `spaces`.
+
+    Each in a process of its own: papermill leaves event loops and sockets behind that threads would share.
+    """
+    known = _seconds(spaces[0].out_dir) if spaces else {}
+    waiting = sorted(spaces, key=lambda space: -known.get(space.artefact, GUESS))
+    running, outcomes = {}, {}
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        with tqdm(total=len(spaces), unit="notebook", desc="notebooks", disable=None) as bar:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    space = waiting.pop(0)
+                    say(f"{space.artefact}: {space.title}")
+                    missing = [problems[study.name] for study in space.studies if problems.get(study.name)]
+                    running[pool.submit(_make, space, missing)] = space
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    space, outcome = running.pop(future), future.result()
+                    outcomes[space.artefact] = outcome
+                    say(f"  {space.artefact}: {outcome.verdict.split(':')[0].split(';')[0]}, {outcome.seconds:.0f} s")
+                    bar.update()
+    finally:  # on an interrupt the notebooks that have not begun do not begin
+        pool.shutdown(cancel_futures=True)
+    return [outcomes[space.artefact] for space in spaces]
+
+
+def _seconds(out_dir: Path) -> dict[str, float]:
+    """{artefact: seconds} of the last summary; empty where there is none that can be read."""
+    try:
+        summary = json.loads((out_dir / "summary.json").read_text(encoding="utf-8"))
+        return {entry["artefact"]: float(entry["seconds"]) for entry in summary}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _train(study: Study, runs_dir: Path, device: str, engine: str, workers: int | None, retry_failed: bool, say) -> str:
@@ -98,12 +138,10 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
     if space.studies and not any(_shown(study, space) for study in space.studies):
         command = "; ".join(f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies)
         return Outcome(space.artefact, name, [], 0.0, f"not run: {command}")
-    before = _written(space.out_dir)
     try:
-        _execute(name, space)
+        outputs = _execute(name, space)
     except Exception as error:  # whatever a notebook raises, the other artefacts still run
         return Outcome(space.artefact, name, [], time.monotonic() - started, f"failed: {_last_line(error)}")
-    outputs = sorted(path for path, stamp in _written(space.out_dir).items() if before.get(path) != stamp)
     if outputs:
         verdict = "done; " + (
             "; ".join(dict.fromkeys(map(_brief_standing, space.studies))) or "the paper's own numbers"
@@ -119,8 +157,11 @@ def _shown(study: Study, space: Workspace) -> bool:
     return study not in space.to_train or collect.enough(study, done)
 
 
-def _execute(name: str, space: Workspace) -> None:
-    """Execute a notebook into executed/; one that fails leaves <name>.failed.ipynb, nothing that looks finished."""
+def _execute(name: str, space: Workspace) -> list[str]:
+    """Execute a notebook into executed/; the names of the files that it saved in the output folder.
+
+    One that fails leaves <name>.failed.ipynb, nothing that looks finished.
+    """
     import papermill
 
     source = places.project_root() / "notebooks" / name
@@ -129,19 +170,47 @@ def _execute(name: str, space: Workspace) -> None:
     running = target.with_suffix(".failed.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    papermill.execute_notebook(
-        source,
-        running,
-        _values(space),
-        kernel_name="python3",
-        progress_bar=False,
-        cwd=source.parent,
-        log_output=False,
-        request_save_on_cell_execute=False,
-        extra_arguments=["--log-level=CRITICAL"],
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "saved"
+        papermill.execute_notebook(
+            source,
+            running,
+            _values(space),
+            kernel_name="python3",
+            kernel_manager_class=_this_python(saved),
+            progress_bar=False,
+            cwd=source.parent,
+            log_output=False,
+            request_save_on_cell_execute=False,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+        written = saved.read_text(encoding="utf-8").splitlines() if saved.is_file() else []
     _strip(running)
     running.replace(target)
+    return sorted({Path(path).name for path in written if Path(path).parent == space.out_dir})
+
+
+def _this_python(saved: Path) -> type:
+    """A kernel manager that starts this very Python, whatever kernelspec is called python3 on this machine.
+
+    saved: the file in which the kernel notes what it saves (`show.save.note`).
+    """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+        async def _async_pre_start_kernel(self, **options: Any) -> Any:
+            options["env"] = {**os.environ, **options.get("env", {}), save.LIST: str(saved)}
+            return await super()._async_pre_start_kernel(**options)
+
+        pre_start_kernel = _async_pre_start_kernel
+
+    return ThisPython
 
 
 def _values(space: Workspace) -> dict[str, str]:
@@ -190,12 +259,6 @@ def _check_parameters(notebook: Path) -> None:
         raise ProfileError(
             f"{notebook.name} has parameters {', '.join(found) or 'none'}; it needs exactly {', '.join(PARAMETERS)}."
         )
-
-
-def _written(folder: Path) -> dict[str, tuple[int, int]]:
-    """{file name: (size, time)} of a folder's files."""
-    files = [path for path in folder.glob("*") if path.is_file()]
-    return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
 def _last_line(error: Exception) -> str:

@@ -166,12 +166,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Profile:
-    """studies and artefacts of one YAML file. artefacts: {name: names of the studies it shows}."""
+    """studies and artefacts of one YAML file. artefacts: {name: names of the studies it shows}.
+
+    train: whether `reproduce` trains what is missing; False where that takes hours, so that it shows what is there.
+    """
 
     name: str
     path: Path
     studies: dict[str, Study]
     artefacts: dict[str, list[str]]
+    train: bool = True
 
     @property
     def handle(self) -> str:
@@ -203,12 +207,18 @@ def load_profile(path: str | Path) -> Profile:
         raise ProfileError(f"{path} is not valid YAML: {error}") from error
     top = _read(
         raw,
-        {"profile": (str, REQUIRED), "recipes": (dict, REQUIRED), "studies": (dict, REQUIRED), "artefacts": (dict, {})},
+        {
+            "profile": (str, REQUIRED),
+            "train": (bool, True),
+            "recipes": (dict, REQUIRED),
+            "studies": (dict, REQUIRED),
+            "artefacts": (dict, {}),
+        },
         str(path),
     )
     recipes = {name: _read(r, RECIPE, f"{path}: recipes.{name}") for name, r in top["recipes"].items()}
     studies = {name: _study(name, s, recipes, f"{path}: studies.{name}") for name, s in top["studies"].items()}
-    return Profile(top["profile"], path, studies, _artefacts(top["artefacts"], studies, path))
+    return Profile(top["profile"], path, studies, _artefacts(top["artefacts"], studies, path), top["train"])
 
 
 def _find(path: str | Path) -> Path:

@@ -1,6 +1,7 @@
 """Reproducing: what fails is named and does not stop the rest, and nothing unfinished looks finished."""
 
 import json
+import sys
 from pathlib import Path
 
 import nbformat
@@ -18,11 +19,14 @@ PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
 GOOD = """from pathlib import Path
 from kdlib import notebook
 from kdlib.predictions import collect
+from kdlib.show import save
 from kdlib.training import sweep
 here = notebook.open("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
 sweep.train(here.studies, runs_dir=here.runs_dir, device=here.device)
 p = collect.collect(here.studies[0], runs_dir=here.runs_dir)
-Path(here.out_dir, "accuracy.csv").write_text(str(p.accuracy.mean()))"""
+path = Path(here.out_dir, "accuracy.csv")
+path.write_text(str(p.accuracy.mean()))
+save.note(path)"""
 
 
 def write_notebook(path: Path, *, parameters: str = PARAMETERS, code: str = GOOD) -> None:
@@ -54,7 +58,7 @@ def project(tmp_path, monkeypatch):
 
 
 def run(**options):
-    return {outcome.artefact: outcome for outcome in reproduce.reproduce(profile="tiny", **options)}
+    return {outcome.artefact: outcome for outcome in reproduce.reproduce(profile="tiny", **{"workers": 1, **options})}
 
 
 def test_notebooks_are_run_and_their_outputs_listed(project):
@@ -147,7 +151,11 @@ def test_without_training_what_is_missing_names_its_command(project):
 def test_an_artefact_of_the_papers_own_numbers_needs_no_study(project):
     profile = project / "params/tiny.yaml"
     profile.write_text(PROFILE + "  beyond_null_bands: []\n", encoding="utf-8")
-    code = 'from kdlib import places\n(places.figures_dir("tiny", out_dir) / "counts.csv").write_text("1")'
+    code = (
+        "from kdlib import places\nfrom kdlib.show import save\n"
+        'path = places.figures_dir("tiny", out_dir) / "counts.csv"\n'
+        'path.write_text("1")\nsave.note(path)\npath.with_name("by_another.csv").write_text("not noted")'
+    )
     write_notebook(project / "notebooks" / ARTEFACTS["beyond_null_bands"].notebook, code=code)
     found = run(artefacts=["beyond_null_bands"], train=False)["beyond_null_bands"]
     assert (found.verdict, found.outputs) == ("done; the paper's own numbers", ["counts.csv"])
@@ -179,3 +187,24 @@ def test_the_summary_is_a_file_too(project):
     outcomes = list(run(artefacts=["fig1"]).values())
     reproduce.write_summary(outcomes, project / "deep/summary.json")
     assert json.loads((project / "deep/summary.json").read_text())[0]["artefact"] == "fig1"
+
+
+def test_notebooks_run_in_this_python_whatever_kernelspec_is_called_python3(project, monkeypatch):
+    hostile = project / "jupyter/kernels/python3/kernel.json"
+    hostile.parent.mkdir(parents=True)
+    argv = ["/nowhere/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    hostile.write_text(json.dumps({"argv": argv, "display_name": "other", "language": "python"}), encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
+    code = f"import sys\nassert sys.executable == {sys.executable!r}, sys.executable\n{GOOD}"
+    write_notebook(project / "notebooks" / ARTEFACTS["fig1"].notebook, code=code.replace('"table06"', '"fig1"'))
+    assert run(artefacts=["fig1"])["fig1"].outputs == ["accuracy.csv"]
+
+
+def test_the_longest_notebook_begins_first_and_outcomes_keep_their_order(project):
+    before = [{"artefact": "table06", "seconds": 1.0}, {"artefact": "fig1", "seconds": 60.0}]
+    (project / "figures/tiny").mkdir(parents=True, exist_ok=True)
+    (project / "figures/tiny/summary.json").write_text(json.dumps(before), encoding="utf-8")
+    said = []
+    outcomes = reproduce.reproduce(profile="tiny", train=False, workers=1, say=said.append)
+    begun = [line.split(":")[0] for line in said if not line.startswith(" ")]
+    assert begun == ["fig1", "table06"] and [o.artefact for o in outcomes] == ["table06", "fig1"]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdlib import files
 from kdlib.paper import attainable, silences
-from kdlib.show import tables
+from kdlib.show import save, tables
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -124,6 +124,7 @@ def _line(cells: list[str]) -> str:
 def write_markdown(board: pd.DataFrame, path: Path | str, *, title: str) -> Path:
     """Write `claims_markdown` to a file and return its path. Raises StoreError where the folder cannot be written."""
     files.replace_file(Path(path), claims_markdown(board, title=title).encode())
+    save.note(Path(path))
     return Path(path)
 
 

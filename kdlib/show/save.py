@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from kdlib.studies import Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas.io.formats.style import Styler
+
+LIST = "KDLIB_SAVED"  # environment variable: a file that gets the path of everything that is saved
 
 
 def about(study: Study, predictions: Predictions, *, profile: str, shows: str, part: str = "test") -> dict[str, object]:
@@ -52,7 +55,15 @@ def save(
     _make_folder(Path(out_dir))
     for path, content in zip(paths, contents.values(), strict=True):
         files.replace_file(path, content)
+    note(*paths)
     return paths
+
+
+def note(*paths: Path) -> None:
+    """Add files to the list of what this process saved, where `reproduce` asked for one."""
+    if listed := os.environ.get(LIST):
+        with open(listed, "a", encoding="utf-8") as file:
+            file.writelines(f"{path}\n" for path in paths)
 
 
 def _make_folder(folder: Path) -> None:
