@@ -1,4 +1,4 @@
-"""Where things are: the project's folder, and the default folders in it.
+"""Where things are: the project's folder, the default folders in it, and the cores of this machine.
 
 The project's folder is the nearest parent that holds `params/`; papermill, JupyterLab and nbval start in
 different folders and find the same one.
@@ -33,3 +33,8 @@ def data_dir(given: Path | str | None = None) -> Path:
 def figures_dir(profile: str, given: Path | str | None = None) -> Path:
     """Where a profile's figures and tables go: `given`, else `figures/<profile>/` of the project."""
     return Path(given).resolve() if given else project_root() / "figures" / profile
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -77,7 +77,7 @@ def reproduce(
         for study in {study.name: study for space in spaces for study in space.studies}.values():
             say(f"study {study.name}: {study.title}")
             problems[study.name] = _train(study, spaces[0].runs_dir, device, engine, workers, retry_failed, say)
-    return _side_by_side(spaces, problems, workers or sweep.cores(), say)
+    return _side_by_side(spaces, problems, workers or places.cores(), say)
 
 
 def _side_by_side(spaces: list[Workspace], problems: dict[str, str], workers: int, say) -> list[Outcome]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kdlib import places
 from kdlib.errors import DataError
 
 Box = tuple[int, int, int, int]  # in pixels of the file
@@ -75,7 +75,7 @@ class Images:
         threads when it is exhausted, closed or forgotten.
         """
         waiting: deque[tuple[np.ndarray, list[Future]]] = deque()
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(places.cores()) as pool:
             try:
                 for index, seeds in batches:
                     out, starts = np.empty((len(index), *self.shape[1:]), np.uint8), range(0, len(index), CHUNK)
@@ -171,8 +171,3 @@ def _finished(out: np.ndarray, parts: list[Future]) -> np.ndarray:
     for part in parts:
         part.result()
     return out
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

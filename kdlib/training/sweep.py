@@ -112,13 +112,12 @@ def _train_missing(
     missing: list[Run], folder: Path, data_root: Path | str | None, device: str, deadline: float, workers: int | None
 ) -> bool:
     """Train these runs; True if stopped before all were tried."""
-    from kdlib.data.stream import cores  # data is for those who train
 
     if device != "cpu":
         from kdlib.training.process import choose_device  # only torch knows what there is
 
         device = choose_device(device)
-    workers = min(workers or (1 if device == "cuda" else cores()), len(missing))
+    workers = min(workers or (1 if device == "cuda" else places.cores()), len(missing))
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))

@@ -40,7 +40,7 @@ def changes(found):
 
 @pytest.fixture(scope="module")
 def arms(found):
-    return fairness.table(found, sensitive="color", draws=20)
+    return fairness.table(found, sensitive="color")
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_rows_of_real_measures_hold_every_number(found):
 
 
 def test_fairness_cells(found):
-    arms = fairness.table(found, sensitive="color", draws=20)
+    arms = fairness.table(found, sensitive="color")
     shown = tables.fairness_table(tidy.fairness(arms), title="t").data
     row = arms.iloc[1]
     assert shown["EOD"].iloc[1] == (

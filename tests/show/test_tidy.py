@@ -47,9 +47,7 @@ def test_columns_undo_rows():
 
 def test_each_arm_and_metric_stands_once():
     p = simulated.study(n_classes=3, total=30, temperatures=(1, 4))
-    arms = fairness.table(
-        simulated.with_groups(p, color=np.resize(["a", "b"], len(p.labels))), sensitive="color", draws=20
-    )
+    arms = fairness.table(simulated.with_groups(p, color=np.resize(["a", "b"], len(p.labels))), sensitive="color")
     for rows in (tidy.fairness(arms), tidy.individual(arms.rename(columns={"eod": "counterfactual"}))):
         assert not rows.duplicated(["model", "temperature", "metric"]).any()
 
