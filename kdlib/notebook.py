@@ -116,7 +116,12 @@ class Workspace:
             from kdlib.training import sweep
 
             self.trained = str(sweep.train(self.to_train, runs_dir=self.runs_dir, device=self.device))
-        found = collect.collect_parts(self.studies, runs_dir=self.runs_dir, released=self.released)
+        found = collect.collect_parts(
+            self.studies,
+            runs_dir=self.runs_dir,
+            released=self.released,
+            validation=self.artefact in BOTH_PARTS,
+        )
         self.found = {shown.name: shown for name, parts in found.items() for shown in self._shown(name, parts)}
         return self.found
 
@@ -129,9 +134,7 @@ class Workspace:
             features = numbers.sensitive_features(parts["test"], study, self.artefact)
         for sensitive in features:
             for part, predictions in parts.items():
-                if part == "test" or self.artefact in BOTH_PARTS:
-                    chosen = numbers.at_its_temperatures(predictions, self.artefact)
-                    yield Shown(study, chosen, sensitive, part)
+                yield Shown(study, numbers.at_its_temperatures(predictions, self.artefact), sensitive, part)
 
     def split(self, features: Mapping[str, Iterable[str]]) -> dict[str, Shown]:
         """{name: what is shown} for each sensitive feature by which something was measured: {study: features}."""

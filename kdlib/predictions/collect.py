@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -145,45 +145,29 @@ def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:
     return order[positions]
 
 
-def collect_all(
-    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
-) -> dict[str, Predictions]:
-    """{study's name: predictions}, without the studies that have not `enough` runs. Raises NotTrained if none has."""
-    return _each(studies, Path(runs_dir), released, _of_part)
-
-
 def collect_parts(
-    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None
+    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None, validation: bool = True
 ) -> dict[str, dict[str, Predictions]]:
     """{study's name: {"test": its predictions, "validation": the same runs' where they saw that part}}.
 
-    Without the studies that have not `enough` runs. Raises NotTrained if none has.
+    validation: False reads the test part alone. Without the studies that have not `enough` runs. Raises NotTrained if
+    none has.
     """
-
-    def parts(study: Study, found: Found, absent: tuple[str, ...]) -> dict[str, Predictions]:
-        return {part: _of_part(study, found, absent, part) for part in published.parts_of(found[0][1])}
-
-    return _each(studies, Path(runs_dir), released, parts)
-
-
-def _each(
-    studies: Iterable[Study], runs_dir: Path, released: Path | str | None, of: Callable[..., Any]
-) -> dict[str, Any]:
-    """{study's name: `of` what is there of it}, without the studies that have not enough runs."""
-    found, reasons = {}, []
+    collected, reasons = {}, []
     for study in studies:
         try:
-            runs, absent = _read(study, runs_dir, released)
+            found, absent = _read(study, Path(runs_dir), released)
         except NotTrained as error:
             reasons.append(str(error))
             continue
-        if enough(study, [run for run, *_ in runs]):
-            found[study.name] = of(study, runs, absent)
+        if enough(study, [run for run, *_ in found]):
+            parts = published.parts_of(found[0][1]) if validation else ["test"]
+            collected[study.name] = {part: _of_part(study, found, absent, part) for part in parts}
         else:
             reasons.append(f"an arm of study {study.name!r} has one seed so far: python -m kdlib train {study.name}")
-    if not found:
+    if not collected:
         raise NotTrained(" ".join(reasons))
-    return found
+    return collected
 
 
 def enough(study: Study, trained: Iterable[Run]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.predictions import Predictions, softmax
-from kdlib.predictions.collect import assemble, collect, collect_all, collect_parts
+from kdlib.predictions.collect import assemble, collect, collect_parts
 
 
 def arrays(logits, ids=("a", "b", "c"), labels=(0, 1, 1), names=("no", "yes"), sex=("f", "m", "f")):
@@ -180,10 +180,10 @@ def test_collect_names_what_is_absent(stored, tiny):
 def test_collect_refuses_damage_and_nothing_at_all(stored, tiny, tmp_path_factory):
     study = tiny.study("tiny")
     with pytest.raises(NotTrained, match="'tiny'"):
-        collect_all([study], runs_dir=tmp_path_factory.mktemp("empty"))
+        collect_parts([study], runs_dir=tmp_path_factory.mktemp("empty"))
     with pytest.raises(NotTrained, match="'tiny'"):
-        collect_all([study], runs_dir=stored)
-    assert list(collect_all([replace(study, temperatures=())], runs_dir=stored)) == ["tiny"]
+        collect_parts([study], runs_dir=stored)
+    assert list(collect_parts([replace(study, temperatures=())], runs_dir=stored)) == ["tiny"]
     path = store.folder(stored, study.runs()[0]) / "predictions.npz"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StoreError, match=study.runs()[0].id[:16]):
@@ -218,6 +218,7 @@ def test_every_part_that_the_runs_predicted_is_collected(tiny, tmp_path):
     save_with_validation(tmp_path, study.runs())
     found = collect_parts([never, study, other], runs_dir=tmp_path)
     assert list(found) == ["tiny", "other"] and list(found["tiny"]) == ["test", "validation"]
+    assert list(collect_parts([study], runs_dir=tmp_path, validation=False)["tiny"]) == ["test"]
     assert [p.accuracy.tolist() for p in found["tiny"].values()] == [pytest.approx([2 / 3] * 8), [0.5] * 8]
     assert [p.runs.model.tolist() for p in found["other"].values()] == [["teacher"] * 2 + ["nds"] * 2] * 2
     assert found["other"]["validation"].absent == found["other"]["test"].absent != ()

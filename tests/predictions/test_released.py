@@ -12,7 +12,7 @@ from kdlib import cli, store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.measure import fidelity, individual, individual_runs
 from kdlib.predictions import released
-from kdlib.predictions.collect import collect, collect_all, collect_parts
+from kdlib.predictions.collect import collect, collect_parts
 
 PROVENANCE = {
     "device": "cpu",
@@ -173,7 +173,7 @@ def test_trained_runs_come_before_released_ones(study, tmp_path):
     (tmp_path / "other").mkdir()
     for run in study.runs()[:-1]:
         store.folder(tmp_path / "runs", run).rename(tmp_path / "other" / store.folder(tmp_path / "runs", run).name)
-    found = collect_all([study], runs_dir=tmp_path / "other", released=tmp_path / "out")["tiny"]
+    found = collect_parts([study], runs_dir=tmp_path / "other", released=tmp_path / "out")["tiny"]["test"]
     assert len(found.runs) == len(study.runs()) and gone.id[:16] in set(found.runs["run_id"])
 
 
