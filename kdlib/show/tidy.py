@@ -17,32 +17,11 @@ ARM = ["model", "temperature"]
 # Parts of a metric m, and the columns m, m_sd, ... of a measure that hold them.
 PARTS = {"mean": ("", "_mean"), "sd": ("_sd",), "low": ("_low",), "high": ("_high", "_upper")}
 COUNTS = {"n_significant_sc": "classes", "n_significant_tc": "classes", "null_band": "classes"}
-FAIRNESS = dict.fromkeys(
-    (
-        "accuracy",
-        "eod",
-        "tpr_difference",
-        "fpr_difference",
-        "dpd",
-        "dpd_gap",
-        "eod_floor",
-        "dpd_floor",
-        "label_dpd",
-    ),
-    "share",
-)
-INDIVIDUAL = {
-    "accuracy": "share",
-    "confidence": "share",
-    "counterfactual": "ratio",
-    "counterfactual_calibrated": "ratio",
-    "counterfactual_relative": "ratio",
-    "lipschitz": "ratio",
-    "lipschitz_calibrated": "ratio",
-    "lipschitz_relative": "ratio",
-    "inconsistency": "ratio",
-    "individual_fairness": "ratio",
-}
+DIFFERENCES = ("eod", "tpr_difference", "fpr_difference", "dpd", "dpd_gap", "eod_floor", "dpd_floor", "label_dpd")
+FAIRNESS = dict.fromkeys(("accuracy", *DIFFERENCES), "share")
+WITH_CONTROLS = [f"{m}{end}" for m in ("counterfactual", "lipschitz") for end in ("", "_calibrated", "_relative")]
+INDIVIDUAL = dict.fromkeys(("accuracy", "confidence"), "share")
+INDIVIDUAL |= dict.fromkeys((*WITH_CONTROLS, "inconsistency", "individual_fairness"), "ratio")
 
 
 def tidy(arms: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
