@@ -21,9 +21,6 @@ from kdlib.predictions import collect
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
 
-# Profiles that take hours: `make reproduce` shows what is trained of them and names the command for the rest.
-SHOWN_ONLY = ("paper", "real-small")
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -55,14 +52,14 @@ def reproduce(
 ) -> list[Outcome]:
     """Make artefacts (default: all of the profile) and say of each what came of it.
 
-    train: None trains unless the profile takes hours; False runs the notebooks whose studies are on disk and names
+    train: None does as the profile says; False runs the notebooks whose studies are on disk and names
     the command for the others. A study or a notebook that fails does not stop the rest. say is called with each
     step in words. Raises ProfileError for an unknown profile or artefact before anything is trained.
     """
     read = load_profile(profile)
     wanted = list(artefacts) or list(read.artefacts)
     spaces = [workspace(name, profile=read.path, runs_dir=runs_dir, out_dir=out_dir, device=device) for name in wanted]
-    train = read.name not in SHOWN_ONLY if train is None else train
+    train = read.train if train is None else train
     problems = {}
     if train and device != "none":
         for study in {study.name: study for space in spaces for study in space.studies}.values():
