@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "__init__"),
     ("places", "files", "catalogue"),
+    ("profiles",),
     ("studies",),
     ("store",),
     ("data",),

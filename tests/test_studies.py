@@ -157,51 +157,103 @@ def test_a_pilot_with_the_recipe_of_a_sweep_is_part_of_it(pilot, sweep):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "words"),
     [
-        ("seeds: 2", "seed: 2", "unknown key 'seed'.*Did you mean 'seeds'"),
-        ("seeds: 2", "seeds: 2.5", r"studies.tiny.seeds must be of type int, not 2.5"),
-        ("seeds: 2", "seeds: true", "seeds must be of type int, not True"),
-        ("seeds: 2", "seeds: 0", "seeds must be at least 1"),
-        ("    seeds: 2\n", "", "needs the key 'seeds'"),
-        ("dataset: digits", "dataset: digit", "unknown data set 'digit'.*Did you mean 'digits'"),
-        ("train_images: 100", "train_image: 100", "unknown key 'train_image'"),
-        ("model: resnet8", "model: resnet9", "unknown model 'resnet9'.*Valid: .*resnet8"),
-        ("recipe: sgd", "recipe: adam", "unknown recipe 'adam'"),
-        ("optimizer: sgd", "optimizer: sgdd", "unknown optimizer 'sgdd'"),
-        ("lr: 0.02", "lr: fast", "lr must be a finite number, not 'fast'"),
-        ("weight_decay: 0.001", "weight_decay: 1e-3", "YAML reads 1e-3 as text"),
-        ("lr: 0.02", "lr: -0.02", "lr must be above 0"),
-        ("lr: 0.02", "lr: .nan", "lr must be a finite number"),
-        ("milestones: [0.5]", "milestones: [30]", "milestones are shares of the epochs"),
-        ("milestones: [0.5]", "milestones: [0.5], schedule: cosine", "both milestones and a schedule"),
-        ("temperatures: [1, 4]", "temperatures: [0, 4]", "temperatures must be above 0"),
-        ("temperatures: [1, 4]", "temperatures: [1, 1]", "names one twice"),
-        ("temperatures: [1, 4]", "temperatures: [1, .inf]", "must be a finite number"),
-        ("seeds: 2", "seeds: 2\n    alpha: 1.5", "alpha must lie in 0 .. 1, not 1.5"),
-        ("table06: [tiny]", "table06: [tinny]", "unknown study 'tinny'.*Did you mean 'tiny'"),
-        ("table06: [tiny]", "table66: [tiny]", "unknown artefact 'table66'"),
-        ("table06: [tiny]", "table06: tiny", "must be a list of studies"),
-        ("crop: 1", "crop: 1, crop: 2", "'crop' stands twice"),
-        ("profile: tiny", "profile: [tiny", "not valid YAML"),
+        ("seeds: 2", "seed: 2", ["'seed'", "studies.tiny", "Did you mean 'seeds'"]),
+        ("seeds: 2", "seeds: 2.5", ["studies.tiny.seeds", "2.5"]),
+        ("seeds: 2", "seeds: true", ["studies.tiny.seeds", "True"]),
+        ("seeds: 2", "seeds: '2'", ["studies.tiny.seeds", "'2'"]),
+        ("seeds: 2", "seeds: 0", ["studies.tiny.seeds", "not 0"]),
+        ("seeds: 2", "seeds: 2\n    fresh_teachers: -1", ["studies.tiny.fresh_teachers", "not -1"]),
+        ("    seeds: 2\n", "", ["studies.tiny needs", "'seeds'"]),
+        ("profile: tiny", "profile: tiny\ntrain: 1", ["train", "not 1"]),
+        ("profile: tiny", "profile: tiny\ntrian: false", ["'trian'", "Did you mean 'train'"]),
+        ("profile: tiny", "", ["needs the key 'profile'"]),
+        ("dataset: digits", "dataset: digit", ["studies.tiny.dataset", "'digit'", "Did you mean 'digits'"]),
+        ("dataset: digits", "dataset: [digits]", ["studies.tiny.dataset", "['digits']"]),
+        (
+            "digits\n    data: {train_images: 100}",
+            "hatexplain",
+            ["studies.tiny.teacher", "resnet8 reads images", "hatexplain"],
+        ),
+        ("train_images: 100", "train_image: 100", ["studies.tiny.data", "'train_image'"]),
+        ("train_images: 100", "train_images: many", ["studies.tiny.data.train_images", "'many'"]),
+        ("data: {train_images: 100}", "data: 100", ["studies.tiny.data", "mapping with train_images", "not 100"]),
+        ("crop: 1", "crop: 1, flop: true", ["studies.tiny.augment", "'flop'", "Did you mean 'flip'"]),
+        ("crop: 1", "crop: 1, flip: 1", ["studies.tiny.augment.flip", "not 1"]),
+        ("model: resnet8", "model: resnet9", ["studies.tiny.teacher.model", "'resnet9'", "Valid:", "resnet8"]),
+        ("model: resnet8", "modle: resnet8", ["studies.tiny.teacher", "'modle'", "Did you mean 'model'"]),
+        ("{model: lenet5, epochs: 3}", "lenet5", ["studies.tiny.student", "mapping with", "not 'lenet5'"]),
+        ("recipe: sgd", "recipe: adam", ["studies.tiny.recipe", "'adam'", "Valid: sgd"]),
+        ("optimizer: sgd", "optimizer: sgdd", ["recipes.sgd.optimizer", "'sgdd'", "Did you mean 'sgd'"]),
+        ("lr: 0.02", "lr: fast", ["recipes.sgd.lr", "'fast'"]),
+        ("lr: 0.02, ", "", ["recipes.sgd needs", "'lr'"]),
+        ("weight_decay: 0.001", "weight_decay: 1e-3", ["'1e-3'", "YAML reads 1e-3 as text"]),
+        ("lr: 0.02", "lr: -0.02", ["recipes.sgd.lr", "not -0.02"]),
+        ("lr: 0.02", "lr: .nan", ["recipes.sgd.lr", "not nan"]),
+        ("batch_size: 32", "batch_size: 0", ["recipes.sgd.batch_size", "not 0"]),
+        ("epochs: 3", "epochs: 0", ["studies.tiny.teacher.epochs", "not 0"]),
+        ("milestones: [0.5]", "milestones: [30]", ["recipes.sgd.milestones.0", "not 30"]),
+        ("milestones: [0.5]", "milestones: [0.5], schedule: cosine", ["[0.5]", "'cosine'", "keep one"]),
+        ("milestones: [0.5]", "schedule: cosin", ["recipes.sgd.schedule", "'cosin'", "Did you mean 'cosine'"]),
+        ("temperatures: [1, 4]", "temperatures: [0, 4]", ["studies.tiny.temperatures.0", "not 0"]),
+        ("temperatures: [1, 4]", "temperatures: [1, 1]", ["studies.tiny.temperatures", "[1.0, 1.0]"]),
+        ("temperatures: [1, 4]", "temperatures: [1, .inf]", ["studies.tiny.temperatures.1", "not inf"]),
+        ("temperatures: [1, 4]", "temperatures: 4", ["studies.tiny.temperatures", "not 4"]),
+        ("seeds: 2", "seeds: 2\n    alpha: 1.5", ["studies.tiny.alpha", "not 1.5"]),
+        ("table06: [tiny]", "table06: [tinny]", ["artefacts.table06", "'tinny'", "Did you mean 'tiny'"]),
+        ("table06: [tiny]", "table66: [tiny]", ["artefacts", "'table66'", "Did you mean 'table06'"]),
+        ("table06: [tiny]", "table06: tiny", ["artefacts.table06", "not 'tiny'"]),
+        ("table06: [tiny]", "table06: [5]", ["artefacts.table06.0", "not 5"]),
+        ("crop: 1", "crop: 1, crop: 2", ["'crop' stands twice", "line 9"]),
+        ("profile: tiny", "profile: [tiny", ["not valid YAML"]),
     ],
 )
-def test_a_wrong_profile_is_refused_with_value_place_and_remedy(tmp_path, old, new, message):
+def test_a_wrong_profile_is_refused_with_value_place_and_remedy(tmp_path, old, new, words):
     assert old in TINY
-    with pytest.raises(ProfileError, match=message):
-        read(tmp_path, TINY.replace(old, new))
+    with pytest.raises(ProfileError) as refused:
+        read(tmp_path, TINY.replace(old, new, 1))
+    said = str(refused.value)
+    assert [word for word in ("changed.yaml", *words) if word not in said] == [], said
+
+
+def test_all_errors_of_a_file_are_listed_at_once(tmp_path):
+    mistakes = {
+        "lr: 0.02": "lr: fast",
+        "dataset: digits": "dataset: digits\n    sedes: 3",
+        "train_images: 100": "train_images: many",
+        "recipe: sgd": "recipe: adam",
+        "model: resnet8, epochs: 3": "model: resnet9, epochs: -1",
+        "model: lenet5": "model: lenet5, warm_up: 1",
+        "temperatures: [1, 4]": "temperatures: [-1, 4]",
+        "table06: [tiny]": "table66: [tiny]\n  fig3: [tinny]",
+    }
+    text = TINY
+    for old, new in mistakes.items():
+        text = text.replace(old, new)
+    with pytest.raises(ProfileError) as refused:
+        read(tmp_path, text)
+    lines = str(refused.value).splitlines()
+    wrong = ("'fast'", "'sedes'", "'many'", "'adam'", "'resnet9'", "-1.", "'warm_up'", "-1", "'table66'", "'tinny'")
+    assert len(lines) == len(wrong) and all("changed.yaml: " in line for line in lines)
+    assert all(any(value in line for line in lines) for value in wrong)
 
 
 def test_a_value_outside_its_choices_is_refused(tmp_path):
     text = TINY.replace("digits", "trifeature").replace("train_images: 100", "label: shpe")
-    with pytest.raises(ProfileError, match="unknown value of label 'shpe'.*Did you mean 'shape'"):
+    with pytest.raises(ProfileError, match="studies.tiny.data.label.*'shpe'.*Did you mean 'shape'"):
         read(tmp_path, text)
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "7"])
 def test_a_profile_that_is_no_mapping_is_refused(tmp_path, text):
-    with pytest.raises(ProfileError, match="must be a mapping"):
+    with pytest.raises(ProfileError, match="must be a mapping with profile"):
         read(tmp_path, text)
+
+
+def test_a_profile_says_whether_it_is_trained_unasked(tiny):
+    assert tiny.train and load_profile("quick").train
+    assert not load_profile("paper").train and not load_profile("real-small").train
 
 
 def test_unknown_names_list_the_valid_ones(tiny):
