@@ -4,7 +4,7 @@
 
 Synthetic JPEGs of 178 x 218 pixels (CelebA's size, quality 90) become float32 batches of 64 x 64. The two take turns in
 every round; the plain loader's worker processes are as many as there are cores and stay from round to round.
-CIFAR is timed where KDLIB_DATA has it. Writes loading.csv (one row a measurement) and loading.json (the hardware).
+CIFAR is timed where KDLIB_DATA has it. Writes loading.csv (one row per measurement) and loading.json (the hardware).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def kdlib_loader(paths: list[Path]) -> Callable[[], Iterator[torch.Tensor]]:
 
 
 def stream(paths: list[Path], rounds: int) -> Iterator[dict]:
-    """One row a loader and round; a round before the first warms both up."""
+    """One row per loader and round; a round before the first warms both up."""
     loaders = {PLAIN: plain_loader(paths), "kdlib": kdlib_loader(paths)}
     for turn in range(-1, rounds):
         for name, start in loaders.items():

@@ -14,7 +14,7 @@ TURN_SECONDS = 0.8  # a turn takes whole steps, at least this long
 
 
 def race(case_name: str, contenders: list, rounds: int) -> list[dict]:
-    """One row a contender and round: images, cpu_seconds, wall_seconds, peak_mib of its process so far."""
+    """One row per contender and round: images, cpu_seconds, wall_seconds, peak_mib of its process so far."""
     from cases import CASES
 
     context, rows, lanes = get_context("spawn"), [], []

@@ -3,7 +3,7 @@
     python benchmarks/run.py             everything, about ten minutes on a quiet machine; writes benchmarks/results/
     python benchmarks/run.py --render    only write the table and the plot anew from what is in benchmarks/results/
 
-results/measurements.csv  one row a contender and round
+results/measurements.csv  one row per contender and round
 results/environment.json  hardware, versions, when
 results/table.md, bench.png
 """

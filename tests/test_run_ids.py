@@ -83,7 +83,7 @@ def add(known: dict, studies: dict[str, dict[str, Study]]) -> list[str]:
 
 
 def lines(value: dict, depth: int) -> str:
-    """JSON with one entry a line down to this depth."""
+    """JSON with one entry per line down to this depth."""
     if depth == 0:
         return json.dumps(value)
     return "{\n" + ",\n".join(f"{json.dumps(key)}: {lines(v, depth - 1)}" for key, v in value.items()) + "\n}"

@@ -31,7 +31,7 @@ GALLERY = (*PICTURES, "claims.csv", "claims.md", "summary.json")
 
 
 def artefact_table(summary: list[dict[str, Any]]) -> str:
-    """One row an artefact: notebook, what the quick profile trains for it, the file to open first, seconds.
+    """One row per artefact: notebook, what the quick profile trains for it, the file to open first, seconds.
 
     summary: the entries of a summary.json; its seconds are those of the notebook alone.
     """
@@ -49,7 +49,7 @@ def artefact_table(summary: list[dict[str, Any]]) -> str:
 
 
 def claims_board(board: pd.DataFrame) -> str:
-    """One row a claim of the paper: the verdict, the study that decides, and what the same rule finds on a stand-in.
+    """One row per claim of the paper: the verdict, the study that decides, and what the same rule finds on a stand-in.
 
     board: what `claims.board.verdicts` returned.
     """
@@ -62,7 +62,7 @@ def claims_board(board: pd.DataFrame) -> str:
 
 
 def real_data_board(rows: pd.DataFrame) -> str:
-    """One row a claim: for each study of real data whether the trend is seen, with its number, interval and p.
+    """One row per claim: for each study of real data whether the trend is seen, with its number, interval and p.
 
     rows: what `board.by_study` returned; those without a study are left out.
     """

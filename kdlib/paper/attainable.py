@@ -44,9 +44,9 @@ LABEL_COUNTS = (
 def ranges(artefact: str) -> pd.DataFrame:
     """Which DPD the paper's own accuracy and EOD leave possible on the official test or validation split.
 
-    One row a reported arm and split whose label counts are known: dataset, label, sensitive, split, model, temperature,
-    accuracy, eod, dpd (as reported), label_dpd (a perfect classifier's), lowest, highest (attainable), inside (whether
-    the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no counts are known.
+    One row per reported arm and split whose label counts are known: dataset, label, sensitive, split, model,
+    temperature, accuracy, eod, dpd (as reported), label_dpd (a perfect classifier's), lowest, highest (attainable),
+    inside (whether the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no counts are known.
     NaN where no classifier at all has that accuracy and EOD.
     """
     arms = _reported_arms(artefact)
@@ -75,7 +75,7 @@ def ranges(artefact: str) -> pd.DataFrame:
 
 
 def _reported_arms(artefact: str) -> pd.DataFrame:
-    """One row an arm and sensitive feature: accuracy, eod, dpd, fractions. An accuracy without feature is of each."""
+    """One row per arm and sensitive feature: accuracy, eod, dpd, fractions. An accuracy without feature is of each."""
     table = all_reported()
     table = table[[artefact in names for names in table["artefact"].str.split("+")]]
     keys = ["dataset", "label", "model", "temperature"]

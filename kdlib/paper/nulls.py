@@ -99,7 +99,7 @@ def _shifted(profile: np.ndarray, accuracy: float) -> np.ndarray:
 def reported_table() -> pd.DataFrame:
     """Every #SC and #TC of tables 1, 6, 7 and 8, once, with the accuracies of both arms.
 
-    One row a count: artefact, dataset, teacher, student, alpha, temperature, metric ('n_significant_sc' or '_tc'),
+    One row per count: artefact, dataset, teacher, student, alpha, temperature, metric ('n_significant_sc' or '_tc'),
     count, classes, accuracy_reference (of NDS or teacher) and accuracy (of DS), fractions.
     """
     table = pd.concat([reported(name) for name in ARTEFACTS]).drop_duplicates([*PAIR, "model", "temperature", "metric"])
@@ -160,7 +160,7 @@ def standing(count: float, *uppers: float) -> str:
 
 
 def standings(counts: pd.DataFrame) -> pd.DataFrame:
-    """How many of `reported_counts` stand where: one row a pair of networks and metric, one column a standing."""
+    """How many of `reported_counts` stand where: one row per pair of networks and metric, one column per standing."""
     table = counts.groupby([*PAIR, "metric"], sort=False)["standing"].value_counts().unstack(fill_value=0)
     table = table.reindex(columns=list(STANDINGS), fill_value=0)
     return table.assign(counts=table.sum(axis=1)).rename_axis(columns=None).reset_index()
