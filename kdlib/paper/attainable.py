@@ -46,8 +46,8 @@ def ranges(artefact: str) -> pd.DataFrame:
 
     One row per reported arm and split whose label counts are known: dataset, label, sensitive, split, model,
     temperature, accuracy, eod, dpd (as reported), label_dpd (a perfect classifier's), lowest, highest (attainable),
-    inside (whether the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no counts are known.
-    NaN where no classifier at all has that accuracy and EOD.
+    inside (whether the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no
+    counts are known. NaN where no classifier at all has that accuracy and EOD.
     """
     arms = _reported_arms(artefact)
     rows = [
