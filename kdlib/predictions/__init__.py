@@ -159,7 +159,8 @@ def _check_repeats(p: Predictions) -> None:
                 f"runs {pair} have identical probabilities on all samples: one run cannot stand for two "
                 "seeds. Remove one of them."
             )
-        warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
+        if not p.correct[row].all():  # two runs without an error are bound to agree
+            warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
 
 
 def _require(condition: bool, message: str) -> None:

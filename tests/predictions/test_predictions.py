@@ -238,3 +238,17 @@ def test_a_validation_part_that_one_run_lacks_is_refused(tiny, tmp_path):
     store.save(tmp_path, last, arrays=arrays(TWO), weights=b"", provenance={})
     with pytest.raises(InvalidInput, match=f"'validation' .*{last}"):
         collect_parts([tiny.study("tiny")], runs_dir=tmp_path)
+
+
+def test_runs_that_predict_alike_are_named_unless_they_make_no_error():
+    labels = np.array([0, 1, 0, 1])
+    runs = pd.DataFrame(
+        [
+            {"run_id": f"run{s}", "study": "s", "model": "nds", "seed": s, "temperature": np.nan, "alpha": np.nan}
+            for s in (0, 1)
+        ]
+    ).assign(teacher_id=None)
+    alike = np.array([[0, 1, 1, 1]] * 2)
+    with pytest.warns(KdlibWarning, match="run0 and run1"):
+        Predictions(runs, alike, labels, np.array(list("abcd")), ("no", "yes"))
+    Predictions(runs, np.stack([labels, labels]), labels, np.array(list("abcd")), ("no", "yes"))
