@@ -13,7 +13,7 @@ Symbols, kept everywhere
     #SC, #TC        classes significantly different between NDS and DS, teacher and DS
     DPD, EOD        demographic parity difference, equalized odds difference, 0 .. 1
 
-The code works in fractions; percent only where a number is shown.
+The code works in fractions; percentages appear only where numbers are shown.
 Data flow, one way: params/*.yaml -> Study -> Runs -> predictions on disk -> measures -> table or figure.
 """
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: the atomic write, the lock and the sha256, each in this one place.
+"""Files that are whole or not there: the atomic write, the lock and the sha256, all defined here.
 
 What is written appears under its name complete, or not at all: a reader, a crash or a full disk sees the old file or
 the new one, never half of it.
@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole. Raises StoreError where the disk refuses; what stood there before is untouched then."""
+    """Write a file whole. Raises StoreError if the disk refuses; the previous file is left untouched."""
     try:
         with replacing(path) as fresh:
             write_synced(fresh, data)
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(home: Path) -> Iterator[Path]:
-    """A hidden, empty folder beside `home`, to be filled and renamed to it. What is left of it goes at the end."""
+    """A hidden, empty folder beside `home`, to be filled and then renamed to `home`. What is left of it is deleted."""
     home.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
     try:
@@ -70,7 +70,7 @@ def locked(
 ) -> Iterator[None]:
     """Hold a lock file for one process. The system frees the lock of a process that dies, so none goes stale.
 
-    While another process has it, stop is asked every second; waiting is called once. Raises Stopped when stop says so,
+    While another process has it, `stop` is called every second, `waiting` once. Raises Stopped when stop says so,
     StoreError where the folder cannot be written.
     """
     lock, told = filelock.FileLock(path), False
@@ -99,7 +99,7 @@ def sha256(data: bytes) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, which is not held in memory."""
+    """The sha256 of a file, read piece by piece."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -264,7 +264,7 @@ def to_teacher(p: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def most_confused(p: Predictions) -> str:
-    """The two classes between which teacher and DS disagree most: 'cat and dog (12.0 % of all disagreements)'."""
+    """The two classes between which teacher and DS disagree most: 'cat and dog (12.0 % of it)'."""
     matrix = disagreement(p.arm(model="teacher"), p.arm(model="ds"))
     both = np.triu(matrix + matrix.T, 1)
     i, j = np.unravel_index(both.argmax(), both.shape)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from kdlib.claims import on_classes as classes
-from kdlib.claims import on_groups as fairness
+from kdlib.claims import on_classes, on_groups
 from kdlib.claims.finding import Finding
 
 
@@ -18,7 +17,7 @@ class Claim:
     rule         predictions of these studies -> Finding
     needs        'one' study, several that differ in 'alpha', or several 'data sets'
     with_samples whether the rule needs probabilities and groups, not predicted classes alone
-    least_classes the fewest classes of which a trend in their counts can be asked
+    least_classes the fewest classes for which a trend in counts is meaningful
     """
 
     number: int
@@ -42,14 +41,14 @@ CLAIMS = (
         ("cifar100-resnet",),
         "accuracy of DS less that of the NDS of the same seed at T = 2 to 10: one-sided 95 % bound above −0.5 point "
         "at 7 of 9 temperatures or more, and the mean above 0",
-        classes.accuracy_kept,
+        on_classes.accuracy_kept,
     ),
     Claim(
         2,
         "The number of classes that differ between NDS and DS (#SC) rises with T from 2 to 10.",
         ("cifar100-resnet",),
         f"Kendall's tau of #SC and T, {TRENDS}",
-        partial(classes.count_trends, against="nds", sign=1),
+        partial(on_classes.count_trends, against="nds", sign=1),
         least_classes=10,
     ),
     Claim(
@@ -57,7 +56,7 @@ CLAIMS = (
         "The number of classes that differ between teacher and DS (#TC) falls with T from 2 to 10.",
         ("cifar100-resnet",),
         f"Kendall's tau of #TC and T, {TRENDS}, and against teachers that taught none of the students",
-        partial(classes.count_trends, against="teacher", sign=-1),
+        partial(on_classes.count_trends, against="teacher", sign=-1),
         least_classes=10,
     ),
     Claim(
@@ -65,7 +64,7 @@ CLAIMS = (
         "On ten classes (CIFAR-10, SVHN) at most one class is affected at any T.",
         ("cifar10-resnet",),
         "#SC and #TC at most 3 at any T from 2 to 10 and at most 11 in sum, which is what chance gives",
-        classes.few_classes,
+        on_classes.few_classes,
     ),
     Claim(
         5,
@@ -73,7 +72,7 @@ CLAIMS = (
         HARDER,
         "slope of the share of changed classes, and of the variance of their changes, on the log of the number of "
         "classes; equally many test images a class",
-        classes.hardness,
+        on_classes.hardness,
         needs="data sets",
     ),
     Claim(
@@ -81,7 +80,7 @@ CLAIMS = (
         "At T = 30 and 40 the trends of #SC and #TC reverse.",
         ("cifar100-resnet",),
         "#SC and #TC at T = 40 less those at T = 10, jackknife over blocks",
-        classes.reversal,
+        on_classes.reversal,
         least_classes=10,
     ),
     Claim(
@@ -90,14 +89,14 @@ CLAIMS = (
         ("cifar10-resnet",),
         "share of test images on which student and teacher disagree at T = 9, DS less the NDS of the same seed; error "
         "consistency beside it",
-        classes.disagrees_less,
+        on_classes.disagrees_less,
     ),
     Claim(
         8,
         "EOD and DPD fall as T rises from 1 to 10; DS is below NDS at every T, and so is the teacher.",
         ("trifeature-shape",),
         "slope of EOD and DPD by color on log T in each block, also less their attribute-blind floors",
-        partial(fairness.falls_with_temperature, sensitive="color"),
+        partial(on_groups.falls_with_temperature, sensitive="color"),
         with_samples=True,
     ),
     Claim(
@@ -105,7 +104,7 @@ CLAIMS = (
         "At T = 10 the student's DPD is below its teacher's.",
         ("trifeature-shape",),
         "DPD by color of the student at T = 10 less that of its own teacher",
-        partial(fairness.below_teacher, sensitive="color"),
+        partial(on_groups.below_teacher, sensitive="color"),
         with_samples=True,
     ),
     Claim(
@@ -113,7 +112,7 @@ CLAIMS = (
         "EOD and DPD get worse again at T = 20, 30 and 40.",
         ("trifeature-shape",),
         "EOD and DPD by color at T = 40 less those at T = 10 in each block",
-        partial(fairness.rises_again, sensitive="color"),
+        partial(on_groups.rises_again, sensitive="color"),
         with_samples=True,
     ),
     Claim(
@@ -122,7 +121,7 @@ CLAIMS = (
         ("trifeature-shape",),
         "slope on log T in each block of how far the output moves when the color alone changes; again after "
         "temperature scaling of every model",
-        partial(fairness.reacts_less, changed="color"),
+        partial(on_groups.reacts_less, changed="color"),
         with_samples=True,
     ),
     Claim(
@@ -130,7 +129,7 @@ CLAIMS = (
         "The trends at alpha = 0.6 and 0.8 agree.",
         ("cifar100-resnet", "cifar100-resnet-alpha06"),
         "Kendall's tau of #SC and T at both alphas: both significant and of one sign",
-        classes.alphas_agree,
+        on_classes.alphas_agree,
         needs="alpha",
     ),
 )

@@ -116,7 +116,8 @@ def counts(
     temperature, n_seeds, accuracy_mean, accuracy_sd (of the students, 0 .. 1), n_significant_sc (against nds),
     n_significant_tc (against the students' own teachers; either is NaN where the table lacks that arm), null_low,
     null_high (95 % band of the count where nothing differs, see null_band), classes (C). The band holds for independent
-    arms; a student and its own teacher are correlated, which lowers #TC: see class_nulls.fresh_teacher_counts.
+    arms; a student and its own teacher are correlated, which lowers #TC (against fresh
+    teachers: class_nulls.sensitivity).
     Raises and warns as significant_classes, once for all arms.
     """
     require_share("level", level)

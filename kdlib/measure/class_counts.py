@@ -1,7 +1,7 @@
 """Arms as class tests need them: how many test images of each class every run gets right, and what must hold of them.
 
-Here stand the refusals (one seed, one run posing as two, other classes or samples) and the warnings (few seeds, one
-teacher for all). No torch.
+This module raises the refusals (one seed, one run posing as two, other classes or samples) and the warnings (few
+seeds, one teacher for all). No torch.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _none_if_missing(value: object) -> str | None:
 
 
 def _refuse_identical_runs(predictions: Predictions, arm: ArmRows) -> None:
-    """Where probabilities exist Predictions has compared them; runs without any error tell nothing."""
+    """Where probabilities exist Predictions has compared them; runs that make no error carry no information."""
     if predictions.probabilities is not None:
         return
     seen: dict[bytes, int] = {}

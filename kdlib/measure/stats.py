@@ -35,7 +35,7 @@ def check_finite(values: np.ndarray) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         place = tuple(bad[0].tolist())
-        raise InvalidInput(f"value {values[place]} at position {place} is not finite: leave that run out by name.")
+        raise InvalidInput(f"value {values[place]} at position {place} is not finite: leave that run out.")
 
 
 def require_share(name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""Where the paper is silent or contradicts itself, by artefact, and what we do: read from silences.yaml. No torch."""
+"""Where the paper is silent or contradicts itself, by artefact, with our choice. Read from silences.yaml. No torch."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def write(
     """Release a study whose runs are all trained; returns the file, with <study>.json beside it.
 
     scalars: {first 16 digits of a run's id: {name: value}}, what the file cannot tell again (`fidelity.scalars`,
-    `individual.scalars`).
+    `individual_runs.scalars`).
     Raises NotTrained if a run is missing, StoreError for a damaged one or a folder that cannot be written.
     """
     runs = study.runs()

@@ -28,7 +28,7 @@ STYLE = Path(__file__).with_name("figures.mplstyle")
 
 NAMES = {"teacher": "teacher", "nds": "NDS", "ds": "DS"}
 
-# Dark, middle and light enough to be told apart in grey; green and orange differ in lightness, not only in hue.
+# Dark, medium and light, so that they stay distinct in grey; green and orange differ in lightness, not only in hue.
 COLORS = {"teacher": "#1A1A1A", "nds": "#E08214", "ds": "#1B7837", "labels": "#2166AC", "chance": "#8C8C8C"}
 
 MARKERS = {"teacher": "s", "nds": "D", "ds": "o"}
