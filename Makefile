@@ -33,7 +33,8 @@ test-slow: $(INSTALLED)  ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
 
 bench: $(INSTALLED)  ## race training against torchdistill's and loading against PIL's, about ten minutes; writes benchmarks/results/
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c requirements.lock -e '.[bench]'
+	$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable >.venv/installed.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c .venv/installed.txt -e '.[bench]'
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/loading.py
 
@@ -47,12 +48,12 @@ lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 lock: $(INSTALLED)  ## write requirements.lock anew from pyproject.toml; what is pinned stays as it is
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --extra dev \
-	  --no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 # A .venv without a working pip is a set-up that was interrupted, or whose Python is gone: it is made anew.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(CHECK_PYTHON) && $(PYTHON) -m venv --clear .venv; }
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

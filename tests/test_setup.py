@@ -18,8 +18,10 @@ from kdlib import cli
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
-LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines() if not line.startswith("#")]
-LOCK = {canonicalize_name(Requirement(line).name): Requirement(line) for line in LOCK_LINES}
+LOCK_TEXT = (ROOT / "requirements.lock").read_text("utf-8")
+# One package a line: its requirement, then its hashes.
+LOCK_LINES = [line.split(" --hash=") for line in re.sub(r" \\\n +", " ", LOCK_TEXT).splitlines() if line[0] != "#"]
+LOCK = {canonicalize_name(Requirement(line[0]).name): Requirement(line[0]) for line in LOCK_LINES}
 CUDA = sorted(name for name in LOCK if name.startswith(("nvidia-", "cuda-")) or name == "triton")
 
 
@@ -40,14 +42,24 @@ def applies(name: str, *, sys_platform: str, python: str = "3.12.1") -> bool:
 
 def test_lock_holds_exact_versions_alone():
     assert len(LOCK) == len(LOCK_LINES) > 100, "a package stands in the lock twice, or the lock is not whole"
-    for line, requirement in zip(LOCK_LINES, LOCK.values(), strict=True):
+    for (line, *_), requirement in zip(LOCK_LINES, LOCK.values(), strict=True):
         assert re.fullmatch(r"[a-z0-9.-]+==[a-z0-9.]+( ; .+)?", line), line
         assert requirement.url is None and pin(requirement)
 
 
+def test_lock_has_a_hash_of_every_file_and_setup_asks_for_them():
+    for line, *hashes in LOCK_LINES:
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", found) for found in hashes), line
+    assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text("utf-8")
+
+
 def test_lock_names_no_place():
-    text = (ROOT / "requirements.lock").read_text("utf-8")
-    assert not re.search(r"://|file:|@|/|\\|^-", text, re.MULTILINE)
+    assert not re.search(r"://|file:|@|/|^-", LOCK_TEXT, re.MULTILINE)
+
+
+def test_actions_are_pinned_by_commit():
+    used = re.findall(r"uses: (.+)", (ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
+    assert used and all(re.fullmatch(r"[a-z-]+/[a-z-]+@[0-9a-f]{40}  # v[0-9.]+", action) for action in used), used
 
 
 OWN = "kdlib[text,vision]"  # dev holds these extras too: the tests build every network
@@ -80,7 +92,7 @@ def test_cuda_is_for_linux_alone():
 def test_conda_entry_has_the_same_pins():
     *conda, pip_packages = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"], "a version named here would escape the lock"
-    assert pip_packages == {"pip": ["-r requirements.lock", "-e ."]}
+    assert pip_packages == {"pip": ["-r requirements.lock"]}
 
 
 def test_makefile_checks_the_python_that_the_project_requires():
