@@ -250,16 +250,15 @@ def open(
 ) -> Workspace:
     """Check a notebook's parameters and find its studies and folders.
 
-    Empty folders mean the defaults: runs/ and figures/<profile>/ of the project. A relative path of a profile is
-    looked up in the working folder, then in the project's. `~` is the home folder.
+    Empty folders mean the defaults: runs/ and figures/<profile>/ of the project. Paths are read as `places.user_path`
+    says; a profile may also be beside the notebook.
     Raises ProfileError for an unknown profile or artefact, InvalidInput for an unknown device.
     """
     if artefact not in ARTEFACTS:
         raise unknown("artefact", artefact, ARTEFACTS, error=ProfileError)
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
-    read = load_profile(_looked_up(profile))
-    runs_dir, out_dir = (str(given) and Path(given).expanduser() for given in (runs_dir, out_dir))
+    read = load_profile(profile)
     return Workspace(
         artefact,
         ARTEFACTS[artefact].title,
@@ -268,21 +267,6 @@ def open(
         places.runs_dir(runs_dir),
         places.figures_dir(read.name, out_dir),
         device,
-    )
-
-
-def _looked_up(profile: str | Path) -> str | Path:
-    """The profile's path where one is given: notebooks run in notebooks/, commands mostly in the project's folder."""
-    path = Path(profile).expanduser()
-    if path.suffix not in (".yaml", ".yml") or path.is_absolute():
-        return path if path.is_absolute() else profile
-    folders = list(dict.fromkeys((Path.cwd(), places.project_root())))
-    for folder in folders:
-        if (folder / path).is_file():
-            return folder / path
-    raise ProfileError(
-        f"there is no profile {profile} in {' or '.join(map(str, folders))}. "
-        "Give the path of a YAML file, or a name such as 'quick'."
     )
 
 

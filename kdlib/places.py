@@ -1,7 +1,6 @@
 """Where things are: the project's folder, the default folders in it, and the cores of this machine.
 
-The project's folder is the nearest parent that holds `params/`; papermill, JupyterLab and nbval start in
-different folders and find the same one.
+papermill, JupyterLab and nbval start in different folders: here they find the same ones.
 """
 
 import os
@@ -10,29 +9,45 @@ from pathlib import Path
 from kdlib.errors import InvalidInput
 
 
-def project_root(start: Path | str | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working folder) that holds `params/`."""
-    here = Path(start or Path.cwd()).resolve()
+def project_root() -> Path:
+    """The checkout of kdlib that the working folder is in, else the one this code is in, else the working folder.
+
+    `params/` alone does not make one: anyone's project may have a folder of that name.
+    """
+    here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
-        if (folder / "params").is_dir():
+        if (folder / "params").is_dir() and (folder / "kdlib" / "places.py").is_file():
             return folder
-    raise InvalidInput(f"no folder with params/ at or above {here}. Start from the project's folder.")
+    return here
+
+
+def user_path(given: Path | str) -> Path:
+    """A path as people write it, made absolute: `~` is the home folder, a relative one is below the working folder.
+
+    In the project's notebooks/, where kernels start, a relative one is below the project: a notebook and a command mean
+    the same. Raises InvalidInput for what is no path.
+    """
+    try:
+        here, root = Path.cwd(), project_root()
+        return ((root if here == root / "notebooks" else here) / Path(given).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, a link to itself, a zero byte
+        raise InvalidInput(f"{str(given)!r} is no path: {error}. Give that of a file or folder.") from error
 
 
 def runs_dir(given: Path | str | None = None) -> Path:
     """Where runs are kept: `given`, else `runs/` of the project."""
-    return Path(given).resolve() if given else project_root() / "runs"
+    return user_path(given) if given else project_root() / "runs"
 
 
 def data_dir(given: Path | str | None = None) -> Path:
     """Where data sets are kept, one folder each: `given`, else $KDLIB_DATA, else `data/` of the project."""
     given = given or os.environ.get("KDLIB_DATA")
-    return Path(given).resolve() if given else project_root() / "data"
+    return user_path(given) if given else project_root() / "data"
 
 
 def figures_dir(profile: str, given: Path | str | None = None) -> Path:
     """Where a profile's figures and tables go: `given`, else `figures/<profile>/` of the project."""
-    return Path(given).resolve() if given else project_root() / "figures" / profile
+    return user_path(given) if given else project_root() / "figures" / profile
 
 
 def cores() -> int:

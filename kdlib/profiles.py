@@ -151,18 +151,22 @@ def read(path: str | Path) -> Checked:
     return Checked(top.profile, path, top.train, studies, top.artefacts)
 
 
-def _find(path: str | Path) -> Path:
-    if Path(path).suffix in (".yaml", ".yml"):
-        found = Path(path).resolve()
-        if not found.is_file():
-            raise ProfileError(f"there is no profile {path}. Give the path of a YAML file, or a name such as 'quick'.")
-        return found
-    folder = places.project_root() / "params"
-    if not (folder / f"{path}.yaml").is_file():
-        raise unknown(
-            "profile", str(path), [p.stem for p in folder.glob("*.yaml")], place=str(folder), error=ProfileError
+def _find(given: str | Path) -> Path:
+    """The file of a profile. A relative path may also be beside the notebook that is running."""
+    if Path(given).suffix in (".yaml", ".yml"):
+        looked = dict.fromkeys((Path.cwd() / given, places.user_path(given)))
+        for path in looked:
+            if path.is_file():
+                return path.resolve()
+        raise ProfileError(
+            f"there is no profile {' or '.join(map(str, looked))}. "
+            "Give the path of a YAML file, or a name such as 'quick'."
         )
-    return folder / f"{path}.yaml"
+    folder = places.project_root() / "params"
+    known = {path.stem: path for path in folder.glob("*.yaml")}
+    if str(given) not in known:
+        raise unknown("profile", str(given), known, place=str(folder), error=ProfileError)
+    return known[str(given)]
 
 
 def _entries(raw: Any, section: str, kind: type) -> list[tuple[str, Any]]:

@@ -205,7 +205,8 @@ def _this_python(saved: Path) -> type:
             return KernelSpec(argv=command, display_name="Python 3", language="python")
 
         async def _async_pre_start_kernel(self, **options: Any) -> Any:
-            options["env"] = {**os.environ, **options.get("env", {}), save.LIST: str(saved)}
+            given = {save.LIST: str(saved), "KDLIB_DATA": str(places.data_dir())}
+            options["env"] = {**os.environ, **options.get("env", {}), **given}
             return await super()._async_pre_start_kernel(**options)
 
         pre_start_kernel = _async_pre_start_kernel

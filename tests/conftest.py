@@ -25,6 +25,13 @@ artefacts:
 """
 
 
+def make_project(folder: Path) -> None:
+    """Make a folder one that kdlib takes for its checkout. Without __init__.py it hides no package."""
+    for name in ("params", "kdlib"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "kdlib/places.py").touch()
+
+
 @pytest.fixture
 def tiny_yaml(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"

@@ -21,6 +21,7 @@ from matplotlib.image import imread
 from kdlib import places
 from kdlib.data import celeba
 from kdlib.show import celeba_attributes
+from tests.conftest import make_project
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = Path("figures/real-small")
@@ -52,6 +53,7 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     for part in ("params", FIGURES / "executed", FIGURES / "predictions"):
         shutil.copytree(ROOT / part, folder / part)
+    make_project(folder)
     return folder
 
 

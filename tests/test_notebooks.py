@@ -16,10 +16,9 @@ import pytest
 from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.paper.silences import remarks
-from kdlib.places import project_root
 from kdlib.studies import load_profile
 
-FOLDER = project_root(Path(__file__)) / "notebooks"
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 INDEX = "00_index.ipynb"
 EVERY = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 NOTEBOOKS = [name for name in EVERY if name != INDEX]

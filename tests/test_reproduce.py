@@ -12,7 +12,7 @@ from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import InvalidInput, ProfileError
 
-from .conftest import TINY
+from .conftest import TINY, make_project
 
 PROFILE = TINY.replace("table06: [tiny]", "table06: [tiny]\n  fig1: [tiny]")
 PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
@@ -40,7 +40,7 @@ def write_notebook(path: Path, *, parameters: str = PARAMETERS, code: str = GOOD
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A small project of its own: one profile, two notebooks, and drawn predictions instead of training."""
-    (tmp_path / "params").mkdir()
+    make_project(tmp_path)
     (tmp_path / "params/tiny.yaml").write_text(PROFILE, encoding="utf-8")
     for artefact in ("table06", "fig1"):
         write_notebook(tmp_path / "notebooks" / ARTEFACTS[artefact].notebook)

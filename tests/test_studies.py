@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from kdlib import places
 from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
-from kdlib.errors import InvalidInput, ProfileError
+from kdlib.errors import ProfileError
 from kdlib.studies import Run, load_profile
 
 from .conftest import TINY
@@ -259,22 +258,9 @@ def test_a_profile_says_whether_it_is_trained_unasked(tiny):
 def test_unknown_names_list_the_valid_ones(tiny):
     with pytest.raises(ProfileError, match="unknown profile 'quik'.*Did you mean 'quick'"):
         load_profile("quik")
-    with pytest.raises(ProfileError, match="there is no profile nowhere.yaml"):
+    with pytest.raises(ProfileError, match="nowhere.yaml"):
         load_profile("nowhere.yaml")
     with pytest.raises(ProfileError, match="unknown study 'tyni'.*Did you mean 'tiny'"):
         tiny.study("tyni")
     with pytest.raises(ProfileError, match="unknown artefact 'fig3'.*Valid: table06"):
         tiny.studies_for("fig3")
-
-
-def test_the_project_is_found_from_any_folder_below_it(tmp_path):
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks/deep").mkdir(parents=True)
-    assert places.project_root(tmp_path / "notebooks/deep") == tmp_path
-
-
-def test_data_folder_comes_from_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("KDLIB_DATA", str(tmp_path))
-    assert places.data_dir() == tmp_path
-    assert places.data_dir(tmp_path / "given") == tmp_path / "given"
-    assert issubclass(ProfileError, InvalidInput)

@@ -13,6 +13,7 @@ from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.measure import fidelity, individual, individual_runs
 from kdlib.predictions import released
 from kdlib.predictions.collect import collect, collect_parts
+from tests.conftest import make_project
 
 PROVENANCE = {
     "device": "cpu",
@@ -217,7 +218,7 @@ def test_a_recipe_that_does_not_fit_its_id_is_refused(study, tmp_path):
 
 
 def test_the_command_releases_what_is_whole(tiny_yaml, tiny, tmp_path, capsys, monkeypatch):
-    (tmp_path / "params").mkdir()
+    make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "runs", tiny.study("tiny"), classes=2)
     with warnings.catch_warnings():

@@ -21,6 +21,7 @@ from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from kdlib.training import sweep
 from kdlib.training.loop import train_run
+from tests.conftest import make_project
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_slices_on_machines_that_come_and_go_and_runs_of_two_machines_merged(
     assert kept == {path: path.stat().st_mtime_ns for path in ours.rglob("*.*") if path.is_file()}
     assert all(sweep.progress(study, runs_dir=ours).complete for study in two_studies)
 
-    (tmp_path / "params").mkdir()  # makes it a project's folder
+    make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["release", "--profile", str(tiny_yaml), "--runs-dir", str(ours)]) == 0
     for study in two_studies:
