@@ -17,9 +17,8 @@ import pandas as pd
 from kdlib.claims.finding import Finding, p_text
 from kdlib.claims.rules import CLAIMS, Claim
 from kdlib.errors import KdlibError, NotTrained
-from kdlib.measure import stats
 from kdlib.measure.arms import check_blocks
-from kdlib.measure.intervals import LEVEL
+from kdlib.measure.stats import LEVEL, adjust
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions
 from kdlib.predictions import collect as readers
@@ -83,7 +82,7 @@ def by_study(
 
 def judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
     """Verdicts of a family of findings, or of the reasons why there is none; one row each, columns COLUMNS."""
-    p = stats.adjust(np.array([f.p if isinstance(f, Finding) else np.nan for f in found.values()]), "holm")
+    p = adjust(np.array([f.p if isinstance(f, Finding) else np.nan for f in found.values()]), "holm")
     return pd.DataFrame([_row(f, p_holm) for f, p_holm in zip(found.values(), p, strict=True)], columns=list(COLUMNS))
 
 

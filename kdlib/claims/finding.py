@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import factorial
 from typing import NamedTuple
 
-from kdlib.measure.intervals import LEVEL, Tested
+from kdlib.measure.stats import LEVEL, Tested
 
 
 class Finding(NamedTuple):

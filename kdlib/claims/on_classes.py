@@ -16,12 +16,12 @@ from scipy import special
 
 from kdlib.claims.finding import Finding, interval, joint, p_text, too_few
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.arms import at, between, by_block, n_blocks, partners
+from kdlib.measure.arms import at, between, by_block, n_blocks, paired_differences, paired_test, partners
 from kdlib.measure.class_bias import compare_arms, disagreement, n_significant
-from kdlib.measure.class_counts import Arm, compared_arms, complete_blocks, study_arms
+from kdlib.measure.class_counts import CountedArm, compared_arms, complete_blocks, study_arms
 from kdlib.measure.class_nulls import count_trend
 from kdlib.measure.fidelity import agreement, error_consistency
-from kdlib.measure.intervals import LEVEL, Tested, paired_differences, paired_test, t_test, tested
+from kdlib.measure.stats import LEVEL, Tested, t_test, tested
 from kdlib.predictions import Predictions
 
 TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes
@@ -67,7 +67,7 @@ def _less_nds(p: Predictions) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------------------- counts of classes
 
 
-def significant(reference: Arm, students: Sequence[Arm]) -> np.ndarray:
+def significant(reference: CountedArm, students: Sequence[CountedArm]) -> np.ndarray:
     """(K,) classes that differ between the reference and each arm of students, the paper's count."""
     return np.array([n_significant(reference, arm, **WELCH) for arm in students])
 
@@ -90,7 +90,7 @@ def count_contrast(p: Predictions, *, against: str, low: float, high: float) -> 
     return tested(value, value - half, value + half, n=n)
 
 
-def _without(arm: Arm, seed: int) -> Arm:
+def _without(arm: CountedArm, seed: int) -> CountedArm:
     return arm.of_seeds(arm.seeds[arm.seeds != seed])
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from kdlib.claims.finding import Finding, interval, joint, p_text
 from kdlib.errors import InvalidInput
-from kdlib.measure.arms import at, between, by_block, n_blocks
+from kdlib.measure.arms import at, between, by_block, n_blocks, paired_test
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
 from kdlib.measure.individual_runs import by_run, with_twin
-from kdlib.measure.intervals import LEVEL, Tested, block_slopes, paired_test, t_test
+from kdlib.measure.stats import LEVEL, Tested, block_slopes, t_test
 from kdlib.predictions import Predictions
 
 ONE_TO_TEN = (1.0, 10.0)  # the temperatures of the paper's tables of group fairness

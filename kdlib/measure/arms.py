@@ -1,4 +1,4 @@
-"""Arms, partners and blocks: which runs belong together. The one home of all three.
+"""Arms, partners and blocks: which runs belong together, and what follows for one number per run. The one home.
 
 An arm is the runs of one model at one temperature, one run per seed. The partner of a student is its own teacher, or
 the NDS of its seed. A block is a teacher with its students. It is the unit, because students of one teacher are not
@@ -8,21 +8,22 @@ independent of each other. Arms as counts of correct predictions by class are in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.stats import t_interval
+from kdlib.errors import InvalidInput, KdlibWarning, unknown
+from kdlib.measure.stats import Tested, block_slopes, mean_and_interval, t_test, tested
 from kdlib.predictions import Predictions
 
 MODEL_ORDER = ("teacher", "nds", "ds")
 ENOUGH_SEEDS = 5
+ARM_METRIC = ["model", "temperature", "n_seeds", "metric", "mean", "sd", "low", "high"]
 
 
-class ArmRows(NamedTuple):
+class Arm(NamedTuple):
     """Where the runs of one arm stand in the table of runs, in order of seed."""
 
     model: str
@@ -34,7 +35,7 @@ class ArmRows(NamedTuple):
         return self.model if np.isnan(self.temperature) else f"{self.model} T={self.temperature:g}"
 
 
-def arm_rows(runs: pd.DataFrame) -> list[ArmRows]:
+def arm_rows(runs: pd.DataFrame) -> list[Arm]:
     """The arms of a table of runs: teacher, nds, ds by temperature, then any others.
 
     Raises InvalidInput if an arm has a seed twice (several values of alpha, or several studies in one table).
@@ -42,18 +43,18 @@ def arm_rows(runs: pd.DataFrame) -> list[ArmRows]:
     found = []
     for (model, temperature), rows in runs.groupby(["model", "temperature"], dropna=False).indices.items():
         order = np.argsort(runs["seed"].to_numpy()[rows], kind="stable")
-        found.append(ArmRows(str(model), float(temperature), rows[order]))
+        found.append(Arm(str(model), float(temperature), rows[order]))
     for arm in found:
         _refuse_repeated_seed(arm, runs["seed"].to_numpy()[arm.rows])
     return sorted(found, key=_position)
 
 
-def _position(arm: ArmRows) -> tuple[int, str, float]:
+def _position(arm: Arm) -> tuple[int, str, float]:
     rank = MODEL_ORDER.index(arm.model) if arm.model in MODEL_ORDER else len(MODEL_ORDER)
     return rank, arm.model, -1.0 if np.isnan(arm.temperature) else arm.temperature
 
 
-def _refuse_repeated_seed(arm: ArmRows, seeds: np.ndarray) -> None:
+def _refuse_repeated_seed(arm: Arm, seeds: np.ndarray) -> None:
     repeated = seeds[:-1][seeds[:-1] == seeds[1:]]
     if len(repeated):
         raise InvalidInput(
@@ -86,25 +87,19 @@ def by_arm(predictions: Predictions, values: np.ndarray) -> pd.DataFrame:
     have its unit. Rows in the order teacher, nds, ds by temperature.
     Raises InvalidInput for an arm of fewer than two seeds; warns (KdlibWarning) of two to four.
     """
-    values = np.asarray(values, float)
-    if values.shape != (len(predictions.runs),):
-        raise InvalidInput(f"values have shape {values.shape}, not ({len(predictions.runs)},): one number per run.")
-    found = arm_rows(predictions.runs)
+    values, found = _one_each(predictions, values), arm_rows(predictions.runs)
     check_seeds({arm.name: len(arm.rows) for arm in found})
-    return pd.DataFrame([_summary(arm, values[arm.rows]) for arm in found])
+    about = [{"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows)} for arm in found]
+    return pd.DataFrame([one | mean_and_interval(values[arm.rows]) for one, arm in zip(about, found, strict=True)])
 
 
-def _summary(arm: ArmRows, values: np.ndarray) -> dict[str, object]:
-    low, high = t_interval(values)
-    return {
-        "model": arm.model,
-        "temperature": arm.temperature,
-        "n_seeds": len(values),
-        "mean": values.mean(),
-        "sd": values.std(ddof=1),
-        "low": low,
-        "high": high,
-    }
+def by_arm_and_metric(predictions: Predictions, runs: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """`by_arm` of columns of `runs`, one row per arm and metric: `ARM_METRIC`.
+
+    runs: one row per run, in the order of `predictions`.
+    """
+    found = [by_arm(predictions, runs[name].to_numpy()).assign(metric=name) for name in metrics]
+    return pd.concat(found, ignore_index=True)[ARM_METRIC]
 
 
 def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -118,6 +113,13 @@ def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) 
         for name, arm in zip(names, found, strict=True)
     ]
     return pd.concat([found[0][["model", "temperature", "n_seeds"]], *parts], axis=1)
+
+
+def _one_each(predictions: Predictions, values: np.ndarray) -> np.ndarray:
+    values, wanted = np.asarray(values, float), (len(predictions.runs),)
+    if values.shape != wanted:
+        raise InvalidInput(f"values have shape {values.shape}, not {wanted}: one number per run.")
+    return values
 
 
 # --- partners ---------------------------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def partners(runs: pd.DataFrame, against: str) -> np.ndarray:
     )
 
 
-def nds_and_students(runs: pd.DataFrame) -> tuple[ArmRows, list[ArmRows]]:
+def nds_and_students(runs: pd.DataFrame) -> tuple[Arm, list[Arm]]:
     """The arm of NDS and those of DS by temperature, two seeds or more each. Raises InvalidInput if one is missing."""
     found = arm_rows(runs)
     nds, students = [arm for arm in found if arm.model == "nds"], [arm for arm in found if arm.model == "ds"]
@@ -150,6 +152,56 @@ def nds_and_students(runs: pd.DataFrame) -> tuple[ArmRows, list[ArmRows]]:
         )
     check_seeds({arm.name: len(arm.rows) for arm in (*nds, *students)})
     return nds[0], students
+
+
+def paired_differences(
+    predictions: Predictions, values: np.ndarray, *, against: str = "nds", coverage: float = 0.95
+) -> pd.DataFrame:
+    """Distilled student minus its partner, with a t-interval over seeds; one row per temperature.
+
+    values   (R,) one number per run, such as group_fairness(...)["dpd"]; the result has its unit
+    against  "teacher": the student's own (by teacher_id); "nds": the non-distilled student of the same seed
+    Returns temperature, against, n_pairs, mean, sd, low, high; 0 means no difference.
+    Raises InvalidInput without distilled students or with fewer than two pairs. Warns of students without a partner,
+    and of one teacher for all seeds (its students are one observation of that teacher, not several).
+    """
+    if against not in ("nds", "teacher"):
+        raise unknown("against", against, ("nds", "teacher"), place="paired_differences")
+    values, runs = _one_each(predictions, values), predictions.runs
+    students = [arm for arm in arm_rows(runs) if arm.model == "ds"]
+    if not students:
+        raise InvalidInput(f"no distilled student (model 'ds') among {', '.join(sorted(set(runs['model'])))}.")
+    partner = partners(runs, against)
+    paired = [arm._replace(rows=_paired_rows(arm, partner)) for arm in students]
+    check_seeds({arm.name: len(arm.rows) for arm in paired})
+    about = [{"temperature": arm.temperature, "against": against, "n_pairs": len(arm.rows)} for arm in paired]
+    changes = [values[arm.rows] - values[partner[arm.rows]] for arm in paired]
+    found = [mean_and_interval(change, coverage=coverage) for change in changes]
+    return pd.DataFrame([one | row for one, row in zip(about, found, strict=True)])
+
+
+def _paired_rows(arm: Arm, partner: np.ndarray) -> np.ndarray:
+    """The rows of the arm that have a partner; warns of those that have none, and of one partner for all."""
+    rows = arm.rows[partner[arm.rows] >= 0]
+    if len(rows) < len(arm.rows):
+        warnings.warn(
+            f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no partner and are left out.",
+            KdlibWarning,
+            stacklevel=4,
+        )
+    if len(rows) > 1 and len(set(partner[rows])) == 1:
+        warnings.warn(
+            f"{arm.name}: one partner for all {len(rows)} seeds, so the interval says nothing about other teachers.",
+            KdlibWarning,
+            stacklevel=4,
+        )
+    return rows
+
+
+def paired_test(p: Predictions, values: np.ndarray, *, against: str) -> Tested:
+    """`paired_differences` of values (R,) at the only temperature of `p`, with its p."""
+    row = paired_differences(p, values, against=against).iloc[0]
+    return tested(row["mean"], row["low"], row["high"], n=int(row["n_pairs"]))
 
 
 # --- temperatures and blocks ------------------------------------------------------------------------------------------
@@ -197,3 +249,17 @@ def by_block(p: Predictions, values: np.ndarray) -> pd.DataFrame:
 def n_blocks(p: Predictions) -> int:
     """How many blocks have a student at every temperature."""
     return len(by_block(p, np.zeros(len(p.runs))))
+
+
+def trends(predictions: Predictions, runs: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """Trend with T of columns of a table with one row per run: change for each doubling of T, over teacher blocks.
+
+    One row per metric: measure, slope (least squares on log2 T in each block, then the mean), low, high (95 %
+    t-interval over blocks), p (two-sided, against 0), n_blocks. The unit is that of the column.
+    Raises InvalidInput for fewer than two temperatures or blocks.
+    """
+    rows = []
+    for name in metrics:
+        found = block_slopes(by_block(predictions, runs[name].to_numpy()))
+        rows.append({"measure": name, **t_test(found)._asdict(), "n_blocks": len(found)})
+    return pd.DataFrame(rows).rename(columns={"value": "slope"})

@@ -17,8 +17,9 @@ from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput, KdlibWarning
 from kdlib.measure.class_counts import (
-    Arm,
+    CountedArm,
     check_arms,
+    class_rows,
     class_totals,
     correct_by_class,
     one_arm,
@@ -75,32 +76,26 @@ def significant_classes(
     return _class_table(a.class_names, arm_a, arm_b, found, adjust(found.p, correction), level)
 
 
-def compare_arms(a: Arm, b: Arm, *, test: str = "welch", normalise: str = "ratio") -> Comparison:
+def compare_arms(a: CountedArm, b: CountedArm, *, test: str = "welch", normalise: str = "ratio") -> Comparison:
     """`class_tests.compare` of two arms."""
     return compare(a.correct, b.correct, a.totals, test=test, normalise=normalise)
 
 
 def _class_table(
-    names: tuple[str, ...], a: Arm, b: Arm, found: Comparison, p_adjusted: np.ndarray, level: float
+    names: tuple[str, ...], a: CountedArm, b: CountedArm, found: Comparison, p_adjusted: np.ndarray, level: float
 ) -> pd.DataFrame:
     totals = np.where(a.totals > 0, a.totals, np.nan)
     accuracy_a, accuracy_b = a.correct / totals, b.correct / totals
-    return pd.DataFrame(
-        {
-            "class_index": np.arange(len(names)),
-            "class_name": np.array(names, object),
-            "mean_a": accuracy_a.mean(axis=0),
-            "sd_a": accuracy_a.std(axis=0, ddof=1),
-            "mean_b": accuracy_b.mean(axis=0),
-            "sd_b": accuracy_b.std(axis=0, ddof=1),
-            "difference": found.difference,
-            "statistic": found.statistic,
-            "df": found.df,
-            "p": found.p,
-            "p_adjusted": p_adjusted,
-            "significant": p_adjusted <= level,
-        }
-    )
+    return class_rows(
+        names,
+        mean_a=accuracy_a.mean(axis=0),
+        sd_a=accuracy_a.std(axis=0, ddof=1),
+        mean_b=accuracy_b.mean(axis=0),
+        sd_b=accuracy_b.std(axis=0, ddof=1),
+        **found._asdict(),
+        p_adjusted=p_adjusted,
+        significant=p_adjusted <= level,
+    ).drop(columns="se")
 
 
 def counts(
@@ -133,7 +128,9 @@ def counts(
     return pd.DataFrame([_count_row(arm, nds, own, options) for arm in students])
 
 
-def _count_row(students: Arm, nds: Arm | None, teachers: Arm | None, options: dict) -> dict[str, object]:
+def _count_row(
+    students: CountedArm, nds: CountedArm | None, teachers: CountedArm | None, options: dict
+) -> dict[str, object]:
     accuracy = students.correct.sum(axis=1) / students.totals.sum()
     other = nds if nds is not None else teachers
     low, high = null_band(
@@ -155,7 +152,7 @@ def _count_row(students: Arm, nds: Arm | None, teachers: Arm | None, options: di
     }
 
 
-def n_significant(a: Arm | None, b: Arm, **options: object) -> float:
+def n_significant(a: CountedArm | None, b: CountedArm, **options: object) -> float:
     """How many classes differ (`class_tests.count_significant`); NaN if there is no arm to compare with."""
     return np.nan if a is None else count_significant(a.correct, b.correct, a.totals, **options)
 
@@ -218,7 +215,7 @@ def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
     return total.reshape(c, c) / len(common)
 
 
-def _common_seeds(a: Arm, b: Arm) -> list[int]:
+def _common_seeds(a: CountedArm, b: CountedArm) -> list[int]:
     """Seeds that both arms have. Warns of those left out, but not of fresh teachers, which have no students."""
     common = [seed for seed in a.seeds if seed in b.seeds]
     alone = sorted({seed for arm in (a, b) if arm.model != "teacher" for seed in arm.seeds} - {*common})

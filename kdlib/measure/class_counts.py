@@ -15,38 +15,34 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, unknown
-from kdlib.measure.arms import ArmRows, arm_rows, check_seeds
+from kdlib.measure.arms import Arm, arm_rows, check_seeds
 from kdlib.predictions import Predictions
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
-    """What the tests need of the R runs of one model at one temperature, in order of seed.
+class CountedArm:
+    """What the tests need of the R runs of one arm, in order of seed.
 
-    correct (R, C) int, totals (C,) test images of each class, seeds (R,), run_ids and teacher_ids of length R.
+    runs (R rows: run_id, seed, teacher_id), correct (R, C) int, totals (C,) test images of each class.
     """
 
     name: str
     model: str
     temperature: float
-    seeds: np.ndarray
+    runs: pd.DataFrame
     correct: np.ndarray
     totals: np.ndarray
-    run_ids: tuple[str, ...]
-    teacher_ids: tuple[str | None, ...]
 
-    def of_seeds(self, seeds: Iterable[int]) -> Arm:
+    @property
+    def seeds(self) -> np.ndarray:
+        return self.runs["seed"].to_numpy()
+
+    def of_seeds(self, seeds: Iterable[int]) -> CountedArm:
         """The runs of these seeds alone, in order of seed."""
-        keep = np.flatnonzero(np.isin(self.seeds, list(seeds)))
-        return replace(
-            self,
-            seeds=self.seeds[keep],
-            correct=self.correct[keep],
-            run_ids=tuple(self.run_ids[i] for i in keep),
-            teacher_ids=tuple(self.teacher_ids[i] for i in keep),
-        )
+        keep = np.isin(self.seeds, list(seeds))
+        return replace(self, runs=self.runs[keep], correct=self.correct[keep])
 
-    def tested(self) -> Arm:
+    def tested(self) -> CountedArm:
         """Without the classes that have no test images."""
         return replace(self, correct=self.correct[:, self.totals > 0], totals=self.totals[self.totals > 0])
 
@@ -63,52 +59,38 @@ def class_totals(predictions: Predictions) -> np.ndarray:
     return np.bincount(predictions.labels, minlength=predictions.n_classes)
 
 
-def arms(predictions: Predictions) -> list[Arm]:
+def class_rows(class_names: tuple[str, ...], **columns: np.ndarray) -> pd.DataFrame:
+    """One row per class: class_index, class_name, and these columns (C,)."""
+    names = np.array(class_names, object)
+    return pd.DataFrame({"class_index": np.arange(len(names)), "class_name": names, **columns})
+
+
+def counted_arms(predictions: Predictions) -> list[CountedArm]:
     """The arms of a table in the order teacher, nds, ds by temperature, then others.
 
     Raises InvalidInput for a seed that stands twice in an arm, and for runs of one arm with identical predictions.
     """
     correct, totals = correct_by_class(predictions), class_totals(predictions)
+    runs = predictions.runs[["run_id", "seed", "teacher_id"]]
     found = arm_rows(predictions.runs)
     for arm in found:
         _refuse_identical_runs(predictions, arm)
-    return [
-        Arm(
-            a.name,
-            a.model,
-            a.temperature,
-            predictions.runs["seed"].to_numpy()[a.rows],
-            correct[a.rows],
-            totals,
-            tuple(predictions.runs["run_id"].iloc[a.rows]),
-            tuple(_none_if_missing(t) for t in predictions.runs["teacher_id"].iloc[a.rows]),
-        )
-        for a in found
-    ]
+    return [CountedArm(a.name, a.model, a.temperature, runs.iloc[a.rows], correct[a.rows], totals) for a in found]
 
 
-def _none_if_missing(value: object) -> str | None:
-    return None if pd.isna(value) else str(value)
-
-
-def _refuse_identical_runs(predictions: Predictions, arm: ArmRows) -> None:
-    """Where probabilities exist Predictions has compared them; runs that make no error carry no information."""
-    if predictions.probabilities is not None:
-        return
-    seen: dict[bytes, int] = {}
-    for row in arm.rows:
-        first = seen.setdefault(predictions.predicted[row].tobytes(), row)
-        if first != row and not predictions.correct[row].all():
-            pair = " and ".join(str(predictions.runs["run_id"].iloc[i]) for i in (first, row))
+def _refuse_identical_runs(predictions: Predictions, arm: Arm) -> None:
+    """What Predictions warns of is no second seed. Where it has probabilities it has told the runs apart."""
+    for pair in predictions.repeats(arm.rows) if predictions.probabilities is None else ():
+        if not predictions.correct[pair[0]].all():  # runs without an error carry no information
             raise InvalidInput(
-                f"runs {pair} of arm {arm.name} have identical predictions on all samples: one run "
-                "cannot stand for two seeds. Remove one of them."
+                f"runs {' and '.join(predictions.runs['run_id'].iloc[list(pair)])} of arm {arm.name} have identical "
+                "predictions on all samples: one run cannot stand for two seeds. Remove one of them."
             )
 
 
-def one_arm(predictions: Predictions, place: str) -> Arm:
+def one_arm(predictions: Predictions, place: str) -> CountedArm:
     """The only arm of a table. Raises InvalidInput if there are several."""
-    found = arms(predictions)
+    found = counted_arms(predictions)
     if len(found) != 1:
         raise InvalidInput(
             f"{place} holds the arms {', '.join(arm.name for arm in found) or 'none'}; one is wanted. "
@@ -117,11 +99,12 @@ def one_arm(predictions: Predictions, place: str) -> Arm:
     return found[0]
 
 
-def check_arms(compared: Iterable[Arm]) -> None:
+def check_arms(compared: Iterable[CountedArm]) -> None:
     """Raise InvalidInput for an arm of fewer than two seeds; warn of two to four, and of one teacher for all seeds."""
     compared = list(compared)
     check_seeds({arm.name: len(arm.seeds) for arm in compared})
-    copied = [arm.name for arm in compared if arm.teacher_ids[0] is not None and len(set(arm.teacher_ids)) == 1]
+    teachers = {arm.name: arm.runs["teacher_id"] for arm in compared}
+    copied = [name for name, ids in teachers.items() if ids.notna().all() and ids.nunique() == 1]
     if copied:
         warnings.warn(
             f"one teacher for all seeds of {', '.join(copied)}: pseudo-replication. Its students share its "
@@ -146,11 +129,12 @@ def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
             f"{_first_difference(a.class_names, b.class_names)}. Map the labels of both to one list of "
             "class names first."
         )
-    order_a, order_b = np.argsort(a.sample_ids), np.argsort(b.sample_ids)
-    if not np.array_equal(a.sample_ids[order_a], b.sample_ids[order_b]):
+    alone = np.setxor1d(a.sample_ids, b.sample_ids)
+    if len(alone):
         raise InvalidInput(
-            f"a and b were tested on other samples ({len(a.labels)} and {len(b.labels)}). Keep those that both have."
+            f"{len(alone)} samples are in a or b alone, such as {str(alone[0])!r}. Keep those that both have."
         )
+    order_a, order_b = np.argsort(a.sample_ids), np.argsort(b.sample_ids)
     positions = np.empty(len(order_a), int)
     positions[order_a] = order_b
     other = np.flatnonzero(a.labels != b.labels[positions])
@@ -172,37 +156,43 @@ def _first_difference(a: tuple[str, ...], b: tuple[str, ...]) -> str:
 class StudyArms(NamedTuple):
     """nds, the students' own teachers, teachers of no student (None where there are none), ds arms by temperature."""
 
-    nds: Arm | None
-    own: Arm | None
-    fresh: Arm | None
-    students: list[Arm]
+    nds: CountedArm | None
+    own: CountedArm | None
+    fresh: CountedArm | None
+    students: list[CountedArm]
+
+    def references(self) -> dict[str, CountedArm | None]:
+        """By the names that `against` has."""
+        return {"nds": self.nds, "teacher": self.own, "fresh teacher": self.fresh}
 
 
 def study_arms(predictions: Predictions) -> StudyArms:
     """The arms that the paper compares. Own teachers are known by the students' teacher_id, else by their seed."""
-    found = {arm.name: arm for arm in arms(predictions)}
+    found = {arm.name: arm for arm in counted_arms(predictions)}
     students = [arm for arm in found.values() if arm.model == "ds"]
     own, fresh = _split_teachers(found.get("teacher"), students)
     return StudyArms(found.get("nds"), own, fresh, students)
 
 
-def _split_teachers(teachers: Arm | None, students: list[Arm]) -> tuple[Arm | None, Arm | None]:
+def _split_teachers(
+    teachers: CountedArm | None, students: list[CountedArm]
+) -> tuple[CountedArm | None, CountedArm | None]:
     if teachers is None or not students:
         return teachers, None
-    own = np.isin(teachers.run_ids, [t for arm in students for t in arm.teacher_ids if t is not None])
+    own = teachers.runs["run_id"].isin(pd.concat([arm.runs["teacher_id"] for arm in students]).dropna()).to_numpy()
     if not own.any():
         own = np.isin(teachers.seeds, np.concatenate([arm.seeds for arm in students]))
     fresh = replace(teachers, name="fresh teacher").of_seeds(teachers.seeds[~own])
     return (teachers.of_seeds(teachers.seeds[own]) if own.any() else None), (fresh if len(fresh.seeds) else None)
 
 
-def compared_arms(predictions: Predictions, *against: str) -> tuple[list[Arm], list[Arm]]:
+def compared_arms(predictions: Predictions, *against: str) -> tuple[list[CountedArm], list[CountedArm]]:
     """(reference arms, ds arms), checked: 'nds', 'teacher' (the students' own) or 'fresh teacher' (of no student).
 
     Raises InvalidInput for another name, or if one is missing.
     """
-    nds, own, fresh, students = study_arms(predictions)
-    found = {"nds": nds, "teacher": own, "fresh teacher": fresh}
+    arms = study_arms(predictions)
+    found, students = arms.references(), arms.students
     for name in against:
         if name not in found:
             raise unknown("reference", name, found, place="against")
@@ -215,7 +205,7 @@ def compared_arms(predictions: Predictions, *against: str) -> tuple[list[Arm], l
     return references, students
 
 
-def complete_blocks(students: list[Arm]) -> list[Arm]:
+def complete_blocks(students: list[CountedArm]) -> list[CountedArm]:
     """The ds arms with the seeds that all of them have. Raises InvalidInput for fewer than two arms or common seeds."""
     common = set.intersection(*(set(arm.seeds) for arm in students)) if students else set()
     if len(students) < 2 or len(common) < 2:
@@ -226,11 +216,11 @@ def complete_blocks(students: list[Arm]) -> list[Arm]:
     return [arm.of_seeds(common) for arm in students]
 
 
-def two_arms(a: Predictions, b: Predictions) -> tuple[Arm, Arm]:
+def two_arms(a: Predictions, b: Predictions) -> tuple[CountedArm, CountedArm]:
     """The arms of a and b, checked as `significant_classes` says."""
     require_comparable(a, b)
     arm_a, arm_b = one_arm(a, "a"), one_arm(b, "b")
-    shared = set(arm_a.run_ids) & set(arm_b.run_ids)
+    shared = {*arm_a.runs["run_id"]} & {*arm_b.runs["run_id"]}
     if shared:
         raise InvalidInput(f"run {sorted(shared)[0]} stands in both a and b: an arm cannot be compared with itself.")
     check_arms([arm_a, arm_b])

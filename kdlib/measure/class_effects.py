@@ -12,7 +12,15 @@ from scipy import optimize, special
 from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput
-from kdlib.measure.class_counts import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
+from kdlib.measure.class_counts import (
+    CountedArm,
+    check_arms,
+    class_rows,
+    compared_arms,
+    complete_blocks,
+    study_arms,
+    two_arms,
+)
 from kdlib.measure.class_tests import Comparison, compare, least_p, moderated, normalised, pooled_variance, tied
 from kdlib.measure.stats import adjust, t_interval
 from kdlib.predictions import Predictions
@@ -28,15 +36,7 @@ def effect_sizes(a: Predictions, b: Predictions, *, normalise: str = "arcsine") 
     x, y = (normalised(arm.correct, arm.totals, normalise) for arm in (arm_a, arm_b))
     tie = tied(arm_a.correct, arm_b.correct)
     g, low, high = (np.where(tie, np.nan, v) for v in hedges_g(x, y))
-    return pd.DataFrame(
-        {
-            "class_index": np.arange(a.n_classes),
-            "class_name": np.array(a.class_names, object),
-            "g": g,
-            "low": low,
-            "high": high,
-        }
-    )
+    return class_rows(a.class_names, g=g, low=low, high=high)
 
 
 def hedges_g(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -74,17 +74,14 @@ def class_verdicts(
     p = adjust(found.p, correction)
     p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
     half = special.stdtrit(found.df, 0.95) * found.se
-    return pd.DataFrame(
-        {
-            "class_index": np.arange(a.n_classes),
-            "class_name": np.array(a.class_names, object),
-            "difference": found.difference,
-            "low": found.difference - half,
-            "high": found.difference + half,
-            "p_adjusted": p,
-            "p_equivalent": p_equivalent,
-            "verdict": np.select([p <= 0.05, p_equivalent <= 0.05], ["changed", "equivalent"], "inconclusive"),
-        }
+    return class_rows(
+        a.class_names,
+        difference=found.difference,
+        low=found.difference - half,
+        high=found.difference + half,
+        p_adjusted=p,
+        p_equivalent=p_equivalent,
+        verdict=np.select([p <= 0.05, p_equivalent <= 0.05], ["changed", "equivalent"], "inconclusive"),
     )
 
 
@@ -107,7 +104,7 @@ def change_sd(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
     return pd.DataFrame([{"temperature": arm.temperature, **_change_sd(nds, arm, normalise)} for arm in students])
 
 
-def _change_sd(a: Arm, b: Arm, normalise: str) -> dict[str, float]:
+def _change_sd(a: CountedArm, b: CountedArm, normalise: str) -> dict[str, float]:
     change = moderated(_values(a, normalise), _values(b, normalise))
     if len(change.se) < 2 or not (change.se > 0).any():
         raise InvalidInput(f"{a.name} and {b.name}: a spread over classes needs two classes and runs that vary.")
@@ -143,7 +140,7 @@ def direction(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
     return pd.DataFrame([_direction(nds, teachers, arm, normalise) for arm in students])
 
 
-def _direction(nds: Arm, teachers: Arm, students: Arm, normalise: str) -> dict[str, float]:
+def _direction(nds: CountedArm, teachers: CountedArm, students: CountedArm, normalise: str) -> dict[str, float]:
     seeds = sorted(set(nds.seeds) & set(teachers.seeds) & set(students.seeds))
     if len(seeds) < 3:
         raise InvalidInput(f"nds, teacher and {students.name} share {len(seeds)} seeds; a direction needs three.")
@@ -164,7 +161,7 @@ def _direction(nds: Arm, teachers: Arm, students: Arm, normalise: str) -> dict[s
     }
 
 
-def _values(arm: Arm, normalise: str) -> np.ndarray:
+def _values(arm: CountedArm, normalise: str) -> np.ndarray:
     """(R, classes with test images)."""
     return normalised(arm.tested().correct, arm.tested().totals, normalise)
 
@@ -191,8 +188,7 @@ def decomposition(predictions: Predictions) -> pd.DataFrame:
     """
     students = complete_blocks(study_arms(predictions).students)
     check_arms(students)
-    rows = {run: row for row, run in enumerate(predictions.runs["run_id"])}
-    order = np.array([[rows[run] for run in arm.run_ids] for arm in students])
+    order = np.array([arm.runs.index for arm in students])
     first, second = _halves(predictions)
     values = [_class_values(predictions, order, part) for part in (first | second, first, second)]
     whole, both = _components(values[0], values[0]), _components(values[1], values[2])

@@ -6,7 +6,7 @@ every count under other choices. No torch.
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from math import comb
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from scipy import optimize, special
 
 from kdlib.errors import InvalidInput
 from kdlib.measure.class_bias import compare_arms
-from kdlib.measure.class_counts import Arm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
+from kdlib.measure.class_counts import CountedArm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
 from kdlib.measure.class_tests import (
     NORMALISATIONS,
     compare_values,
@@ -68,14 +68,14 @@ class ShiftModel(NamedTuple):
     n_seeds: tuple[int, int]
 
 
-def _shift_model(a: Arm, b: Arm) -> ShiftModel:
+def _shift_model(a: CountedArm, b: CountedArm) -> ShiftModel:
     profile = sum(special.logit((arm.correct.mean(axis=0) + 0.5) / (arm.totals + 1)) for arm in (a, b)) / 2
     accuracy_a, accuracy_b = (_shifted(profile, arm) for arm in (a, b))
     x, y = (normalised(arm.correct, arm.totals, "arcsine") for arm in (a, b))
     return ShiftModel(accuracy_a, accuracy_b, np.sqrt(shrunken_variance(x, y).variance), a.totals, (len(x), len(y)))
 
 
-def _shifted(profile: np.ndarray, arm: Arm) -> np.ndarray:
+def _shifted(profile: np.ndarray, arm: CountedArm) -> np.ndarray:
     """(C,) accuracies with the log odds of `profile`, moved so that the overall accuracy is the arm's."""
     images = arm.totals.sum()
     wanted = np.clip(arm.correct.sum(axis=1).mean(), 0.5, images - 0.5) / images
@@ -178,40 +178,16 @@ def sensitivity(
     ('none' for none), n_significant, share_changed (Storey's 1 - pi0, the same for all corrections), classes.
     Raises and warns as class_bias.counts.
     """
-    nds, own, fresh, students = study_arms(predictions)
-    references = {"nds": nds, "teacher": own, "fresh teacher": fresh}
-    references = {name: arm for name, arm in references.items() if arm is not None}
-    if not students or not references:
+    arms = study_arms(predictions)
+    references = {name: arm for name, arm in arms.references().items() if arm is not None}
+    if not arms.students or not references:
         raise InvalidInput("the table needs ds runs, and nds or teacher runs to compare them with.")
-    check_arms([*references.values(), *students])
-    rows = [
-        row
-        for arm in students
-        for name, reference in references.items()
-        for test in tests
-        for normalise in normalisations
-        for row in _sensitivity_rows(arm, name, reference, test, normalise, corrections)
-    ]
+    check_arms([*references.values(), *arms.students])
+    rows = []
+    for students, against, test, normalise in product(arms.students, references, tests, normalisations):
+        p = compare_arms(references[against], students, test=test, normalise=normalise).p
+        about = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
+        share = {"share_changed": share_changed(p), "classes": len(p)}
+        found = {name or "none": int((adjust(p, name) <= 0.05).sum()) for name in corrections}
+        rows += [about | {"correction": name, "n_significant": n} | share for name, n in found.items()]
     return pd.DataFrame(rows)
-
-
-def _sensitivity_rows(
-    students: Arm,
-    against: str,
-    reference: Arm,
-    test: str,
-    normalise: str,
-    corrections: tuple[str | None, ...],
-) -> list[dict[str, object]]:
-    p = compare_arms(reference, students, test=test, normalise=normalise).p
-    common = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
-    return [
-        common
-        | {
-            "correction": correction or "none",
-            "n_significant": int((adjust(p, correction) <= 0.05).sum()),
-            "share_changed": share_changed(p),
-            "classes": len(p),
-        }
-        for correction in corrections
-    ]

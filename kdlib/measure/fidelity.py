@@ -7,7 +7,6 @@ group, worst class and group, gain by class, and the samples whose usual predict
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,14 @@ from scipy import special
 
 from kdlib.errors import InvalidInput
 from kdlib.measure import arms
+from kdlib.measure.class_counts import class_rows
+from kdlib.measure.class_tests import welch
 from kdlib.measure.group_counts import group_codes
 from kdlib.predictions import Predictions
 
 RUN = ["run_id", "model", "seed", "temperature"]
 BINS = 15  # of confidence, equal widths (Guo et al. 2017)
-MOST_SPLITS = 5000  # splits of the seeds that are enumerated; 14 seeds make 1716
+MOST_PARTS = 5000  # parts of the seeds that are enumerated; 14 seeds make 1716
 
 
 # --- two models on the same samples ----------------------------------------------------------------------------------
@@ -80,20 +81,13 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
     teachers, nds = arms.partners(runs, "teacher"), np.flatnonzero(runs["model"] == "nds")
     rows = []
     for run in students:
-        others = [other for other in nds if other != run]
         changes = [
             (1 - agreement(predicted[other], predicted[run]), *flips(labels, predicted[other], predicted[run]))
-            for other in others
+            for other in nds
+            if other != run
         ] or [(np.nan,) * 3]
-        churn, negative, positive = np.mean(changes, axis=0)
-        rows.append(
-            {
-                **_to_teacher(predictions, run, teachers[run]),
-                "churn": churn,
-                "negative_flips": negative,
-                "positive_flips": positive,
-            }
-        )
+        means = zip(("churn", "negative_flips", "positive_flips"), np.mean(changes, axis=0), strict=True)
+        rows.append(_to_teacher(predictions, run, teachers[run]) | dict(means))
     frame = runs.iloc[students][RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy[students])
     return frame.join(pd.DataFrame(rows))
 
@@ -223,57 +217,34 @@ def class_gain(predictions: Predictions) -> pd.DataFrame:
     frames = []
     for arm in students:
         a, b = accuracy[nds.rows], accuracy[arm.rows]
-        gain, half = b.mean(axis=0) - a.mean(axis=0), _welch_half_width(a, b)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "temperature": arm.temperature,
-                    "class_index": range(predictions.n_classes),
-                    "class_name": predictions.class_names,
-                    "nds": a.mean(axis=0),
-                    "ds": b.mean(axis=0),
-                    "gain": gain,
-                    "low": gain - half,
-                    "high": gain + half,
-                }
-            )
+        gain, se, df = welch(a, b)
+        half = special.stdtrit(df, 0.975) * se
+        rows = class_rows(
+            predictions.class_names,
+            nds=a.mean(axis=0),
+            ds=b.mean(axis=0),
+            gain=gain,
+            low=gain - half,
+            high=gain + half,
         )
+        rows.insert(0, "temperature", arm.temperature)
+        frames.append(rows)
     return pd.concat(frames, ignore_index=True)
-
-
-def _welch_half_width(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """t * standard error with Welch's degrees of freedom; 0 where neither arm varies."""
-    va, vb = a.var(axis=0, ddof=1) / len(a), b.var(axis=0, ddof=1) / len(b)
-    below = va**2 / (len(a) - 1) + vb**2 / (len(b) - 1)
-    df = (va + vb) ** 2 / np.where(below > 0, below, 1)
-    return np.where(below > 0, special.stdtrit(np.where(below > 0, df, 1), 0.975), 0) * np.sqrt(va + vb)
 
 
 # --- samples whose usual prediction differs --------------------------------------------------------------------------
 
 
-class Changed(NamedTuple):
-    """Samples whose modal prediction over seeds differs between arms a and b.
-
-    samples (N,) bool, all seeds of both arms. The rest compares equal numbers of seeds: `matched`, the mean count
-    between one part of a's seeds and as many of b's as the other part of a has; `null_mean`, `null_high`, mean and 95th
-    percentile of the count between the two parts of a itself; n_splits parts enumerated. `matched` well above
-    `null_high` is more change than a new draw of seeds makes.
-    """
-
-    samples: np.ndarray
-    matched: float
-    null_mean: float
-    null_high: float
-    n_splits: int
-
-
-def changed_samples(a: Predictions, b: Predictions) -> Changed:
-    """Which samples the seeds of arm b usually put elsewhere than those of arm a (the NDS), beside a null from a alone.
+def changed_samples(a: Predictions, b: Predictions) -> dict[str, float]:
+    """How many samples the seeds of b usually put elsewhere than those of a (the NDS), beside a null from a alone.
 
     a, b: Predictions of one arm each, on the same samples in the same order. A sample has changed if no class is a most
-    frequent one in both arms, so a tie counts as unchanged. The null splits a's seeds in two in every possible way
-    (5 seeds: 10 ways, 2 against 3; 10 seeds: 126).
+    frequent one in both arms, so a tie counts as unchanged. Shares of the n_samples:
+    changed              between all seeds of both arms
+    matched              between equal numbers of seeds: one part of a's seeds, and as many of b's as a's other part has
+    null_mean, null_high mean and 95th percentile between the two parts of a itself, which the null splits in n_splits
+                         possible ways (5 seeds: 10 ways, 2 against 3; 10 seeds: 126)
+    `matched` well above `null_high` is more change than a new draw of seeds makes.
     Raises InvalidInput for other samples, or too few seeds in either arm.
     """
     if not (np.array_equal(a.sample_ids, b.sample_ids) and a.class_names == b.class_names):
@@ -283,7 +254,6 @@ def changed_samples(a: Predictions, b: Predictions) -> Changed:
         )
     arms.check_seeds({"a": len(a.runs), "b": len(b.runs)})
     votes_a, votes_b = _votes(a), _votes(b)
-    splits = _splits(len(a.runs))
     take = len(a.runs) - len(a.runs) // 2
     if len(b.runs) < take:
         raise InvalidInput(
@@ -291,42 +261,27 @@ def changed_samples(a: Predictions, b: Predictions) -> Changed:
         )
     parts_b = [_modes(votes_b[list(rows)]) for rows in _subsets(len(b.runs), take)]
     null, matched = [], []
-    for rows in splits:
-        first = _modes(votes_a[list(rows)])
-        rest = _modes(np.delete(votes_a, rows, axis=0))
-        null.append(_differ(first, rest).sum())
-        matched.append(np.mean([_differ(first, part).sum() for part in parts_b]))
-    return Changed(
-        _differ(_modes(votes_a), _modes(votes_b)),
-        float(np.mean(matched)),
-        float(np.mean(null)),
-        float(np.quantile(null, 0.95)),
-        len(splits),
-    )
+    for rows in _halves_of(len(a.runs)):
+        first, rest = _modes(votes_a[list(rows)]), _modes(np.delete(votes_a, rows, axis=0))
+        null.append(_share_apart(first, rest))
+        matched.append(np.mean([_share_apart(first, part) for part in parts_b]))
+    return {
+        "changed": _share_apart(_modes(votes_a), _modes(votes_b)),
+        "matched": np.mean(matched),
+        "null_mean": np.mean(null),
+        "null_high": np.quantile(null, 0.95),
+        "n_splits": len(null),
+        "n_samples": len(a.labels),
+    }
 
 
 def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
-    """`changed_samples` of the NDS against the students of each temperature, as shares of the test samples.
-
-    temperature, changed (all seeds), matched, null_mean, null_high, n_splits, n_samples.
-    """
+    """`changed_samples` of the NDS against the students of each temperature: temperature, and its values."""
     nds, students = arms.nds_and_students(predictions.runs)
-    a, rows = predictions.take(nds.rows), []
-    for arm in students:
-        found = changed_samples(a, predictions.take(arm.rows))
-        n = len(found.samples)
-        rows.append(
-            {
-                "temperature": arm.temperature,
-                "changed": found.samples.mean(),
-                "matched": found.matched / n,
-                "null_mean": found.null_mean / n,
-                "null_high": found.null_high / n,
-                "n_splits": found.n_splits,
-                "n_samples": n,
-            }
-        )
-    return pd.DataFrame(rows)
+    a = predictions.take(nds.rows)
+    return pd.DataFrame(
+        [{"temperature": arm.temperature} | changed_samples(a, predictions.take(arm.rows)) for arm in students]
+    )
 
 
 def _votes(arm: Predictions) -> np.ndarray:
@@ -340,20 +295,20 @@ def _modes(votes: np.ndarray) -> np.ndarray:
     return np.packbits(total == total.max(axis=1, keepdims=True), axis=1)
 
 
-def _differ(modes_a: np.ndarray, modes_b: np.ndarray) -> np.ndarray:
-    return ~(modes_a & modes_b).any(axis=1)
+def _share_apart(modes_a: np.ndarray, modes_b: np.ndarray) -> float:
+    return float((~(modes_a & modes_b).any(axis=1)).mean())
 
 
-def _splits(n: int) -> list[tuple[int, ...]]:
+def _halves_of(n: int) -> list[tuple[int, ...]]:
     """Every way to part n seeds into n // 2 and the rest; of two equal halves one way each."""
     ways = _subsets(n, n // 2)
     return [rows for rows in ways if n % 2 or 0 in rows]
 
 
 def _subsets(n: int, size: int) -> list[tuple[int, ...]]:
-    if special.comb(n, size, exact=True) > MOST_SPLITS:
+    if special.comb(n, size, exact=True) > MOST_PARTS:
         raise InvalidInput(
-            f"{n} seeds have {special.comb(n, size, exact=True)} parts of {size}; at most {MOST_SPLITS} "
+            f"{n} seeds have {special.comb(n, size, exact=True)} parts of {size}; at most {MOST_PARTS} "
             "are enumerated. Take fewer seeds."
         )
     return list(combinations(range(n), size))

@@ -9,6 +9,7 @@ Dwork et al. (2012) and gives no formula; these are ours. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +17,26 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
 from kdlib.measure.group_counts import encode_groups
+from kdlib.predictions import check_probabilities, softmax
 
 MEASURES = ("lipschitz", "inconsistency")
 RANDOM_PAIRS = 20_000
+TIE = 1e-12  # squared distances that differ by less, in spreads of the embedding, differ by rounding alone
+MOST_PAIRS = 20_000_000
 
 
 class Neighbors(NamedTuple):
-    """The k nearest samples of each: index and distance, both (N, k); distance 1 is the median random pair."""
+    """Each of n samples with its nearest others, as P pairs: positions `of` and `near`, distance and weight, all (P,).
 
-    index: np.ndarray
+    The weights of a sample sum to 1. Samples that are tied at the k-th distance share what nearer ones leave, so the
+    order of rows decides nothing. Distance 1 is the median random pair.
+    """
+
+    n: int
+    of: np.ndarray
+    near: np.ndarray
     distance: np.ndarray
+    weight: np.ndarray
 
 
 # --- distances between outputs ---------------------------------------------------------------------------------------
@@ -36,19 +47,23 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.abs(p - q).sum(axis=-1) / 2
 
 
-def counterfactual(probabilities: np.ndarray, twin_probabilities: np.ndarray) -> float:
+def counterfactual(probabilities: np.ndarray, twins: np.ndarray | Neighbors) -> float:
     """Mean D between each input and its twin(s), in which only the sensitive attribute differs; 0 .. 1, 0: no reaction.
 
-    probabilities (N, C); twin_probabilities (N, C), or (N, M, C) for M twins of each, in the same order of samples.
+    probabilities (N, C); twins: their probabilities (N, C), or (N, M, C) for M twins of each, in the same order of
+    samples; or what stands in for them, `nearest_of_another_group`.
     Raises InvalidInput for other shapes and for what are no probabilities.
     """
-    p, q = check_probabilities(probabilities, "probabilities"), np.asarray(twin_probabilities)
+    p = _probabilities(probabilities, "probabilities")
+    if isinstance(twins, Neighbors):
+        return _mean_apart(p, twins)
+    q = np.asarray(twins, float)
     if q.ndim not in (2, 3) or q.shape[0] != p.shape[0] or q.shape[-1] != p.shape[1]:
         raise InvalidInput(
-            f"twin_probabilities {q.shape} do not fit probabilities {p.shape}; (N, C) or (N, M, C) is "
-            "wanted, in the same order of samples."
+            f"twins {q.shape} do not fit probabilities {p.shape}; (N, C) or (N, M, C) is wanted, in the same order of "
+            "samples."
         )
-    check_probabilities(q.reshape(-1, q.shape[-1]), "twin_probabilities")
+    _probabilities(q.reshape(-1, q.shape[-1]), "twins")
     return float(total_variation(p if q.ndim == 2 else p[:, None], q).mean())
 
 
@@ -74,44 +89,33 @@ def individual_fairness(
     """
     if measure not in MEASURES:
         raise unknown("measure", measure, MEASURES, place="individual_fairness")
-    p = check_probabilities(probabilities, "probabilities")
+    p = _probabilities(probabilities, "probabilities")
     near = embedding if isinstance(embedding, Neighbors) else neighbors(embedding, k=k, labels=labels, seed=seed)
-    if len(near.index) != len(p):
-        raise InvalidInput(f"neighbors of {len(near.index)} samples, probabilities of {len(p)}.")
-    return _lipschitz(p, near) if measure == "lipschitz" else _inconsistency(p.argmax(axis=1), near)
-
-
-def _lipschitz(p: np.ndarray, near: Neighbors) -> float:
+    if measure == "inconsistency":
+        return _mean_apart(np.eye(p.shape[1])[p.argmax(axis=1)], near)
     if near.distance.max() == 0:
         raise UndefinedMetric(
             "every neighbor is an exact duplicate, so D over distance is undefined. Use another "
             "embedding, or measure='inconsistency'."
         )
-    apart = [total_variation(p, p[column]).mean() for column in near.index.T]  # one neighbor at a time: (N, C) memory
-    return float(np.mean(apart) / near.distance.mean())
+    return _mean_apart(p, near) / (near.weight @ near.distance / near.n)
 
 
-def _inconsistency(predicted: np.ndarray, near: Neighbors) -> float:
-    return float((predicted[:, None] != predicted[near.index]).mean())
+def _mean_apart(p: np.ndarray, near: Neighbors) -> float:
+    """Mean over samples of D to their neighbors."""
+    if near.n != len(p):
+        raise InvalidInput(f"neighbors of {near.n} samples, probabilities of {len(p)}.")
+    parts = np.array_split(np.arange(len(near.of)), 1 + len(near.of) // 100_000)  # of all pairs at once: (P, C) memory
+    return float(sum(near.weight[i] @ total_variation(p[near.of[i]], p[near.near[i]]) for i in parts) / near.n)
 
 
-def check_probabilities(values: np.ndarray, place: str) -> np.ndarray:
-    """`values` as (N, C); raises InvalidInput for logits, NaN or another shape."""
+def _probabilities(values: np.ndarray, place: str) -> np.ndarray:
+    """`values` as (N, C) float64; raises InvalidInput for logits, NaN or another shape."""
     values = np.asarray(values)
     if values.ndim != 2 or not values.size or values.dtype.kind != "f":
         raise InvalidInput(f"{place} has shape {values.shape} and type {values.dtype}; (N, C) real numbers are wanted.")
-    if not np.isfinite(values).all():
-        raise InvalidInput(
-            f"{place} has a value that is not finite, first in row "
-            f"{int(np.argwhere(~np.isfinite(values))[0][0])}. Leave that run out by name."
-        )
-    off = np.abs(values.sum(axis=1) - 1).max()
-    if values.min() < 0 or off > 1e-2:
-        raise InvalidInput(
-            f"{place} are no probabilities (smallest {values.min():.3g}, a sum off 1 by {off:.3g}); "
-            "are these logits? Take predictions.softmax of them first."
-        )
-    return values
+    check_probabilities(values, values.shape, what=place)
+    return values.astype(float)
 
 
 # --- neighbors -------------------------------------------------------------------------------------------------------
@@ -125,25 +129,26 @@ def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None =
     """
     x = _check_embedding(embedding)
     labels = np.zeros(len(x), int) if labels is None else check_length(labels, len(x), "labels")
-    index, distance = np.empty((len(x), max(k, 1)), np.intp), np.empty((len(x), max(k, 1)))
+    found = []
     for label in pd.unique(labels):
         same = np.flatnonzero(labels == label)
         if not 1 <= k < len(same):
             raise InvalidInput(f"k is {k}, but label {label} has {len(same)} samples; k must be 1 .. {len(same) - 1}.")
-        index[same], distance[same] = _nearest(x, same, same, k)
-    return Neighbors(index, distance / _median_distance(x, np.random.default_rng(seed)))
+        found += _nearest(x, same, same, k)
+    near = _neighbors(len(x), found, k)
+    return near._replace(distance=near.distance / _median_distance(x, np.random.default_rng(seed)))
 
 
-def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, labels: np.ndarray) -> np.ndarray:
-    """(N,) position of the nearest sample of another group with the same label: a stand-in for a counterfactual twin.
+def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, labels: np.ndarray) -> Neighbors:
+    """The nearest sample of another group with the same label: a stand-in for a counterfactual twin.
 
-    Use: counterfactual(p, p[nearest_of_another_group(...)]). The twin differs in more than the attribute.
+    Use: counterfactual(p, nearest_of_another_group(...)). The twin differs in more than the attribute.
     Raises UndefinedMetric for a label that only one group has.
     """
     x = _check_embedding(embedding)
     labels, (codes, names) = check_length(labels, len(x), "labels"), encode_groups(groups, "groups")
     check_length(codes, len(x), "groups")
-    found = np.empty(len(x), np.intp)
+    found = []
     for label in pd.unique(labels):
         for code, name in enumerate(names):
             own, other = (np.flatnonzero((labels == label) & here) for here in (codes == code, codes != code))
@@ -152,24 +157,45 @@ def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, label
                     f"all samples of label {label} are of group {name!r}: no twin of another group. "
                     "Leave the label out."
                 )
-            if len(own):
-                found[own] = _nearest(x, own, other, 1)[0][:, 0]
+            found += _nearest(x, own, other, 1) if len(own) else []
+    return _neighbors(len(x), found, 1)
+
+
+def _nearest(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> list[tuple[np.ndarray, ...]]:
+    """Positions of rows and of others, their distance and the row's k-th: what is as near as that, ties included."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search, asked, found = NearestNeighbors().fit(x[among]), k + 1, []
+    while len(rows):  # twice as many at a time, until one lies beyond the ties
+        asked = min(2 * asked, len(among))
+        if len(rows) * asked > MOST_PAIRS:
+            raise InvalidInput(
+                f"{len(rows)} samples have more than {asked // 2} others that are equally near: this embedding is too "
+                "coarse to tell neighbors. Use one with more values."
+            )
+        distance, index = search.kneighbors(x[rows], asked)
+        other = among[index] != rows[:, None]
+        kth = np.sort(np.where(other, distance, np.inf), axis=1)[:, k - 1]
+        whole = (distance[:, -1] ** 2 > kth**2 + TIE) | (asked == len(among))
+        at, place = np.nonzero(other & whole[:, None] & (distance**2 <= kth[:, None] ** 2 + TIE))
+        found.append((rows[at], among[index[at, place]], distance[at, place], kth[at]))
+        rows = rows[~whole]
     return found
 
 
-def _nearest(x: np.ndarray, rows: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(len(rows), k) positions in x and distances, nearest first. Where rows are `among`, none is its own neighbor."""
-    from sklearn.neighbors import NearestNeighbors
-
-    found = NearestNeighbors(n_neighbors=k).fit(x[among])
-    distance, index = found.kneighbors(None if rows is among else x[rows])
-    return among[index], distance
+def _neighbors(n: int, found: Iterable[tuple[np.ndarray, ...]], k: int) -> Neighbors:
+    of, near, distance, kth = (np.concatenate(part) for part in zip(*found, strict=True))
+    tied = distance**2 >= kth**2 - TIE
+    room = k - np.bincount(of[~tied], minlength=n)
+    shared = room / np.maximum(np.bincount(of[tied], minlength=n), 1)
+    return Neighbors(n, of, near, np.where(distance**2 <= TIE, 0.0, distance), np.where(tied, shared[of], 1.0) / k)
 
 
 def _median_distance(x: np.ndarray, rng: np.random.Generator) -> float:
+    x = x[np.lexsort(x.T)]  # the same pairs in whatever order the rows come
     a, b = random_pairs(len(x), rng)
-    median = float(np.median(np.linalg.norm((x[a] - x[b]).astype(float), axis=1)))
-    if median == 0:
+    median = float(np.median(np.linalg.norm(x[a] - x[b], axis=1)))
+    if median**2 <= TIE:
         raise UndefinedMetric("more than half of all pairs have the same embedding. Use another embedding.")
     return median
 
@@ -181,14 +207,15 @@ def random_pairs(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 
 def _check_embedding(embedding: np.ndarray) -> np.ndarray:
-    """Centered (less rounding), in its own precision."""
+    """In float64, centered (less rounding) and divided by its spread."""
     x = np.asarray(embedding)
-    if x.ndim != 2 or len(x) < 2 or x.dtype.kind not in "fiu":
+    if x.ndim != 2 or len(x) < 2 or x.dtype.kind not in "fiub":
         raise InvalidInput(f"embedding has shape {x.shape} and type {x.dtype}; (N, d) numbers, N of 2 or more, wanted.")
-    x = x if x.dtype.kind == "f" else x.astype(float)
+    x = x.astype(float)
     if not np.isfinite(x).all():
         raise InvalidInput(f"embedding is not finite in row {int(np.argwhere(~np.isfinite(x))[0][0])}.")
-    return x - x.mean(axis=0)
+    x -= x.mean(axis=0)
+    return x / (np.sqrt((x**2).sum(axis=1).mean()) or 1)
 
 
 def check_length(values, n: int, place: str) -> np.ndarray:
@@ -226,13 +253,12 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def rescale(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     """softmax(log p / T) over the last axis, T a number or one a sample (broadcast); same shape."""
-    scaled = np.exp(_log(probabilities) / temperature)
-    return scaled / scaled.sum(axis=-1, keepdims=True)
+    return softmax(_log(probabilities) / temperature)
 
 
 def cross_fitted_temperature(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """(N,) the temperature for each sample, fitted on the half of the samples that it is not in."""
-    p, labels = check_probabilities(probabilities, "probabilities"), np.asarray(labels)
+    p, labels = _probabilities(probabilities, "probabilities"), np.asarray(labels)
     first = halves(len(p), seed)
     return np.where(first, fit_temperature(p[~first], labels[~first]), fit_temperature(p[first], labels[first]))
 
@@ -241,6 +267,3 @@ def _log(probabilities: np.ndarray) -> np.ndarray:
     """log p less its maximum (exp stays in range); a probability that underflowed to 0 counts as the smallest float."""
     z = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny).astype(float))
     return z - z.max(axis=-1, keepdims=True)
-
-
-# --- all runs --------------------------------------------------------------------------------------------------------

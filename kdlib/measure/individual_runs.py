@@ -31,7 +31,7 @@ def by_run(
     predictions: Predictions,
     *,
     embedding: np.ndarray | Neighbors | None = None,
-    twins: np.ndarray | None = None,
+    twins: np.ndarray | Neighbors | None = None,
     among: np.ndarray | None = None,
     k: int = 10,
     seed: int = 0,
@@ -40,8 +40,9 @@ def by_run(
 
     embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: lipschitz and inconsistency
     twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
-               `predictions`: counterfactual
-    among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None: all
+               `predictions`, or Neighbors that stand in for them: counterfactual
+    among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None, and always for
+               Neighbors: all
     One row per run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability),
     fitted_temperature (geometric mean of both halves), random_pairs (mean D of random pairs). For m of counterfactual
     and lipschitz: `m`, `m_calibrated` (after temperature scaling by NLL, cross-fitted in two halves) and `m_relative`
@@ -50,18 +51,19 @@ def by_run(
     _check_whole(predictions)
     if embedding is None and twins is None:
         raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
-    if twins is not None and np.shape(twins)[:2] != predictions.predicted.shape:
+    stored = twins is not None and not isinstance(twins, Neighbors)
+    if stored and np.shape(twins)[:2] != predictions.predicted.shape:
         raise InvalidInput(f"twins have shape {np.shape(twins)}; (R, N, ..) = {predictions.predicted.shape} is wanted.")
     n = len(predictions.labels)
     among = np.ones(n, bool) if among is None else check_length(among, n, "among")
-    if twins is not None and not among.any():
+    if stored and not among.any():
         raise UndefinedMetric("no sample has a twin that differs from it: no counterfactual measure.")
     near = embedding
     if embedding is not None and not isinstance(embedding, Neighbors):
         near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
-    frame = predictions.runs[[*ABOUT]].reset_index(drop=True)
+    frame, order = predictions.runs[[*ABOUT]].reset_index(drop=True), np.argsort(predictions.sample_ids)
     found = [
-        _run_row(p, predictions.labels, near, None if twins is None else twins[run], among, seed)
+        _run_row(p, predictions.labels, near, twins[run] if stored else twins, among, order, seed)
         for run, p in enumerate(predictions.probabilities)
     ]
     return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(found))
@@ -75,10 +77,21 @@ def _check_whole(predictions: Predictions) -> None:
 
 
 def _run_row(
-    p: np.ndarray, labels: np.ndarray, near: Neighbors | None, twin: np.ndarray | None, among: np.ndarray, seed: int
+    p: np.ndarray,
+    labels: np.ndarray,
+    near: Neighbors | None,
+    twin: np.ndarray | Neighbors | None,
+    among: np.ndarray,
+    order: np.ndarray,
+    seed: int,
 ) -> dict[str, float]:
-    a, b = random_pairs(len(p), np.random.default_rng(seed))
-    apart, t = float(total_variation(p[a], p[b]).mean()), cross_fitted_temperature(p, labels, seed=seed)
+    """`order` by sample id: random pairs and halves are drawn along it, whatever the order of rows."""
+    p, t = p.astype(float), np.empty(len(p))
+    a, b = (order[pair] for pair in random_pairs(len(p), np.random.default_rng(seed)))
+    apart, t[order] = (
+        float(total_variation(p[a], p[b]).mean()),
+        cross_fitted_temperature(p[order], labels[order], seed=seed),
+    )
     if apart == 0:
         raise UndefinedMetric("a run gives every input the same output: D relative to random pairs is undefined.")
     row = {
@@ -87,7 +100,9 @@ def _run_row(
         "random_pairs": apart,
     }
     soft = rescale(p, t[:, None])
-    if twin is not None:
+    if isinstance(twin, Neighbors):
+        row |= _with_controls("counterfactual", counterfactual(p, twin), counterfactual(soft, twin), apart)
+    elif twin is not None:
         by_sample = t.reshape(-1, *[1] * (twin.ndim - 1))  # a twin is scaled as its original
         calibrated = counterfactual(soft[among], rescale(twin, by_sample)[among])
         row |= _with_controls("counterfactual", counterfactual(p[among], twin[among]), calibrated, apart)
@@ -107,23 +122,23 @@ def frozen_embedding(predictions: Predictions) -> np.ndarray:
     On Trifeature the groups are all that differs between images, so they describe them; elsewhere they do not.
     """
     if predictions.features is not None:
-        return predictions.features.astype(np.float32)
+        return predictions.features.astype(float)
     return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float)
 
 
-def all_twins(predictions: Predictions) -> dict[str, np.ndarray]:
+def all_twins(predictions: Predictions) -> dict[str, np.ndarray | Neighbors]:
     """{sensitive feature: (R, N, C) probabilities of the twins}: the stored ones; without any, by features.
 
-    There a twin is the nearest sample of another group with the same label (`nearest_of_another_group`), which differs
+    There the nearest sample of another group with the same label stands in (`nearest_of_another_group`), which differs
     in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label,
     InvalidInput where there are features, but no probabilities.
     """
     if predictions.twins or predictions.features is None:
         return dict(predictions.twins)
     _check_whole(predictions)
-    embedding, p = frozen_embedding(predictions), predictions.probabilities
+    embedding = frozen_embedding(predictions)
     return {
-        name: p[:, nearest_of_another_group(embedding, values, labels=predictions.labels)]
+        name: nearest_of_another_group(embedding, values, labels=predictions.labels)
         for name, values in predictions.groups.items()
     }
 

@@ -1,4 +1,4 @@
-"""Statistics that the measures share: intervals over seeds, corrections for many tests, variance shrinkage.
+"""Statistics that the measures share: intervals and tests over seeds, corrections for many tests, variance shrinkage.
 
 Arrays in, numbers out; knows nothing of runs, classes or groups. No torch.
 """
@@ -9,9 +9,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import special, stats
 
 from kdlib.errors import InvalidInput, unknown
+
+LEVEL = 0.05
 
 
 def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -30,6 +33,12 @@ def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarra
     return values.mean(axis=0) - half, values.mean(axis=0) + half
 
 
+def mean_and_interval(values: np.ndarray, *, coverage: float = 0.95) -> dict[str, float]:
+    """{'mean', 'sd', 'low', 'high'} of one number per seed."""
+    low, high = t_interval(values, coverage=coverage)
+    return {"mean": values.mean(), "sd": values.std(ddof=1), "low": low, "high": high}
+
+
 def check_finite(values: np.ndarray) -> None:
     """Raise InvalidInput that names the first value that is not finite."""
     bad = np.argwhere(~np.isfinite(values))
@@ -42,6 +51,41 @@ def require_share(name: str, value: float) -> None:
     """Raise InvalidInput unless 0 < value < 1."""
     if not 0 < value < 1:
         raise InvalidInput(f"{name} is {value!r}; it must lie between 0 and 1, for example 0.95 or 0.05.")
+
+
+class Tested(NamedTuple):
+    """A mean over blocks, its 95 % t-interval and two-sided p."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def block_slopes(wide: pd.DataFrame) -> np.ndarray:
+    """Least squares slope on log2 T of each row of `by_block`: change of the value for each doubling of T.
+
+    Raises InvalidInput for fewer than two temperatures.
+    """
+    if wide.shape[1] < 2:
+        raise InvalidInput(f"a slope needs two temperatures; there is T = {', '.join(f'{t:g}' for t in wide)}.")
+    x = np.log2(wide.columns.to_numpy(float))
+    x = x - x.mean()
+    return wide.to_numpy() @ x / (x @ x)
+
+
+def t_test(values: np.ndarray) -> Tested:
+    """Student's t-test of one number per block against 0. Where they are all alike, p is the least of sign flips."""
+    low, high = t_interval(values)
+    return tested(float(np.mean(values)), float(low), float(high), n=len(values))
+
+
+def tested(value: float, low: float, high: float, *, n: int) -> Tested:
+    """The p that belongs to a 95 % t-interval over n blocks."""
+    se = (high - low) / 2 / special.stdtrit(n - 1, 1 - LEVEL / 2)
+    if se <= 1e-12:
+        return Tested(value, low, high, 1.0 if abs(value) <= 1e-12 else 2 / 2**n)
+    return Tested(value, low, high, float(2 * special.stdtr(n - 1, -abs(value) / se)))
 
 
 def _holm(p: np.ndarray) -> np.ndarray:

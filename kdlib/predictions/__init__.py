@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -91,6 +91,14 @@ class Predictions:
         order = np.flatnonzero(keep)[np.argsort(self.runs["seed"].to_numpy()[keep], kind="stable")]
         return self.take(order)
 
+    def repeats(self, rows: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Pairs among these runs that predict the same class for every sample."""
+        seen: dict[bytes, int] = {}
+        for row in rows:
+            first = seen.setdefault(self.predicted[row].tobytes(), row)
+            if first != row:
+                yield first, row
+
     def take(self, rows: np.ndarray) -> Predictions:
         """The runs at these positions, in this order."""
         return replace(
@@ -130,29 +138,26 @@ def check(p: Predictions) -> None:
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
     if p.probabilities is not None:
-        _check_probabilities(p.probabilities, (len(p.runs), n, c), what="probabilities")
+        check_probabilities(p.probabilities, (len(p.runs), n, c), what="probabilities")
     for feature, values in p.twins.items():
-        _check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
+        check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
     _check_repeats(p)
 
 
-def _check_probabilities(probabilities: np.ndarray, shape: tuple[int, int, int], *, what: str) -> None:
+def check_probabilities(probabilities: np.ndarray, shape: tuple[int, ...], *, what: str) -> None:
+    """Raise InvalidInput unless these are finite, not negative, and sum to 1 over the last axis."""
     _require(probabilities.shape == shape, f"{what} have shape {probabilities.shape}, expected {shape}.")
     bad = np.argwhere(~np.isfinite(probabilities))
-    _require(not len(bad), f"{what} are not finite: run {bad[0][0]}, sample {bad[0][1]}." if len(bad) else "")
-    _require(probabilities.min() >= 0, f"{what} are negative; are these logits? Name the columns logit_*.")
-    off = np.abs(probabilities.sum(axis=2) - 1).max()
-    _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); are these logits? Name the columns logit_*.")
+    _require(not len(bad), f"{what} are not finite at position {bad[0].tolist()}." if len(bad) else "")
+    low, off = probabilities.min(), np.abs(probabilities.sum(axis=-1, dtype=float) - 1).max()
+    logits = "are these logits? Take predictions.softmax of them first, or name the columns logit_*."
+    _require(low >= 0, f"{what} are negative (smallest {low:.3g}); {logits}")
+    _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); {logits}")
 
 
 def _check_repeats(p: Predictions) -> None:
     """Two runs that agree in every probability are one run twice; in every class, perhaps."""
-    seen: dict[bytes, int] = {}
-    for row in range(len(p.runs)):
-        key = p.predicted[row].tobytes()
-        first = seen.setdefault(key, row)
-        if first == row:
-            continue
+    for first, row in p.repeats(range(len(p.runs))):
         pair = f"{p.runs.run_id[first]} and {p.runs.run_id[row]}"
         if p.probabilities is not None and np.array_equal(p.probabilities[first], p.probabilities[row]):
             raise InvalidInput(

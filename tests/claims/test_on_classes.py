@@ -10,7 +10,8 @@ from kdlib.claims import finding
 from kdlib.claims import on_classes as rules
 from kdlib.claims.board import verdict
 from kdlib.errors import InvalidInput
-from kdlib.measure import arms, fidelity, intervals
+from kdlib.measure import arms, fidelity
+from kdlib.measure import stats as kd_stats
 from kdlib.predictions import Predictions
 from tests import simulated
 from tests.simulated_claims import changed_classes, classes, copying, growing_alike, signs
@@ -209,7 +210,7 @@ def test_contrast_is_the_difference_of_the_counts():
 )
 def test_flat_is_an_interval_inside_the_sd_of_a_count_by_chance(monkeypatch, interval, flat):
     """sqrt(100 * .045 * .955) = 2.07 of 100 classes. Where no block left out changes the count there is no interval."""
-    monkeypatch.setattr(rules, "count_contrast", lambda *a, **k: intervals.Tested(0.0, *interval, 1.0))
+    monkeypatch.setattr(rules, "count_contrast", lambda *a, **k: kd_stats.Tested(0.0, *interval, 1.0))
     found = RISES(classes())
     assert found.flat == flat
     assert word(found) == ("not reproduced" if flat else "inconclusive")
@@ -224,28 +225,28 @@ def test_three_temperatures_are_named_as_too_few():
 
 
 def test_joint_needs_all_for_a_claim_and_one_against_it():
-    up, more, down = (intervals.Tested(v, v, v, p) for v, p in ((1.0, 0.01), (2.0, 0.04), (-1.0, 0.02)))
+    up, more, down = (kd_stats.Tested(v, v, v, p) for v, p in ((1.0, 0.01), (2.0, 0.04), (-1.0, 0.02)))
     assert finding.joint([up, more], [1, 1]) == (0.04, True)
     assert finding.joint([up, down], [1, 1]) == (0.04, False)  # 2 * 0.02
     assert finding.joint([up, down], [1, -1]) == (0.02, True)
-    assert finding.joint([intervals.Tested(0.0, 0, 0, 1.0), up], [1, 1]) == (1.0, None)
+    assert finding.joint([kd_stats.Tested(0.0, 0, 0, 1.0), up], [1, 1]) == (1.0, None)
 
 
 def test_t_test_is_scipys():
     from scipy import stats
 
     values = np.array([0.3, 0.1, 0.4, 0.1, 0.5])
-    assert intervals.t_test(values).p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=1e-9)
-    assert intervals.t_test(np.full(5, 0.2)).p == 0.0625  # five signs cannot show more
-    assert intervals.t_test(np.zeros(5)).p == 1
+    assert kd_stats.t_test(values).p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=1e-9)
+    assert kd_stats.t_test(np.full(5, 0.2)).p == 0.0625  # five signs cannot show more
+    assert kd_stats.t_test(np.zeros(5)).p == 1
 
 
 def test_slopes_are_per_doubling():
     p = classes(temperatures=(1, 2, 4, 8))
     wide = arms.by_block(p, np.log2(p.runs["temperature"].to_numpy()) * 3)
-    assert intervals.block_slopes(wide) == pytest.approx([3] * 5)
+    assert kd_stats.block_slopes(wide) == pytest.approx([3] * 5)
     with pytest.raises(InvalidInput, match="two temperatures; there is T = 1"):
-        intervals.block_slopes(wide[[1.0]])
+        kd_stats.block_slopes(wide[[1.0]])
 
 
 def test_blocks_that_lack_a_temperature_are_left_out():

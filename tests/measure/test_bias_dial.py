@@ -69,9 +69,9 @@ def test_a_part_that_is_not_balanced_is_refused():
     p = balanced(WITH_COLOR)
     other = replace(p, groups={"color_set": np.where(np.arange(4 * CELL) < 25, "cool", "warm")})
     for bad in (other, replace(p, groups={"color_set": np.repeat(["red", "blue"], 2 * CELL)})):
-        with pytest.raises(InvalidInput, match="two classes, with rho_test 0 and group_share 0.5"):
+        with pytest.raises(InvalidInput):
             bias_dial.dial_runs(bad, rho=0.6)
-    with pytest.raises(InvalidInput, match="'color_set'"):
+    with pytest.raises(InvalidInput, match="color_set"):
         bias_dial.dial_runs(replace(p, groups={"colour_set": p.groups["color_set"]}), rho=0.6)
 
 
@@ -92,7 +92,7 @@ def test_expected_disparity_by_hand():
 
 
 def test_undefined_or_impossible_rates_are_refused():
-    with pytest.raises(UndefinedMetric, match="rho = 1.0 .*nearer to 0 than 1.0000"):
+    with pytest.raises(UndefinedMetric, match="1.0"):
         bias_dial.expected_disparity(rho=1.0, group_share=0.5, true_positive_rate=1, false_positive_rate=0)
     for rate in (1.2, {"cool": 0.5}, float("nan")):
         with pytest.raises(InvalidInput, match="true_positive_rate"):
@@ -132,7 +132,7 @@ def test_ideal_disparity_is_what_bayes_gives_on_drawn_evidence():
 
 @pytest.mark.parametrize("accuracy", [0.49, 1.01, float("nan")])
 def test_ideal_disparity_refuses_other_accuracies(accuracy):
-    with pytest.raises(InvalidInput, match="from 0.5"):
+    with pytest.raises(InvalidInput, match=str(accuracy)):
         bias_dial.ideal_disparity(rho=0.4, accuracy=accuracy)
-    with pytest.raises(InvalidInput, match="rho = 1.5"):
+    with pytest.raises(InvalidInput, match="1.5"):
         bias_dial.ideal_disparity(rho=1.5, accuracy=0.7)

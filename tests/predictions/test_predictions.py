@@ -94,7 +94,7 @@ def test_equal_classes_with_other_probabilities_only_warn():
         ({"runs": table(2).drop(columns="seed")}, "seed"),
         ({"probabilities": np.array([ONE, TWO], float)}, "probabilities .*3"),
         ({"probabilities": -np.ones((2, 3, 2))}, "probabilities"),
-        ({"probabilities": np.full((2, 3, 2), np.nan)}, "run 0, sample 0"),
+        ({"probabilities": np.full((2, 3, 2), np.nan)}, "0, 0"),
         ({"probabilities": np.ones((2, 3, 3)) / 3}, r"\(2, 3, 3\)"),
     ],
 )
