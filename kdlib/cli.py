@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -23,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Only `train --budget` runs out of time: the same command goes on.
     """
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has the arrow of a title
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster that takes the machine back is a Ctrl-C
     try:
         return arguments.function(arguments)
     except KdlibError as error:

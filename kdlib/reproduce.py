@@ -1,26 +1,24 @@
-"""From a profile to its figures: train once what is missing, run each artefact's notebook with papermill, sum up.
+"""From a profile to its figures: train once what is missing, run each artefact's notebook, sum up.
 
 Notebooks run side by side, the longest first, each in a kernel of this very Python.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from tqdm import tqdm
 
-from kdlib import places, store
+from kdlib import files, places, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError
 from kdlib.notebook import PARAMETERS, Workspace, _brief_standing
@@ -30,6 +28,10 @@ from kdlib.show import save
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+PATIENCE = 300  # seconds that a busy machine may take to start a kernel
 GUESS = 5.0  # seconds of a notebook of which nothing is known yet
 
 
@@ -71,39 +73,33 @@ def reproduce(
     read = load_profile(profile)
     wanted = list(artefacts) or list(read.artefacts)
     spaces = [workspace(name, profile=read.path, runs_dir=runs_dir, out_dir=out_dir, device=device) for name in wanted]
+    save.make_folder(spaces[0].out_dir / "executed")
     train = read.train if train is None else train
     problems = {}
     if train and device != "none":
         for study in {study.name: study for space in spaces for study in space.studies}.values():
             say(f"study {study.name}: {study.title}")
             problems[study.name] = _train(study, spaces[0].runs_dir, device, engine, workers, retry_failed, say)
-    return _side_by_side(spaces, problems, workers or places.cores(), say)
+    return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))
 
 
-def _side_by_side(spaces: list[Workspace], problems: dict[str, str], workers: int, say) -> list[Outcome]:
-    """Make every artefact, `workers` at a time, the longest first; outcomes in the order of `spaces`.
+async def _side_by_side(spaces: list[Workspace], problems: dict[str, str], workers: int, say) -> list[Outcome]:
+    """Make every artefact, `workers` at a time, the longest first; outcomes in the order of `spaces`."""
+    known = _seconds(spaces[0].out_dir)
+    free = asyncio.Semaphore(workers)  # serves in the order of asking
+    bar = tqdm(total=len(spaces), unit="notebook", desc="notebooks", disable=None)
 
-    Each in a process of its own: papermill leaves event loops and sockets behind that threads would share.
-    """
-    known = _seconds(spaces[0].out_dir) if spaces else {}
-    waiting = sorted(spaces, key=lambda space: -known.get(space.artefact, GUESS))
-    running, outcomes = {}, {}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        with tqdm(total=len(spaces), unit="notebook", desc="notebooks", disable=None) as bar:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    space = waiting.pop(0)
-                    say(f"{space.artefact}: {space.title}")
-                    missing = [problems[study.name] for study in space.studies if problems.get(study.name)]
-                    running[pool.submit(_make, space, missing)] = space
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    space, outcome = running.pop(future), future.result()
-                    outcomes[space.artefact] = outcome
-                    say(f"  {space.artefact}: {outcome.verdict.split(':')[0].split(';')[0]}, {outcome.seconds:.0f} s")
-                    bar.update()
-    finally:  # on an interrupt the notebooks that have not begun do not begin
-        pool.shutdown(cancel_futures=True)
+    async def make(space: Workspace) -> Outcome:
+        async with free:
+            say(f"{space.artefact}: {space.title}")
+            outcome = await _make(space, [problems[study.name] for study in space.studies if problems.get(study.name)])
+            say(f"  {space.artefact}: {outcome.verdict.split(':')[0].split(';')[0]}, {outcome.seconds:.0f} s")
+            bar.update()
+            return outcome
+
+    with bar:
+        made = await asyncio.gather(*map(make, sorted(spaces, key=lambda space: -known.get(space.artefact, GUESS))))
+    outcomes = {outcome.artefact: outcome for outcome in made}
     return [outcomes[space.artefact] for space in spaces]
 
 
@@ -128,7 +124,7 @@ def _train(study: Study, runs_dir: Path, device: str, engine: str, workers: int 
     return ""
 
 
-def _make(space: Workspace, problems: list[str]) -> Outcome:
+async def _make(space: Workspace, problems: list[str]) -> Outcome:
     """Run one artefact's notebook, unless something it needs is not there."""
     started = time.monotonic()
     name = ARTEFACTS[space.artefact].notebook
@@ -139,9 +135,9 @@ def _make(space: Workspace, problems: list[str]) -> Outcome:
         command = "; ".join(f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies)
         return Outcome(space.artefact, name, [], 0.0, f"not run: {command}")
     try:
-        outputs = _execute(name, space)
+        outputs = await _execute(name, space)
     except Exception as error:  # whatever a notebook raises, the other artefacts still run
-        return Outcome(space.artefact, name, [], time.monotonic() - started, f"failed: {_last_line(error)}")
+        return Outcome(space.artefact, name, [], time.monotonic() - started, f"failed: {_first_line(error)}")
     if outputs:
         verdict = "done; " + (
             "; ".join(dict.fromkeys(map(_brief_standing, space.studies))) or "the paper's own numbers"
@@ -157,61 +153,68 @@ def _shown(study: Study, space: Workspace) -> bool:
     return study not in space.to_train or collect.enough(study, done)
 
 
-def _execute(name: str, space: Workspace) -> list[str]:
+async def _execute(name: str, space: Workspace) -> list[str]:
     """Execute a notebook into executed/; the names of the files that it saved in the output folder.
 
-    One that fails leaves <name>.failed.ipynb, nothing that looks finished.
+    One that fails or is interrupted leaves <name>.failed.ipynb; what it had saved is deleted.
     """
-    import papermill
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
 
     source = places.project_root() / "notebooks" / name
     _check_parameters(source)
+    notebook = parameterize_notebook(load_notebook_node(str(source)), _values(space))
     target = space.out_dir / "executed" / name
-    running = target.with_suffix(".failed.ipynb")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    failed = target.with_suffix(".failed.ipynb")
+    for path in (target, failed):
+        path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / "saved"
-        papermill.execute_notebook(
-            source,
-            running,
-            _values(space),
-            kernel_name="python3",
-            kernel_manager_class=_this_python(saved),
-            progress_bar=False,
-            cwd=source.parent,
-            log_output=False,
-            request_save_on_cell_execute=False,
-            extra_arguments=["--log-level=CRITICAL"],
-        )
-        written = saved.read_text(encoding="utf-8").splitlines() if saved.is_file() else []
-    _strip(running)
-    running.replace(target)
-    return sorted({Path(path).name for path in written if Path(path).parent == space.out_dir})
+        listed, finished = Path(folder) / "saved", False
+        try:
+            await _run(notebook, source.parent, listed)
+            finished = True
+        finally:
+            saved = [Path(line) for line in listed.read_text("utf-8").splitlines()] if listed.is_file() else []
+            if not finished:
+                for path in saved:
+                    path.unlink(missing_ok=True)
+            files.replace_file(target if finished else failed, _same_bytes(notebook))
+    return sorted({path.name for path in saved if path.parent == space.out_dir})
 
 
-def _this_python(saved: Path) -> type:
-    """A kernel manager that starts this very Python, whatever kernelspec is called python3 on this machine.
+async def _run(notebook: NotebookNode, folder: Path, listed: Path) -> None:
+    """Run the cells in a kernel of this very Python, which ends whatever happens.
 
-    saved: the file in which the kernel notes what it saves (`show.save.note`).
+    Without any folder to look in, Jupyter finds no other kernel that somebody may have called python3. listed: the file
+    in which the kernel notes what it saves (`show.save.note`). nbclient's own `execute` would take the signals of this
+    process for itself.
     """
-    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
 
-    class ThisPython(AsyncKernelManager):
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=command, display_name="Python 3", language="python")
-
-        async def _async_pre_start_kernel(self, **options: Any) -> Any:
-            given = {save.LIST: str(saved), "KDLIB_DATA": str(places.data_dir())}
-            options["env"] = {**os.environ, **options.get("env", {}), **given}
-            return await super()._async_pre_start_kernel(**options)
-
-        pre_start_kernel = _async_pre_start_kernel
-
-    return ThisPython
+    given = {save.LIST: str(listed), "KDLIB_DATA": str(places.data_dir())}
+    manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        extra_arguments=["--log-level=CRITICAL"],
+        startup_timeout=PATIENCE,
+        iopub_timeout=PATIENCE,
+        raise_on_iopub_timeout=True,  # else what a cell prints may be lost
+        coalesce_streams=True,  # prints come in pieces, as timing has it
+        record_timing=False,
+    )
+    try:
+        await client.async_start_new_kernel(cwd=str(folder), env={**os.environ, **given})
+        await client.async_start_new_kernel_client()
+        for number, cell in enumerate(notebook.cells):
+            await client.async_execute_cell(cell, number)
+    finally:
+        if client.kc:
+            client.kc.stop_channels()
+        if manager.has_kernel:
+            await manager.shutdown_kernel(now=True)
 
 
 def _values(space: Workspace) -> dict[str, str]:
@@ -224,31 +227,15 @@ def _values(space: Workspace) -> dict[str, str]:
     }
 
 
-def _strip(executed: Path) -> None:
-    """Take paths, clock times and what else chance decides out of a notebook: the same results are the same file."""
+def _same_bytes(notebook: NotebookNode) -> bytes:
+    """The file of a notebook without what chance decides: the same results are the same bytes."""
     import nbformat
 
-    notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("papermill", None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill draws one for the cell that it adds
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "code":
-            cell.outputs = _joined(cell.outputs)
-    nbformat.write(notebook, executed)
-
-
-def _joined(outputs: list) -> list:
-    """Prints that came in pieces, as timing had it, in one."""
-    joined = []
-    for output in outputs:
-        before = joined[-1] if joined else {}
-        if output.output_type == "stream" and before.get("name") == output.name:
-            before.text += output.text
-        else:
-            joined.append(output)
-    return joined
+        cell.metadata.pop("papermill", None)
+    return (nbformat.writes(notebook) + "\n").encode()
 
 
 def _check_parameters(notebook: Path) -> None:
@@ -262,9 +249,10 @@ def _check_parameters(notebook: Path) -> None:
         )
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _first_line(error: Exception) -> str:
+    """What went wrong; of an error in a cell its name and message, without the cell and the traceback."""
+    text = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0]
 
 
 def summary(outcomes: list[Outcome]) -> str:
@@ -299,5 +287,5 @@ def claims(board: Path) -> str:
 
 def write_summary(outcomes: list[Outcome], path: Path) -> None:
     """The outcomes as JSON, for whatever generates pages from them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
+    save.make_folder(path.parent)
+    files.replace_file(path, json.dumps([asdict(outcome) for outcome in outcomes], indent=1).encode() + b"\n")

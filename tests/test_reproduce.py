@@ -1,7 +1,11 @@
 """Reproducing: what fails is named and does not stop the rest, and nothing unfinished looks finished."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -10,23 +14,27 @@ import pytest
 
 from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
-from kdlib.errors import InvalidInput, ProfileError
+from kdlib.errors import DataError, InvalidInput, ProfileError
+from kdlib.training import sweep
 
 from .conftest import TINY, make_project
 
 PROFILE = TINY.replace("table06: [tiny]", "table06: [tiny]\n  fig1: [tiny]")
 PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
-GOOD = """from pathlib import Path
-from kdlib import notebook
-from kdlib.predictions import collect
-from kdlib.show import save
-from kdlib.training import sweep
+# What is not about kdlib in a notebook saves a file without loading it.
+GOOD = """import os
+from pathlib import Path
+path = Path("../figures/tiny/accuracy.csv").resolve()
+path.write_text("0.5")
+with open(os.environ["KDLIB_SAVED"], "a") as saved:
+    saved.write(f"{path}\\n")
+"""
+REAL = """from kdlib import notebook
+from kdlib.show import tables
 here = notebook.open("table06", profile=profile, runs_dir=runs_dir, out_dir=out_dir, device=device)
-sweep.train(here.studies, runs_dir=here.runs_dir, device=here.device)
-p = collect.collect(here.studies[0], runs_dir=here.runs_dir)
-path = Path(here.out_dir, "accuracy.csv")
-path.write_text(str(p.accuracy.mean()))
-save.note(path)"""
+found = here.load()
+rows = found["tiny"].predictions.runs[["model", "seed"]]
+here.save_one(tables.text_table(rows.astype(str), "t"), rows, name="accuracy", shows="accuracy")"""
 
 
 def write_notebook(path: Path, *, parameters: str = PARAMETERS, code: str = GOOD) -> None:
@@ -62,11 +70,13 @@ def run(**options):
 
 
 def test_notebooks_are_run_and_their_outputs_listed(project):
-    outcomes = run()
-    assert not any(o.failed for o in outcomes.values())
-    assert outcomes["table06"].outputs == ["accuracy.csv"]
+    name = ARTEFACTS["table06"].notebook
+    write_notebook(project / "notebooks" / name, code=REAL)
+    outcomes = run(workers=2)
     assert outcomes["table06"].verdict == "done; stand-in (data set digits is not in the paper and 1 more)"
-    executed = nbformat.read(project / "figures/tiny/executed/table06_class_bias.ipynb", as_version=4)
+    assert outcomes["table06"].outputs == [f"accuracy.{kind}" for kind in ("csv", "html", "json", "tex")]
+    assert outcomes["fig1"].verdict.startswith("done")
+    executed = nbformat.read(project / "figures/tiny/executed" / name, as_version=4)
     injected = next(cell.source for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", []))
     assert 'device = "none"' in injected and 'profile = "tiny"' in injected and str(project) not in injected
     assert "papermill" not in executed.metadata and not any("execution" in cell.metadata for cell in executed.cells)
@@ -77,25 +87,50 @@ def test_notebooks_are_run_and_their_outputs_listed(project):
 
 def test_the_same_results_are_the_same_file(project):
     code = "import sys, time\nfor i in range(3): print(i, flush=True); time.sleep(0.1)\nprint(i, file=sys.stderr)"
-    write_notebook(project / "notebooks/table06_class_bias.ipynb", code=code)
-    executed, seen = project / "figures/tiny/executed/table06_class_bias.ipynb", []
-    for _ in range(2):
-        run(artefacts=["table06"])
-        seen.append(executed.read_text())
+    executed, seen = project / "figures/tiny/executed", []
+    for artefact in ("table06", "fig1"):
+        write_notebook(project / "notebooks" / ARTEFACTS[artefact].notebook, code=code)
+    run(workers=2)
+    seen = [(executed / ARTEFACTS[artefact].notebook).read_text() for artefact in ("table06", "fig1")]
     assert seen[0] == seen[1]
     outputs = [output for cell in nbformat.reads(seen[0], as_version=4).cells for output in cell.get("outputs", [])]
     assert {o.name: o.text for o in outputs if o.output_type == "stream"} == {"stdout": "0\n1\n2\n", "stderr": "2\n"}
 
 
 def test_a_notebook_that_fails_leaves_nothing_that_looks_finished_and_the_rest_still_runs(project):
-    write_notebook(project / "notebooks/table06_class_bias.ipynb", code="x = 1\nraise ValueError('seeds ran away')")
-    (project / "figures/tiny/executed").mkdir(parents=True)
-    (project / "figures/tiny/executed/table06_class_bias.ipynb").write_text("from an earlier time")
-    outcomes = run()
+    write_notebook(project / "notebooks/table06_class_bias.ipynb", code=f"{GOOD}raise ValueError('seeds ran away')")
+    code = GOOD.replace("accuracy", "other")
+    write_notebook(project / "notebooks" / ARTEFACTS["fig1"].notebook, code=code)
+    made = project / "figures/tiny"
+    (made / "executed").mkdir(parents=True)
+    for path in (made / "executed/table06_class_bias.ipynb", made / "executed/fig1_class_accuracy.failed.ipynb"):
+        path.write_text("from an earlier time")
+    outcomes = run(workers=2)
     assert outcomes["table06"].verdict == "failed: ValueError: seeds ran away"
-    assert not (project / "figures/tiny/executed/table06_class_bias.ipynb").exists()
-    assert (project / "figures/tiny/executed/table06_class_bias.failed.ipynb").exists()
     assert outcomes["fig1"].verdict.startswith("done")
+    left = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
+    assert left == ["executed/fig1_class_accuracy.ipynb", "executed/table06_class_bias.failed.ipynb", "other.csv"]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_an_interrupt_ends_the_kernels_and_leaves_nothing_that_looks_finished(project, sign):
+    code = f"{GOOD}import time\nPath('pid').with_stem(path.stem).write_text(str(os.getpid()))\ntime.sleep(100)"
+    for artefact, name in (("table06", "one"), ("fig1", "two")):
+        changed = code.replace("accuracy", name)
+        write_notebook(project / "notebooks" / ARTEFACTS[artefact].notebook, code=changed)
+    command = [sys.executable, "-m", "kdlib", "reproduce", "--profile", "tiny", "--no-train", "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pids, patience = [project / "notebooks" / name for name in ("one", "two")], time.monotonic() + 60
+    while not all(path.exists() and path.read_text() for path in pids) and time.monotonic() < patience:
+        time.sleep(0.1)
+    process.send_signal(sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said and "start the same command again" in said
+    for path in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+    left = sorted(path.name for path in (project / "figures/tiny").rglob("*") if path.is_file())
+    assert left == ["fig1_class_accuracy.failed.ipynb", "table06_class_bias.failed.ipynb"]
 
 
 @pytest.mark.parametrize(
@@ -119,22 +154,23 @@ def test_a_damaged_run_is_named_and_nothing_is_lost(project):
     data = bytearray(path.read_bytes())
     data[100] ^= 1
     path.write_bytes(bytes(data))
+    write_notebook(project / "notebooks" / ARTEFACTS["table06"].notebook, code=REAL)
     outcomes = run(artefacts=["table06"])
     assert outcomes["table06"].failed
     assert victim.id[:16] in outcomes["table06"].verdict and "Delete that folder" in outcomes["table06"].verdict
     assert len(list((project / "runs").glob("*/manifest.json"))) == 8
 
 
-def test_a_study_that_cannot_be_trained_fails_its_artefacts_alone(project):
-    text = PROFILE.replace(
-        "artefacts:",
-        TINY[TINY.index("  tiny:") : TINY.index("artefacts:")]
-        .replace("tiny:", "away:")
-        .replace("digits", "svhn")
-        .replace("data: {train_images: 100}", "data: {}")
-        + "artefacts:",
-    )
-    (project / "params/tiny.yaml").write_text(text.replace("fig1: [tiny]", "fig1: [away]"), encoding="utf-8")
+def test_a_study_that_cannot_be_trained_fails_its_artefacts_alone(project, monkeypatch):
+    def train(study, **_):
+        if study.name == "away":
+            raise DataError("no images in svhn")
+        return sweep.Progress(8, 8)
+
+    monkeypatch.setattr(sweep, "train", train)
+    away = TINY[TINY.index("  tiny:") : TINY.index("artefacts:")].replace("tiny:", "away:")
+    text = PROFILE.replace("artefacts:", f"{away}artefacts:").replace("fig1: [tiny]", "fig1: [away]")
+    (project / "params/tiny.yaml").write_text(text, encoding="utf-8")
     outcomes = run(workers=1, device="cpu")
     assert outcomes["fig1"].verdict.startswith("failed: ") and "svhn" in outcomes["fig1"].verdict
     assert outcomes["table06"].verdict.startswith("done")
@@ -151,11 +187,7 @@ def test_without_training_what_is_missing_names_its_command(project):
 def test_an_artefact_of_the_papers_own_numbers_needs_no_study(project):
     profile = project / "params/tiny.yaml"
     profile.write_text(PROFILE + "  beyond_null_bands: []\n", encoding="utf-8")
-    code = (
-        "from kdlib import places\nfrom kdlib.show import save\n"
-        'path = places.figures_dir("tiny", out_dir) / "counts.csv"\n'
-        'path.write_text("1")\nsave.note(path)\npath.with_name("by_another.csv").write_text("not noted")'
-    )
+    code = GOOD.replace("accuracy", "counts") + 'path.with_name("by_another.csv").write_text("not noted")'
     write_notebook(project / "notebooks" / ARTEFACTS["beyond_null_bands"].notebook, code=code)
     found = run(artefacts=["beyond_null_bands"], train=False)["beyond_null_bands"]
     assert (found.verdict, found.outputs) == ("done; the paper's own numbers", ["counts.csv"])
@@ -196,7 +228,7 @@ def test_notebooks_run_in_this_python_whatever_kernelspec_is_called_python3(proj
     hostile.write_text(json.dumps({"argv": argv, "display_name": "other", "language": "python"}), encoding="utf-8")
     monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
     code = f"import sys\nassert sys.executable == {sys.executable!r}, sys.executable\n{GOOD}"
-    write_notebook(project / "notebooks" / ARTEFACTS["fig1"].notebook, code=code.replace('"table06"', '"fig1"'))
+    write_notebook(project / "notebooks" / ARTEFACTS["fig1"].notebook, code=code)
     assert run(artefacts=["fig1"])["fig1"].outputs == ["accuracy.csv"]
 
 

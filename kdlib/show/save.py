@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def save(
     contents["csv"] = _harmless(data).to_csv(index=False, lineterminator="\n").encode()
     contents["json"] = files.to_json(dict(about)) + b"\n"
     paths = [Path(out_dir) / f"{name}.{kind}" for kind in contents]
-    _make_folder(Path(out_dir))
+    make_folder(Path(out_dir))
     for path, content in zip(paths, contents.values(), strict=True):
         files.replace_file(path, content)
     note(*paths)
@@ -66,11 +67,13 @@ def note(*paths: Path) -> None:
             file.writelines(f"{path}\n" for path in paths)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there, that can be written. Raises StoreError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise StoreError(f"cannot make the folder {folder}: {error}. Choose another out_dir.") from error
+        raise StoreError(f"cannot write into {folder}: {error}. Choose another out_dir.") from error
 
 
 def _harmless(data: pd.DataFrame) -> pd.DataFrame:
