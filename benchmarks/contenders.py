@@ -6,7 +6,6 @@ a step costs. kdlib's loop is the library's own, with single levers taken away w
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,19 +110,16 @@ class PillowViews(Views):
 
     def one(self, index: int, view: int) -> Tensor:
         (height, width), side, position = self.size, 2 * self.crop + 1, view // (1 + self.flip)
-        inner = self.padded[index, :, self.crop : self.crop + height, self.crop : self.crop + width]
+        inner = self.images[index, :, self.crop : self.crop + height, self.crop : self.crop + width]
         image = picture.pad(Image.fromarray(inner.permute(1, 2, 0).contiguous().numpy()), self.crop)
         image = picture.crop(image, position // side, position % side, height, width)
         image = picture.to_tensor(picture.hflip(image) if self.flip and view % 2 else image)
         return picture.normalize(image, (self.mean.flatten() / 255).tolist(), (self.std.flatten() / 255).tolist())
 
 
-def empty_table(path: Path, shape: tuple[int, int, int]) -> None:
+def empty_table(home: Path, shape: tuple[int, int, int]) -> None:
     """A finished logit table of zeros, so that steps can be measured without the hours that filling it takes."""
-    path.parent.mkdir(parents=True)
-    np.lib.format.open_memmap(path, mode="w+", dtype=logit_table.dtype(shape), shape=shape).flush()
-    with open(path, "rb") as file:
-        path.with_suffix(".sha256").write_text(hashlib.file_digest(file, "sha256").hexdigest())
+    logit_table.open_table(home, lambda view: np.zeros(shape[1:]), shape=shape, stop=lambda: False)
 
 
 def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
@@ -166,5 +162,7 @@ def table_steps(case: Case, precision: str) -> Iterator[int]:
         start = int(rng.integers(case.images - batch + 1))
         view = int(rng.integers(views.count))
         index = np.arange(start, start + batch)
-        next(inference.forward(model, views, [(index, np.full_like(index, view))], precision=precision))
+        (x,) = views.feed([(index, np.full_like(index, view))])
+        with torch.inference_mode(), inference.autocast(precision, "cpu"):
+            model(x).float()
         yield batch

@@ -20,6 +20,8 @@ import filelock
 
 from kdlib.errors import StoreError
 
+SEAL = 64  # bytes
+
 
 class Stopped(Exception):
     """Work was asked to stop; where it was is on disk."""
@@ -28,10 +30,14 @@ class Stopped(Exception):
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole. Raises StoreError if the disk refuses; the previous file is left untouched."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as fresh:
             write_synced(fresh, data)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}. What stood there before is untouched.") from error
+        raise StoreError(
+            f"cannot write {path}: {error}. What stood there before is untouched; free space or choose another "
+            "folder, then start the same command again."
+        ) from error
 
 
 @contextmanager
@@ -91,6 +97,17 @@ def locked(
         yield
     finally:
         lock.release()
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write a file whole, its sha256 in the SEAL bytes ahead of its content. Raises as `replace_file`."""
+    replace_file(path, sha256(data).encode() + data)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The content that `write_sealed` wrote, or None if the file is not there or damaged."""
+    raw = path.read_bytes() if path.is_file() else b""
+    return raw[SEAL:] if sha256(raw[SEAL:]).encode() == raw[:SEAL] else None
 
 
 def sha256(data: bytes) -> str:

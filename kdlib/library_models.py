@@ -13,27 +13,29 @@ from kdlib.errors import InvalidInput
 
 SMALL = 32  # pixels: up to here the first convolution is 3 x 3 with stride 1, without the max pooling behind it
 
-
-def _resnet(name: str, *, classes: int, channels: int, image_size: int) -> nn.Module:
-    """A ResNet for ImageNet of He et al. 2016; up to 32 pixels with the stem of the CIFAR ones."""
-    model = getattr(_library("torchvision.models"), name)(weights=None, num_classes=classes)
-    model.conv1 = _first_convolution(channels, image_size, "fan_out")
-    if image_size <= SMALL:
-        model.maxpool = nn.Identity()
-    return model
+# Of each family: its first convolution, the pooling behind it, and how the family draws the convolution's weights.
+STEMS = {
+    "resnet": ("conv1", "maxpool", "fan_out"),
+    "densenet": ("features.conv0", "features.pool0", "fan_in"),
+}
 
 
-def _densenet(name: str, *, classes: int, channels: int, image_size: int) -> nn.Module:
-    """A DenseNet-BC for ImageNet of Huang et al. 2017, growth 32; up to 32 pixels with the stem of the CIFAR ones.
+def _torchvision(name: str, *, classes: int, channels: int, image_size: int) -> nn.Module:
+    """A ResNet (He et al. 2016) or a DenseNet-BC of growth 32 (Huang et al. 2017) for ImageNet.
 
-    Raises InvalidInput below 8 pixels: three poolings halve the image.
+    Up to 32 pixels with the stem of the CIFAR ones. Raises InvalidInput for a DenseNet below 8: three poolings halve
+    the image.
     """
-    if image_size < 8:
+    stem, pool, mode = STEMS[name.rstrip("0123456789")]
+    if pool.startswith("features.") and image_size < 8:
         raise InvalidInput(f"{name} needs images of at least 8 pixels, not {image_size}.")
     model = getattr(_library("torchvision.models"), name)(weights=None, num_classes=classes)
-    model.features.conv0 = _first_convolution(channels, image_size, "fan_in")
+    side, stride = (3, 1) if image_size <= SMALL else (7, 2)
+    convolution = nn.Conv2d(channels, 64, side, stride, padding=side // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode=mode, nonlinearity="relu")
+    model.set_submodule(stem, convolution)
     if image_size <= SMALL:
-        model.features.pool0 = nn.Identity()
+        model.set_submodule(pool, nn.Identity())
     return model
 
 
@@ -61,18 +63,10 @@ def tinyvit(*, classes: int, channels: int, image_size: int) -> nn.Module:
     return _library("timm").create_model("tiny_vit_21m_224", num_classes=classes, in_chans=channels, drop_path_rate=0.2)
 
 
-resnet18 = partial(_resnet, "resnet18")
-resnet50 = partial(_resnet, "resnet50")
-densenet121 = partial(_densenet, "densenet121")
-densenet169 = partial(_densenet, "densenet169")
-
-
-def _first_convolution(channels: int, image_size: int, mode: str) -> nn.Conv2d:
-    """64 maps; mode as the family's own initialisation has it, which this one would otherwise miss."""
-    side, stride = (3, 1) if image_size <= SMALL else (7, 2)
-    convolution = nn.Conv2d(channels, 64, side, stride, padding=side // 2, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode=mode, nonlinearity="relu")
-    return convolution
+resnet18 = partial(_torchvision, "resnet18")
+resnet50 = partial(_torchvision, "resnet50")
+densenet121 = partial(_torchvision, "densenet121")
+densenet169 = partial(_torchvision, "densenet169")
 
 
 def _library(name: str) -> ModuleType:

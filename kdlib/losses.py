@@ -17,8 +17,7 @@ def distillation_terms(
     alpha: float,
     t_squared: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The two terms whose sum is `distillation_loss`, weights included: (from the teacher, from the labels)."""
-    _check(student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha)
+    """The two terms of `distillation_loss`, weights included: (from the teacher, from the labels). Unchecked."""
     soft = F.cross_entropy(student_logits / temperature, F.softmax(teacher_logits / temperature, dim=1))
     weight = alpha * temperature**2 if t_squared else alpha
     return weight * soft, (1 - alpha) * F.cross_entropy(student_logits, labels)
@@ -46,12 +45,16 @@ def distillation_loss(
     Raises InvalidInput for T <= 0 or not finite, alpha outside 0 .. 1, an empty batch, or shapes that differ (one row
     or one column would broadcast silently).
     """
+    _check(student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha)
     soft, hard = distillation_terms(
         student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, t_squared=t_squared
     )
-    if alpha == 0:  # exactly cross-entropy: 0 * inf must not turn a fine loss into NaN
-        return hard
-    return soft if alpha == 1 else soft + hard
+    return combined(soft, hard, alpha=alpha)
+
+
+def combined(soft: Tensor, hard: Tensor, *, alpha: float) -> Tensor:
+    """The sum of both terms; at alpha 0 and 1 exactly one of them: 0 * inf must not turn a fine loss into NaN."""
+    return hard if alpha == 0 else soft if alpha == 1 else soft + hard
 
 
 def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> None:

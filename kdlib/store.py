@@ -126,9 +126,8 @@ def verify(runs_dir: Path, run: Run) -> None:
 
 def record_failure(runs_dir: Path, run: Run, reason: str) -> None:
     """Note that a run failed and why; its checkpoint is dropped."""
-    path = failure_path(runs_dir, run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace_file(path, files.to_json({"run": run.to_dict(), "id": run.id, "reason": reason}))
+    about = {"run": run.to_dict(), "id": run.id, "reason": reason}
+    files.replace_file(failure_path(runs_dir, run), files.to_json(about))
     shutil.rmtree(partial(runs_dir, run), ignore_errors=True)
 
 

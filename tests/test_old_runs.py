@@ -125,7 +125,7 @@ def test_every_run_is_found_in_the_state_in_which_it_was_left():
         "25078ce54801db76.partial",
         "cf72454d4233bc83.failed.json",
     }
-    progress = sweep.progress(BROKEN, runs_dir=RUNS)
+    progress = sweep.train(BROKEN, runs_dir=RUNS, device="none")
     assert (progress.planned, progress.done) == (3, 1)
     assert progress.failed == {"digits lenet5 nds seed 0": REASON}
 
@@ -187,7 +187,7 @@ def test_an_old_checkpoint_goes_on_where_it_stopped(resumed):
     folder, steps = resumed
     assert steps == 6 * 10 - 25  # of ten batches an epoch
     assert store.state(folder, STOPPED) == "done" and not store.partial(folder, STOPPED).exists()
-    assert table_path(folder, STOPPED).is_file()  # made anew: 9 views are fewer than 2 x 6 epochs
+    assert table_path(folder, STOPPED).is_dir()  # made anew: 9 views are fewer than 2 x 6 epochs
     history, whole = (store.read(where, STOPPED)[1]["history"] for where in (folder, WHOLE))
     assert history[:2] == whole[:2]  # these came with the checkpoint
     assert [row["loss"] for row in history] == pytest.approx([row["loss"] for row in whole], abs=1e-3)

@@ -43,28 +43,29 @@ def save_checkpoint(state: State, path: Path) -> None:
     payload = save_tensors(
         {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace_file(path, files.sha256(payload).encode() + payload)
+    files.write_sealed(path, payload)
 
 
 def load_checkpoint(state: State, path: Path) -> bool:
     """Bring `state` to where the checkpoint was. False, and nothing changed, if there is none or it is damaged."""
-    raw = path.read_bytes() if path.is_file() else b""
-    payload = raw[64:]
-    if not payload or files.sha256(payload).encode() != raw[:64]:
+    payload = files.read_sealed(path)
+    if payload is None:
         return False
     header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
     tensors = load_tensors(payload)
-    state.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    state.model.load_state_dict(_under("model.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, i, name = key.split(".", 2)
-            moments.setdefault(int(i), {})[name] = value
+    for key, value in _under("optimizer.", tensors).items():
+        i, name = key.split(".", 1)
+        moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     position = json.loads(header["__metadata__"]["position"])
     for name in POSITION:
         setattr(state, name, position[name])
-    state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")} or None
+    state.best = _under("best.", tensors) or None
     state.losses = list(tensors["losses"].unbind())
     return True
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -5,7 +5,7 @@ Precision is the run's own; logits are float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +15,31 @@ from torch import Tensor, nn
 
 from kdlib import models, store
 from kdlib.errors import StoreError
+from kdlib.files import Stopped
 from kdlib.studies import Run
-from kdlib.training.views import AnyViews, Batch
+from kdlib.training.views import AnyViews
+
+Stop = Callable[[], bool]
 
 
 @torch.inference_mode()
-def forward(model: nn.Module, views: AnyViews, batches: Iterable[Batch], *, precision: str) -> Iterator[Tensor]:
-    """(B, C) float32 logits of a model for each batch: samples index (B,) in views (B,)."""
-    for x in views.feed(batches):
-        with autocast(precision, x.device):
-            logits = model(x)
-        yield logits.float()
+def forward_all(
+    model: nn.Module, views: AnyViews, view: int, *, precision: str = "fp32", stop: Stop = lambda: False
+) -> Tensor:
+    """(N, C) float32 logits of a model in eval mode for every sample in one view.
 
-
-@torch.inference_mode()
-def forward_all(model: nn.Module, views: AnyViews, view: int, *, precision: str = "fp32") -> Tensor:
-    """(N, C) float32 logits of a model in eval mode for every sample in one view."""
+    stop is asked before every batch. Raises Stopped when it says so.
+    """
     model.eval()
     n, size = len(views.labels), views.forward_batch
     parts = np.array_split(np.arange(n), range(size, n, size))
-    return torch.cat(list(forward(model, views, [(i, np.full_like(i, view)) for i in parts], precision=precision)))
+    logits = []
+    for x in views.feed([(index, np.full_like(index, view)) for index in parts]):
+        if stop():
+            raise Stopped
+        with autocast(precision, x.device):
+            logits.append(model(x).float())
+    return torch.cat(logits)
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:

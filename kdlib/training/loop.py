@@ -27,8 +27,7 @@ from kdlib.errors import DataError, TrainingFailed
 from kdlib.files import Stopped
 from kdlib.studies import Run
 from kdlib.training.checkpoint import State, load_checkpoint, save_checkpoint
-from kdlib.training.inference import autocast, forward_all
-from kdlib.training.logit_table import Stop
+from kdlib.training.inference import Stop, autocast, forward_all
 from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
 from kdlib.training.teacher import Teacher
 from kdlib.training.views import AnyViews, make_views
@@ -44,16 +43,21 @@ def _load(dataset: str, options: str, root: str | None, split: str) -> data.Spli
 def train_run(
     run: Run, *, runs_dir: Path, data_root: Path | str | None = None, device: str = "cpu", stop: Stop = lambda: False
 ) -> None:
-    """Train one run and store it; returns when it is on disk, at once if it was.
+    """Train one run, its teacher before it, and store it; returns when it is on disk, at once if it was.
 
     stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
     run goes on and ends with the same bits (on CPU). Raises TrainingFailed, after recording it, for a loss that is
     not finite; StoreError where the disk refuses; DataError where the data set is not there.
     """
     runs_dir = Path(runs_dir)
+    if run.teacher:
+        train_run(run.teacher, runs_dir=runs_dir, data_root=data_root, device=device, stop=stop)
     with store.locked(runs_dir, run, stop=stop):
-        if store.state(runs_dir, run) == "done":
+        state = store.state(runs_dir, run)
+        if state == "done":
             return
+        if state == "failed":
+            raise TrainingFailed(f"{run} failed before: {store.failure(runs_dir, run)}. Use --retry-failed.")
         parts = {part: _part(run, part, data_root) for part in DATASETS[run.dataset].parts}
         train = parts.pop("train")
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
@@ -129,9 +133,9 @@ def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None):
         with autocast(run.precision, device):
             logits = state.model(x)
         logits = logits.float()
-        loss = run.loss_scale * loss_of(run, logits, answers, y)
+        loss, terms = loss_of(run, logits, answers, y)
         if step == 0:
-            state.history.append({"epoch": state.epoch, **gradient_norms(run, logits.detach(), answers, y)})
+            state.history.append({"epoch": state.epoch, **gradient_norms(terms, logits)})
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
@@ -140,26 +144,22 @@ def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None):
         yield
 
 
-def loss_of(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> Tensor:
+def loss_of(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """(the loss, its terms by where they come from)."""
     if run.teacher is None:
-        return F.cross_entropy(logits, labels)
-    return losses.distillation_loss(
+        loss = F.cross_entropy(logits, labels)
+        return run.loss_scale * loss, {"labels": loss}
+    soft, hard = losses.distillation_terms(
         logits, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
     )
+    return run.loss_scale * losses.combined(soft, hard, alpha=run.alpha), {"teacher": soft, "labels": hard}
 
 
-def gradient_norms(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> dict[str, float]:
+def gradient_norms(terms: dict[str, Tensor], logits: Tensor) -> dict[str, float]:
     """Norm of the gradient of each term of the loss with respect to a batch's logits (B, C)."""
-    z = logits.clone().requires_grad_()
-    if run.teacher is None:
-        terms = {"labels": F.cross_entropy(z, labels)}
-    else:
-        soft, hard = losses.distillation_terms(
-            z, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
-        )
-        terms = {"teacher": soft, "labels": hard}
     return {
-        f"gradient_{k}": torch.autograd.grad(term, z, retain_graph=True)[0].norm().item() for k, term in terms.items()
+        f"gradient_{name}": torch.autograd.grad(term, logits, retain_graph=True)[0].norm().item()
+        for name, term in terms.items()
     }
 
 

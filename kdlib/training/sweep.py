@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import active_children, connection, get_context, parent_process
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from kdlib import places, store
 from kdlib.catalogue import DEVICES
-from kdlib.errors import InvalidInput, KdlibError, StoreError, TrainingFailed, unknown
+from kdlib.errors import InvalidInput, StoreError, TrainingFailed, unknown
 from kdlib.studies import Run, Study
 
 
@@ -47,11 +47,6 @@ class Progress:
         rest = "".join(f"; failed: {run}: {reason}" for run, reason in self.failed.items())
         stopped = "; stopped, start again to go on" if self.stopped else ""
         return f"{self.done} of {self.planned} runs are there{stopped}{rest}"
-
-
-def progress(study: Study, *, runs_dir: Path | str | None = None) -> Progress:
-    """Where a study stands on disk; trains nothing."""
-    return train(study, runs_dir=runs_dir, device="none")
 
 
 def train(
@@ -121,16 +116,16 @@ def _train_missing(
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))
-    others, started = set(active_children()), set()
+    others, outcomes = set(active_children()), set()
     try:
+        futures = {pool.submit(_work, run.to_dict(), folder, data_root, device): run for run in _in_order(missing)}
+        started = set(active_children()) - others
         with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
-
-            def submit(run: Run) -> Future:
-                future = pool.submit(_work, run.to_dict(), folder, data_root, device)
-                started.update(set(active_children()) - others)
-                return future
-
-            return _drain(missing, folder, bar, submit, workers)
+            for future in as_completed(futures):
+                outcomes.add(outcome := future.result())
+                bar.update(outcome == "done")
+                bar.set_postfix_str(str(futures[future]), refresh=False)
+        return "stopped" in outcomes
     except BrokenProcessPool as error:
         pool.shutdown(wait=True)  # only then is it known how each process ended
         raise TrainingFailed(
@@ -156,42 +151,19 @@ def _ending(exit_codes: Iterable[int | None]) -> str:
     return f"{name}, most often because memory ran out (fewer workers need less)" if name == "SIGKILL" else name
 
 
-def _drain(missing: list[Run], folder: Path, bar: Any, submit: Any, workers: int) -> bool:
-    """Submit each run once its teacher is on disk and a worker is free. True if a worker was stopped."""
-    waiting, futures, stopped = list(missing), {}, False
-    while waiting or futures:
-        ready = [run for run in waiting if run.teacher is None or store.state(folder, run.teacher) == "done"]
-        for run in _next(ready, list(futures.values()), workers):
-            waiting.remove(run)
-            futures[submit(run)] = run
-        if not futures:  # only students of failed teachers are left
-            break
-        finished, _ = wait(futures, return_when=FIRST_COMPLETED)
-        for future in finished:
-            run = futures.pop(future)
-            try:
-                outcome = future.result()
-            except TrainingFailed:
-                outcome = "failed"  # it is recorded on disk, and the rest of the study is worth having
-            stopped |= outcome == "stopped"
-            bar.update(outcome == "done")
-            bar.set_postfix_str(str(run), refresh=False)
-        if stopped:
-            waiting = []
-    return stopped
+def _in_order(missing: list[Run]) -> list[Run]:
+    """Runs without a teacher first, then students of one teacher after the other in turn.
 
-
-def _next(ready: list[Run], running: list[Run], workers: int) -> list[Run]:
-    """What the free workers start: runs without a teacher first, then students of different teachers.
-
-    The first student of a teacher fills its logit table, and another one would only wait for that.
+    A worker that takes a student waits for its teacher. And the first student of a teacher fills its logit table:
+    another one beside it would only wait for that.
     """
-    chosen: list[Run] = []
-    for _ in range(min(workers - len(running), len(ready))):
-        busy = Counter(run.teacher for run in running + chosen)
-        left = [run for run in ready if run not in chosen]
-        chosen.append(min(left, key=lambda run: (run.teacher is not None, busy[run.teacher])))
-    return chosen
+    turns = Counter()
+
+    def turn(run: Run) -> int:
+        turns[run.teacher] += run.teacher is not None
+        return turns[run.teacher]
+
+    return sorted(missing, key=turn)
 
 
 # ------------------------------------------------------------------------------------------------ in a worker process
@@ -227,8 +199,8 @@ def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, devic
         loop.train_run(Run.from_dict(run), runs_dir=folder, data_root=data_root, device=device, stop=_stopping)
     except files.Stopped:
         return "stopped"
-    except KdlibError:
-        raise
+    except TrainingFailed:
+        return "failed"  # it is recorded on disk, and the rest of the study is worth having
     except OSError as error:
         raise StoreError(f"{Run.from_dict(run)}: {error}") from error
     return "done"

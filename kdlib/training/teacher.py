@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from kdlib import files
 from kdlib.studies import Run
 from kdlib.training import logit_table
-from kdlib.training.inference import autocast, forward, load_model
-from kdlib.training.logit_table import Stop
+from kdlib.training.inference import Stop, autocast, forward_all, load_model
 from kdlib.training.views import AnyViews
 
 TABLE_SHARED_BY = 2  # students that share a teacher's table, at the least: see `uses_table`
@@ -30,17 +29,14 @@ def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
 
 
 def teacher_table(
-    path: Path, model: nn.Module, views: AnyViews, classes: int, *, precision: str, stop: Stop
-) -> np.ndarray:
-    """The teacher's logits for every view and image, (views, N, C), memory-mapped from `path`; computed if missing."""
-    model.eval()
+    home: Path, model: nn.Module, views: AnyViews, classes: int, *, precision: str, stop: Stop
+) -> list[np.ndarray]:
+    """The teacher's logits of every image, (N, C) for each view, memory-mapped from `home`; computed if missing."""
 
-    def answer(view: int, start: int, end: int) -> np.ndarray:
-        index = np.arange(start, end)
-        return next(forward(model, views, [(index, np.full_like(index, view))], precision=precision)).cpu().numpy()
+    def answer(view: int) -> np.ndarray:
+        return forward_all(model, views, view, precision=precision, stop=stop).cpu().numpy()
 
-    shape = (views.count, len(views.labels), classes)
-    return logit_table.open_table(path, answer, shape=shape, batch=views.forward_batch, stop=stop)
+    return logit_table.open_table(home, answer, shape=(views.count, len(views.labels), classes), stop=stop)
 
 
 class Teacher:
@@ -51,18 +47,19 @@ class Teacher:
         model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, len(views.labels), views.count, classes):
-            path = table_path(runs_dir, run)
-            self.table = teacher_table(path, model, views, classes, precision=self.precision, stop=stop)
+            home = table_path(runs_dir, run)
+            self.table = teacher_table(home, model, views, classes, precision=self.precision, stop=stop)
 
     def logits(self, index: np.ndarray, view: np.ndarray, x: Tensor) -> Tensor:
         """(B, C) float32 for images index (B,) in views (B,), which the student sees as x."""
         if self.table is not None:
-            return torch.from_numpy(self.table[view, index].astype(np.float32)).to(x.device)
+            rows = [self.table[v][i] for v, i in zip(view, index, strict=True)]
+            return torch.from_numpy(np.array(rows, np.float32)).to(x.device)
         with torch.no_grad(), autocast(self.precision, x.device):
             return self.model(x).float()
 
 
 def table_path(runs_dir: Path, run: Run) -> Path:
-    """Where the table of a student's teacher stands; students with the same teacher, data and augmentation share it."""
+    """The table of a student's teacher; students with the same teacher, data and augmentation share it."""
     key = files.sha256(files.to_json([run.data, run.augment]))[:8]
-    return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}-views.npy"
+    return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}"

@@ -7,6 +7,7 @@ a table of token numbers (`Texts`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Views:
     F = 2 with flip, else 1. Cropped first, then flipped; padded before normalisation.
     """
 
-    padded: Tensor  # (N, channels, H + 2p, W + 2p) uint8
+    images: Tensor  # (N, channels, H + 2p, W + 2p) uint8
     labels: Tensor  # (N,) int64
     crop: int
     flip: bool
@@ -44,30 +45,31 @@ class Views:
 
     @property
     def count(self) -> int:
-        return crops_and_flips(self.crop, self.flip)
+        return (2 * self.crop + 1) ** 2 * (1 + self.flip)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of an image."""
-        return tuple(side - 2 * self.crop for side in self.padded.shape[2:])
+        return tuple(side - 2 * self.crop for side in self.images.shape[2:])
 
     @property
     def input(self) -> dict[str, int]:
         """What a network has to know about it."""
-        return {"channels": self.padded.shape[1], "image_size": self.size[1]}
+        return {"channels": self.images.shape[1], "image_size": self.size[1]}
 
     @property
     def forward_batch(self) -> int:
-        return images_at_once(self.size, self.labels.device)
+        """Images in one forward pass without gradients; bounded, so that large images need no more memory."""
+        return max(8, min(500, FORWARD_PIXELS[self.labels.device.type] // math.prod(self.size)))
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Images index (B,) in views (B,): (B, channels, H, W) float, normalised."""
         if self.crop == 0:
-            x = self.padded[index]
+            x = self.images[index]
         else:
             side, position = 2 * self.crop + 1, view // (1 + self.flip)
             height, width = self.size
-            windows = self.padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: nothing is copied
+            windows = self.images.unfold(2, height, 1).unfold(3, width, 1)  # a view: nothing is copied
             x = windows[index, :, position // side, position % side]
         if self.flip:
             x = torch.where((view % 2 == 1)[:, None, None, None], x.flip(3), x)
@@ -79,46 +81,35 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """The same for images that are read when they are needed; `feed` reads ahead of whoever asks.
+class Streamed(Views):
+    """The same for images (`stream.Images`, unpadded) that are read when they are needed, ahead of whoever asks.
 
     With `resized` a view is the seed of a random resized crop (and flip); such views cannot be enumerated.
     """
 
-    images: Any  # stream.Images
-    labels: Tensor
-    crop: int
-    flip: bool
     resized: bool
     pad: int
-    mean: Tensor
-    std: Tensor
 
     @property
     def count(self) -> int:
-        return SEEDS if self.resized else crops_and_flips(self.crop, self.flip)
+        return SEEDS if self.resized else super().count
 
     @property
-    def input(self) -> dict[str, int]:
-        return {"channels": self.images.shape[1], "image_size": self.images.shape[3]}
-
-    @property
-    def forward_batch(self) -> int:
-        return images_at_once(self.images.shape[2:], self.labels.device)
+    def size(self) -> tuple[int, int]:
+        return self.images.shape[2:]
 
     def feed(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         pairs = list(batches)
         wanted = [(index, view if self.resized else None) for index, view in pairs]
         read = self.images.prefetched(wanted, flip=self.flip)
         for (_, view), x in zip(pairs, read, strict=True):
-            yield self._seen(torch.from_numpy(x).to(self.labels.device), view)
-
-    def _seen(self, x: Tensor, view: np.ndarray) -> Tensor:
-        if self.resized:
-            return normalized(x, self.mean, self.std)
-        padded = F.pad(x, (self.crop,) * 4, value=self.pad)
-        here = Views(padded, self.labels[: len(x)], self.crop, self.flip, self.mean, self.std)
-        return here.batch(*on(x.device, np.arange(len(x)), view))
+            x = torch.from_numpy(x).to(self.labels.device)
+            if self.resized:
+                yield normalized(x, self.mean, self.std)
+            else:
+                padded = F.pad(x, (self.crop,) * 4, value=self.pad)
+                here = Views(padded, self.labels, self.crop, self.flip, self.mean, self.std)
+                yield here.batch(*on(x.device, np.arange(len(x)), view))
 
 
 @dataclass(frozen=True)
@@ -143,18 +134,7 @@ class Texts:
         x = self.tokens[index].long()
         return x[:, : int((x != 0).sum(dim=1).max())]
 
-    def feed(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
-        return (self.batch(*on(self.labels.device, *pair)) for pair in batches)
-
-
-def crops_and_flips(crop: int, flip: bool) -> int:
-    """How many views there are of an image that is padded by `crop` and perhaps mirrored."""
-    return (2 * crop + 1) ** 2 * (1 + flip)
-
-
-def images_at_once(size: tuple[int, int], device: torch.device) -> int:
-    """Images in one forward pass without gradients; bounded, so that large images need no more memory."""
-    return max(8, min(500, FORWARD_PIXELS[device.type] // (size[0] * size[1])))
+    feed = Views.feed
 
 
 def on(device: torch.device | str, *arrays: np.ndarray) -> list[Tensor]:
@@ -165,7 +145,7 @@ def normalized(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((x.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-AnyViews = Views | Streamed | Texts
+AnyViews = Views | Texts
 
 
 def make_views(
@@ -195,7 +175,7 @@ def make_views(
     if in_memory:
         x = torch.from_numpy(np.require(split.x, requirements="CW")).to(device)
         return Views(F.pad(x, (crop,) * 4, value=pad), labels, crop, flip, *moments)
-    return Streamed(split.x, labels, crop, flip, resized, pad, *moments)
+    return Streamed(split.x, labels, crop, flip, *moments, resized, pad)
 
 
 def channel_moments(x: Any, device: str) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ def test_everything_is_trained_once_and_workers_change_nothing(tmp_path, study):
     assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "two").rglob("*") if p.is_file()}
     train_here(study, tmp_path / "one")
     assert weights(tmp_path / "one", study) == weights(tmp_path / "two", study)
-    assert sweep.progress(study, runs_dir=tmp_path / "one").complete
+    assert sweep.train(study, runs_dir=tmp_path / "one", device="none").complete
 
 
 def test_a_budget_stops_in_time_and_the_next_calls_finish_with_the_same_bits(tmp_path, study):
@@ -95,13 +95,11 @@ def test_a_failed_run_is_named_its_students_left_out_and_the_rest_trained(tmp_pa
     }
 
 
-def test_free_workers_start_with_runs_without_a_teacher_then_with_students_of_different_teachers(study):
-    runs = study.runs()  # two teachers, two NDS, and for each teacher T = 1, 4
-    assert sweep._next(runs[:4], [], 3) == runs[:3]
-    assert sweep._next(runs[3:], [], 2) == [runs[3], runs[4]]
-    assert [(run.seed, run.temperature) for run in sweep._next(runs[4:], [], 3)] == [(0, 1), (1, 1), (0, 4)]
-    assert [run.seed for run in sweep._next(runs[5:], [runs[4]], 2)] == [1]
-    assert sweep._next(runs, runs[:2], 2) == sweep._next([], [], 2) == []
+def test_runs_without_a_teacher_are_started_first_then_students_of_different_teachers_in_turn(study):
+    teacher0, teacher1, nds0, nds1, *students = study.runs()  # for each teacher T = 1, 4
+    order = sweep._in_order([*students, nds0, teacher0, teacher1, nds1])
+    assert order[:4] == [nds0, teacher0, teacher1, nds1]
+    assert [(run.seed, run.temperature) for run in order[4:]] == [(0, 1), (1, 1), (0, 4), (1, 4)]
 
 
 def test_device_none_trains_nothing(tmp_path, study):
@@ -260,7 +258,7 @@ def test_slices_on_machines_that_come_and_go_and_runs_of_two_machines_merged(
     """The path to the paper's size: slices, moved, merged, released and read back end with the bits of one sweep."""
     train = ["train", "--profile", str(tiny_yaml), "--device", "cpu", "--workers", "1"]
     sliced, machines = in_slices(tmp_path, train)
-    assert machines > 1 and list(sliced.glob("tables/*.npy"))
+    assert machines > 1 and list(sliced.glob("tables/*/*.logits"))
 
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder, study in zip((ours, theirs), two_studies, strict=True):
@@ -276,7 +274,7 @@ def test_slices_on_machines_that_come_and_go_and_runs_of_two_machines_merged(
     kept = {path: path.stat().st_mtime_ns for path in ours.rglob("*.*") if path.is_file()}
     assert cli.main([*train, "--runs-dir", str(ours)]) == 0
     assert kept == {path: path.stat().st_mtime_ns for path in ours.rglob("*.*") if path.is_file()}
-    assert all(sweep.progress(study, runs_dir=ours).complete for study in two_studies)
+    assert all(sweep.train(study, runs_dir=ours, device="none").complete for study in two_studies)
 
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
