@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +13,15 @@ from kdlib.catalogue import DATASETS, MODELS
 from kdlib.measure.bias_dial import ideal_disparity
 from kdlib.paper.nulls import PAIR, STANDINGS
 from kdlib.show import style
-from kdlib.show.style import CHANCE, COLORS, LINES, MARKERS, NAMES, in_style
+from kdlib.show.style import COLORS, LINES, MARKERS, NAMES, in_style, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
-METRICS = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
+COUNT_NAMES = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
-SHIFT = {"color": COLORS["labels"], "linewidth": 1.2}
 INDIVIDUAL_PANELS = {  # of the measures of individual fairness, each with its two controls beside it
     "accuracy": "accuracy",
     "confidence": "confidence (mean largest probability)",
@@ -33,10 +34,11 @@ INDIVIDUAL_PANELS = {  # of the measures of individual fairness, each with its t
     "lipschitz_relative": "Lipschitz, relative",
     "inconsistency": "inconsistency of neighbors",
 }
+CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
 READING_STYLE = {
-    True: {"color": COLORS["ds"], "marker": "o", "linestyle": "-"},
-    False: {"color": "#762A83", "marker": "^", "linestyle": "--"},
+    True: look("ds"),
+    False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"},
 }
 
 
@@ -51,13 +53,11 @@ def reported_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     accuracy alone for the usual spread, dotted its upper end for the widest. The darker a dot, the less explains it.
     """
     panels = list(counts.groupby([*PAIR, "metric"], sort=False))
-    figure = style.blank(11.5, 2.35 * (len(panels) // 4) + 1.0, title)
+    figure = style.new_figure(11.5, 2.35 * (len(panels) // 4) + 1.0, title)
     for ax, ((*pair, metric), rows) in zip(figure.subplots(len(panels) // 4, 4).flat, panels, strict=True):
-        _count_panel(ax, rows.sort_values("temperature"))
-        ax.set_title(f"{METRICS[metric]}: {_pair_name(*pair)}", fontsize=8)
-    handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    order = [name for name in STANDINGS if name in handles] + [name for name in handles if name not in STANDINGS]
-    figure.legend([handles[name] for name in order], order, loc="outside lower center", ncols=4)
+        count_panel(ax, rows.sort_values("temperature"))
+        ax.set_title(f"{COUNT_NAMES[metric]}: {_pair_name(*pair)}", fontsize=8)
+    style.legend_below(figure, *figure.axes, ncols=4, first=STANDINGS)
     return figure
 
 
@@ -66,36 +66,19 @@ def _pair_name(dataset: str, teacher: str, student: str, alpha: float) -> str:
     return f"{DATASETS[dataset].title}{'' if alpha == 0.8 else f', α = {alpha:g}'}\n{pair}"
 
 
-def _count_panel(ax: Axes, rows: pd.DataFrame) -> None:
-    t = rows["temperature"]
-    ax.fill_between(t, rows["chance_low"], rows["chance_high"], **CHANCE, zorder=1, label="chance alone (95 %)")
-    ax.fill_between(
-        t,
-        rows["shift_low"],
-        rows["shift_high"],
-        color=SHIFT["color"],
-        alpha=0.22,
-        linewidth=0,
-        zorder=1.5,
-        label="shift of accuracy alone (95 %)",
-    )
-    ax.plot(t, rows["shift_widest"], linestyle=":", **SHIFT, label="the same, widest spread: upper end")
-    for name, color in REACH.items():
-        chosen = rows[rows["standing"] == name]
-        if len(chosen):
-            ax.scatter(
-                chosen["temperature"],
-                chosen["count"],
-                s=24,
-                color=color,
-                edgecolor="black",
-                linewidth=0.8,
-                zorder=3,
-                label=name,
-                clip_on=False,
-            )
+def count_panel(ax: Axes, rows: pd.DataFrame) -> None:
+    """One pair of networks and one count of `reported_counts` on one `ax`."""
+    t, blue = rows["temperature"], COLORS["labels"]
+    style.chance_band(ax, t, rows["chance_low"], rows["chance_high"])
+    shift = {"color": blue, "alpha": 0.22, "linewidth": 0, "zorder": 1.5}
+    ax.fill_between(t, rows["shift_low"], rows["shift_high"], **shift, label="shift of accuracy alone (95 %)")
+    widest = {"color": blue, "linestyle": ":", "linewidth": 1.2}
+    ax.plot(t, rows["shift_widest"], **widest, label="the same, widest spread: upper end")
+    dots = {"s": 24, "edgecolor": "black", "linewidth": 0.8, "zorder": 3, "clip_on": False}
+    for name, chosen in rows.groupby("standing", sort=False):
+        ax.scatter(chosen["temperature"], chosen["count"], color=REACH[name], **dots, label=name)
     ax.set_ylim(0, 1.12 * max(2.0, rows["count"].max(), rows["shift_high"].max()))
-    ax.yaxis.set_major_locator(style.whole())
+    ax.yaxis.set_major_locator(style.whole_ticks())
     style.temperature_axis(ax, [v for v in t if v in (2, 4, 6, 8, 10, 20, 40)])
 
 
@@ -109,50 +92,31 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
     counts: class_nulls.sensitivity(predictions). A panel has one row per test and normalization. The
     paper's choice is marked; the shade goes to the largest count.
     """
-    columns = [
-        (against, correction) for correction in counts["correction"].unique() for against in counts["against"].unique()
-    ]
-    corrections, references = counts["correction"].nunique(), counts["against"].nunique()
-    figure = style.blank(1.6 + 3.6 * references, 0.7 + 2.35 * corrections, title)
-    axes = figure.subplots(corrections, references, squeeze=False, sharex=True, sharey=True)
-    for ax, (against, correction) in zip(axes.flat, columns, strict=True):
+    references, corrections = counts["against"].unique(), counts["correction"].unique()
+    figure = style.new_figure(1.6 + 3.6 * len(references), 0.7 + 2.35 * len(corrections), title)
+    axes = figure.subplots(len(corrections), len(references), squeeze=False, sharex=True, sharey=True)
+    for ax, (correction, against) in zip(axes.flat, product(corrections, references), strict=True):
         rows = counts[(counts["against"] == against) & (counts["correction"] == correction)]
-        image = _choices(ax, rows, largest=counts["n_significant"].max())
-        ax.set_title(f"DS and {NAMES.get(against, against)}, {_correction_name(correction)}")
+        image = choices_panel(ax, rows, largest=counts["n_significant"].max())
+        ax.set_title(f"DS and {NAMES.get(against, against)}, {CORRECTIONS[correction]}")
     for ax in axes[-1]:
         ax.set_xlabel("temperature")
-    figure.colorbar(
-        image,
-        ax=list(axes.flat),
-        shrink=0.6,
-        ticks=style.whole(),
-        label=f"significant classes (of {counts['classes'].iloc[0]})",
-    )
+    label = f"significant classes (of {counts['classes'].iloc[0]})"
+    figure.colorbar(image, ax=list(axes.flat), shrink=0.6, ticks=style.whole_ticks(), label=label)
     return figure
 
 
-def _correction_name(correction: str) -> str:
-    return {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}[correction]
-
-
-def _choices(ax: Axes, rows: pd.DataFrame, largest: int):
+def choices_panel(ax: Axes, rows: pd.DataFrame, *, largest: float) -> AxesImage:
+    """One reference and correction of `sensitivity` on one `ax`, shades up to the count `largest`."""
     table = rows.pivot(index=["test", "normalise"], columns="temperature", values="n_significant")
     table = table.reindex(rows.set_index(["test", "normalise"]).index.unique())
-    values = table.to_numpy(float)
-    image = ax.imshow(values, cmap=style.COUNTS, vmin=0, vmax=max(largest, 1), aspect="auto")
-    ax.set_yticks(
-        range(len(table)), [f"{test}, {n}{' (paper)' if _is_papers(test, n) else ''}" for test, n in table.index]
-    )
+    image = ax.imshow(table.to_numpy(float), cmap=style.COUNT_COLORS, vmin=0, vmax=max(largest, 1), aspect="auto")
+    names = [f"{', '.join(choice)}{' (paper)' if choice == ('welch', 'ratio') else ''}" for choice in table.index]
+    ax.set_yticks(range(len(table)), names)
     ax.set_xticks(range(table.shape[1]), [f"{t:g}" for t in table.columns])
     ax.grid(False)
-    for (i, j), value in np.ndenumerate(values):
-        color = "white" if value > 0.55 * largest else "black"
-        ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+    style.write_in_cells(ax, table.to_numpy(float), largest=largest, form=".0f")
     return image
-
-
-def _is_papers(test: str, normalise: str) -> bool:
-    return (test, normalise) == ("welch", "ratio")
 
 
 # ------------------------------------------------------------------------------------------------- measures against T
@@ -165,38 +129,23 @@ def over_temperature(arms: pd.DataFrame, *, panels: Mapping[str, str], title: st
     arms: model, temperature; m, m_low, m_high for each key m of `panels`, whose values are the panels' titles.
     """
     height = -(-len(panels) // columns)
-    figure = style.blank(3.7 * columns, 2.5 * height + 0.9, title)
+    figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title)
     axes = figure.subplots(height, columns, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
         measure_panel(ax, arms, name)
         ax.set_title(heading)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    style.legend_below(figure, axes[0, 0], ncols=3)
     return figure
 
 
 def measure_panel(ax: Axes, arms: pd.DataFrame, name: str) -> None:
     """One column of `over_temperature` on one `ax`."""
-    _levels(ax, arms, name)
-    _with_interval(ax, arms[arms["model"] == "ds"], name, label=NAMES["ds"], **_of("ds"))
+    style.reference_lines(ax, arms, name)
+    style.with_intervals(ax, arms[arms["model"] == "ds"], name, **look("ds"), zorder=3, label=NAMES["ds"])
     ax.set_ylim(bottom=0)
     style.temperature_axis(ax, arms["temperature"].dropna())
-
-
-def _of(model: str) -> dict[str, str]:
-    return {"color": COLORS[model], "linestyle": LINES[model], "marker": MARKERS[model]}
-
-
-def _with_interval(ax: Axes, rows: pd.DataFrame, name: str, **look: object) -> None:
-    mean, low, high = (rows[f"{name}{end}"] for end in ("", "_low", "_high"))
-    ax.errorbar(rows["temperature"], mean, yerr=[mean - low, high - mean], zorder=3, **look)
-
-
-def _levels(ax: Axes, arms: pd.DataFrame, name: str) -> None:
-    for model in ("teacher", "nds"):
-        for _, arm in arms[arms["model"] == model].iterrows():
-            style.level(ax, model, *arm[[name, f"{name}_low", f"{name}_high"]])
 
 
 # ----------------------------------------------------------------------------------------------------------- the dial
@@ -210,47 +159,29 @@ def bias_dial(arms: pd.DataFrame, *, title: str) -> Figure:
     knows the base rates of its training part. Grey: a model with the same errors that does not react to the group.
     """
     positions = sorted(arms["rho"].unique())
-    figure = style.blank(3.5 * len(positions) + 0.4, 5.6, title)
+    figure = style.new_figure(3.5 * len(positions) + 0.4, 5.6, title)
     axes = figure.subplots(2, len(positions), sharey="row", squeeze=False)
     for column, rho in zip(axes.T, positions, strict=True):
-        here = arms[arms["rho"] == rho]
-        students = here[here["model"] == "ds"]
         for ax, measure in zip(column, ("dpd", "eod"), strict=True):
-            _dial_panel(ax, here, students, measure)
+            dial_panel(ax, arms[arms["rho"] == rho], measure=measure)
         column[0].set_title(f"trained with correlation {rho:g} of color and label")
         column[1].set_xlabel("temperature")
     for row, measure in zip(axes, ("DPD", "EOD"), strict=True):
         row[0].set_ylabel(f"{measure} by color set (%)")
         row[0].set_ylim(bottom=0)
-    handles = {label: h for h, label in zip(*axes[0, 0].get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    style.legend_below(figure, axes[0, 0], ncols=3)
     return figure
 
 
-def _dial_panel(ax: Axes, arms: pd.DataFrame, students: pd.DataFrame, measure: str) -> None:
-    """Everything in percent."""
-    shown = arms.assign(**{name: 100 * arms[name] for name in arms if name.startswith(measure)})
-    rows, t = shown[shown["model"] == "ds"], students["temperature"]
-    ax.fill_between(
-        t,
-        rows[f"{measure}_floor"],
-        rows[f"{measure}_floor_upper"],
-        **CHANCE,
-        zorder=1,
-        label="blind to the group: mean to 95th percentile",
-    )
-    ax.plot(
-        t,
-        100 * students["ideal"],
-        color=COLORS["labels"],
-        linestyle="--",
-        marker="_",
-        markersize=9,
-        zorder=2.5,
-        label="expected from the students' accuracy",
-    )
-    _levels(ax, shown, measure)
-    _with_interval(ax, rows, measure, label=NAMES["ds"], **_of("ds"))
+def dial_panel(ax: Axes, arms: pd.DataFrame, *, measure: str) -> None:
+    """One position of the dial on one `ax`, "dpd" or "eod" in percent."""
+    students = arms[arms["model"] == "ds"]
+    t, floor, upper = students["temperature"], students[f"{measure}_floor"], students[f"{measure}_floor_upper"]
+    style.chance_band(ax, t, 100 * floor, 100 * upper, label="blind to the group: mean to 95th percentile")
+    ideal = {"color": COLORS["labels"], "linestyle": "--", "marker": "_", "markersize": 9, "zorder": 2.5}
+    ax.plot(t, 100 * students["ideal"], **ideal, label="expected from the students' accuracy")
+    style.reference_lines(ax, arms, measure, scale=100)
+    style.with_intervals(ax, students, measure, scale=100, **look("ds"), zorder=3, label=NAMES["ds"])
     style.temperature_axis(ax, t)
     ax.set_xlabel("")
 
@@ -263,7 +194,7 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
     training part. Grey: all errors go with the color; no classifier can lie above it.
     """
     positions = sorted(runs["rho"].unique())
-    figure = style.blank(3.5 * len(positions) + 1.6, 3.7, title)
+    figure = style.new_figure(3.5 * len(positions) + 1.6, 3.7, title)
     axes = figure.subplots(1, len(positions), squeeze=False)[0]
     for ax, rho in zip(axes, positions, strict=True):
         dial_runs_panel(ax, runs[runs["rho"] == rho], rho=rho, temperatures=runs["temperature"])
@@ -274,19 +205,15 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
 
 def dial_runs_panel(ax: Axes, runs: pd.DataFrame, *, rho: float, temperatures: pd.Series) -> None:
     """One position of the dial on one `ax`; temperatures: those of all positions, from light to dark green."""
-    greens = dict(zip(t := sorted(temperatures.dropna().unique()), style.greens(len(t)), strict=True))
+    found = sorted(temperatures.dropna().unique())
+    greens = dict(zip(found, style.greens(len(found)), strict=True))
     _error_lines(ax, rho, most=1.1 * (1 - runs["accuracy"]).max())
-    for (model, temperature), rows in runs.groupby(["model", runs["temperature"].fillna(0)], sort=False):
+    dots = {"s": 30, "edgecolor": "#3A3A3A", "linewidth": 0.5, "zorder": 3}
+    for (model, t), rows in runs.groupby(["model", runs["temperature"].fillna(0)], sort=False):
+        label = f"DS, T = {t:g}" if model == "ds" else NAMES[model]
+        color = greens.get(t, COLORS[model])
         ax.scatter(
-            100 * (1 - rows["accuracy"]),
-            100 * rows["dpd"],
-            s=30,
-            marker=MARKERS[model],
-            edgecolor="#3A3A3A",
-            linewidth=0.5,
-            color=greens.get(temperature, COLORS[model]),
-            zorder=3,
-            label=f"DS, T = {temperature:g}" if model == "ds" else NAMES[model],
+            100 * (1 - rows["accuracy"]), 100 * rows["dpd"], marker=MARKERS[model], color=color, **dots, label=label
         )
     ax.set_title(f"trained with correlation {rho:g}")
     ax.set_xlabel("test error (%)")
@@ -296,9 +223,8 @@ def _error_lines(ax: Axes, rho: float, most: float) -> None:
     error = np.linspace(0, most, 60)
     ideal = [ideal_disparity(rho=rho, accuracy=max(1 - e, 0.5)) for e in error]
     ax.plot(100 * error, 200 * error, color=COLORS["chance"], linestyle=":", label="all errors go with the color")
-    ax.plot(
-        100 * error, 100 * np.array(ideal), color=COLORS["labels"], linestyle="--", label="expected from the errors"
-    )
+    expected = {"color": COLORS["labels"], "linestyle": "--", "label": "expected from the errors"}
+    ax.plot(100 * error, 100 * np.array(ideal), **expected)
     ax.set_xlim(0, 100 * most)
     ax.set_ylim(-4 * most, min(200 * most, 100))
 
@@ -313,62 +239,45 @@ def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFr
     Each with a column t_squared. gradients: gradient_norms.gradients_by_temperature; accuracy: arms.by_arm of DS,
     NDS, and NDS with its loss scaled; counts: class_bias.counts.
     """
-    figure = style.blank(11.5, 4.1, title)
-    left, middle, right = figure.subplots(1, 3)
-    for t_squared, look in READING_STYLE.items():
-        _gradient_lines(left, gradients[gradients["t_squared"] == t_squared], look, READINGS[t_squared])
-        students = accuracy[(accuracy["t_squared"] == t_squared) & (accuracy["model"] == "ds")]
-        _with_interval(middle, _percent(students), "mean", label=f"DS, {READINGS[t_squared]}", **look)
+    figure = style.new_figure(11.5, 4.1, title)
+    left, middle, right = axes = figure.subplots(1, 3)
+    arms = accuracy.assign(mean_low=accuracy["low"], mean_high=accuracy["high"])
+    for t_squared, drawn in READING_STYLE.items():
+        reading = READINGS[t_squared]
+        gradients_panel(left, gradients[gradients["t_squared"] == t_squared], reading=reading, **drawn)
+        students = arms[(arms["t_squared"] == t_squared) & (arms["model"] == "ds")]
+        style.with_intervals(middle, students, "mean", scale=100, **drawn, zorder=3, label=f"DS, {reading}")
         rows = counts[counts["t_squared"] == t_squared]
-        right.plot(rows["temperature"], rows["n_significant_sc"].astype(float), label="_", clip_on=False, **look)
+        right.plot(rows["temperature"], rows["n_significant_sc"].astype(float), label="_", clip_on=False, **drawn)
     left.set(yscale="log", title="gradient norm with respect to the logits\nof a batch, mean over epochs and seeds")
-    _reference_levels(middle, accuracy)
+    style.reference_lines(middle, arms[arms["model"] == "nds"].head(1), "mean", scale=100)
+    _scaled_loss(middle, arms[arms["model"].str.startswith("nds loss")].drop_duplicates("model"))
     middle.set_title("test accuracy (%), 95 % interval")
     band = counts.drop_duplicates("temperature").sort_values("temperature")
-    right.fill_between(
-        band["temperature"], band["null_low"], band["null_high"], **CHANCE, zorder=1, label="chance alone (95 %)"
-    )
+    style.chance_band(right, band["temperature"], band["null_low"], band["null_high"])
     right.set_title(f"#SC (of {counts['classes'].iloc[0]} classes)")
-    right.yaxis.set_major_locator(style.whole())
+    right.yaxis.set_major_locator(style.whole_ticks())
     right.set_ylim(0, max(counts["n_significant_sc"].max(), band["null_high"].max()) * 1.15)
-    for ax in (left, middle, right):
+    for ax in axes:
         style.temperature_axis(ax, counts["temperature"])
-    handles = {
-        label: h for ax in (left, middle, right) for h, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+    style.legend_below(figure, *axes, ncols=4)
     return figure
 
 
-def _gradient_lines(ax: Axes, rows: pd.DataFrame, look: Mapping[str, str], reading: str) -> None:
-    """The teacher's term filled, the labels' open."""
-    for term, face in (("teacher", look["color"]), ("labels", "white")):
+def gradients_panel(ax: Axes, rows: pd.DataFrame, *, reading: str, **drawn: str) -> None:
+    """Gradients of one reading of the loss on one `ax`: the teacher's term filled, the labels' open."""
+    for term, owner, face in (("teacher", "teacher's", drawn["color"]), ("labels", "labels'", "white")):
         chosen = rows[rows["term"] == term]
-        yerr = [chosen["mean"] - chosen["low"].clip(lower=0.5 * chosen["mean"]), chosen["high"] - chosen["mean"]]
-        ax.errorbar(
-            chosen["temperature"],
-            chosen["mean"],
-            yerr=yerr,
-            markerfacecolor=face,
-            **look,
-            label=f"{term}' term, {reading}".replace("teacher'", "teacher's"),
-        )
+        shown = chosen.assign(mean_low=chosen["low"].clip(lower=0.5 * chosen["mean"]), mean_high=chosen["high"])
+        style.with_intervals(ax, shown, "mean", markerfacecolor=face, **drawn, label=f"{owner} term, {reading}")
 
 
-def _percent(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of arms.by_arm, with the names that `_with_interval` reads."""
-    return rows.assign(mean=100 * rows["mean"], mean_low=100 * rows["low"], mean_high=100 * rows["high"])
-
-
-def _reference_levels(ax: Axes, accuracy: pd.DataFrame) -> None:
-    alone = _percent(accuracy[accuracy["temperature"].isna()].drop_duplicates("model"))
-    for _, arm in alone[alone["model"] == "nds"].iterrows():
-        style.level(ax, "nds", *arm[["mean", "mean_low", "mean_high"]])
-    for _, arm in alone[alone["model"].str.startswith("nds loss")].iterrows():
-        ax.axhline(
-            arm["mean"], color="#762A83", linestyle=":", label=arm["model"].replace("nds loss x", "NDS, loss × ")
-        )
-        ax.axhspan(arm["mean_low"], arm["mean_high"], color="#762A83", alpha=0.12, linewidth=0)
+def _scaled_loss(ax: Axes, arms: pd.DataFrame) -> None:
+    """The NDS whose loss is scaled as the labels' term is, each as a line with its interval."""
+    for arm in arms.to_dict("records"):
+        name = arm["model"].replace("nds loss x", "NDS, loss × ")
+        ax.axhline(100 * arm["mean"], color=COLORS["contrast"], linestyle=":", label=name)
+        ax.axhspan(100 * arm["low"], 100 * arm["high"], color=COLORS["contrast"], alpha=0.12, linewidth=0)
 
 
 @in_style
@@ -377,23 +286,16 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
 
     counts: nulls.reported_table(); the pairs that reach beyond T = 10 are shown.
     """
-    rows = counts[
-        (counts["metric"] == "n_significant_sc") & counts.groupby(PAIR)["temperature"].transform("max").gt(10)
-    ]
-    figure = style.blank(9.6, 3.9, title)
+    wide = counts.groupby(PAIR)["temperature"].transform("max") > 10
+    rows = counts[(counts["metric"] == "n_significant_sc") & wide].sort_values("temperature")
+    figure = style.new_figure(9.6, 3.9, title)
     left, right = figure.subplots(1, 2)
-    for (pair, group), marker, line in zip(
-        rows.groupby(PAIR, sort=False), "osD^v", ("-", "--", "-.", ":", "-"), strict=False
-    ):
-        look = {"marker": marker, "linestyle": line, "color": COLORS["ds"], "markerfacecolor": "white"}
-        group = group.sort_values("temperature")
-        left.plot(group["temperature"], 100 * (group["accuracy"] - group["accuracy_reference"]), **look)
-        right.plot(
-            group["temperature"],
-            100 * group["count"] / group["classes"],
-            **look,
-            label=_pair_name(*pair).replace("\n", ", "),
-        )
+    pairs = rows.groupby(PAIR, sort=False)
+    for (pair, group), marker, line in zip(pairs, "osD^v", ("-", "--", "-.", ":", "-"), strict=False):
+        drawn = {"marker": marker, "linestyle": line, "color": COLORS["ds"], "markerfacecolor": "white"}
+        t, gain = group["temperature"], group["accuracy"] - group["accuracy_reference"]
+        left.plot(t, 100 * gain, **drawn)
+        right.plot(t, 100 * group["count"] / group["classes"], **drawn, label=_pair_name(*pair).replace("\n", ", "))
     nds = left.axhline(0, color=COLORS["nds"], linestyle=LINES["nds"])
     left.set_title("accuracy of DS less NDS (points)")
     right.set_title("#SC, percent of the classes; 4.5 % by chance")

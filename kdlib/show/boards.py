@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib import files
+from kdlib.measure.arms import MODEL_ORDER
 from kdlib.paper import attainable, silences
 from kdlib.show import save, tables
 
@@ -39,7 +40,6 @@ NOTE = (
 )
 ON_THE_STAND_IN = "what the same rule finds on the stand-in (says nothing about the paper)"
 ON_ONE_LINE = {"selector": "td.col2, td.col4", "props": [("white-space", "nowrap")]}
-MODELS = {"teacher": 0, "nds": 1, "ds": 2}
 
 
 def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
@@ -141,29 +141,17 @@ def attainable_table(artefact: str) -> Styler:
     title = "What the paper's own accuracy and EOD leave possible for DPD (in percent; nothing of ours, no stand-in)"
     if found.empty:
         return tables.text_table(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
-    splits = {split: part for split, part in found.groupby("split", sort=False)}
-    keys = ["dataset", "label", "sensitive", "model", "temperature"]
-    arms = found.drop_duplicates(keys).sort_values(
-        keys, key=lambda c: c.map(MODELS) if c.name == "model" else c, na_position="first"
-    )
-    frame = pd.DataFrame({_arm(row): _cells(row, splits) for row in arms.to_dict("records")}).T
-    gaps = "; ".join(_gap(part.iloc[0]) for _, part in found.groupby(["label", "sensitive", "split"], sort=False))
-    return tables.text_table(frame, f"{title}\n* the reported DPD lies outside; DPD of the labels: {gaps}")
-
-
-def _arm(row: dict[str, object]) -> str:
-    return f"{row['label']} by {row['sensitive']}: {tables.arm_name(row['model'], row['temperature'])}"
-
-
-def _cells(row: dict[str, object], splits: dict[str, pd.DataFrame]) -> dict[str, str]:
-    names = {"accuracy": "accuracy", "EOD": "eod", "DPD": "dpd"}
-    cells = {f"{name}, reported": f"{100 * row[key]:.2f}" for name, key in names.items()}
-    for split, part in splits.items():
-        same = part[[_arm(other) == _arm(row) for other in part.to_dict("records")]].iloc[0]
-        outside = "" if same["inside"] else " *"
-        cells[f"DPD possible, {split}"] = f"{100 * same['lowest']:.1f} to {100 * same['highest']:.1f}{outside}"
-    return cells
-
-
-def _gap(row: pd.Series) -> str:
-    return f"{row['label']} by {row['sensitive']} {100 * row['label_dpd']:.2f} ({row['split']})"
+    found = found.assign(order=found["model"].map(MODEL_ORDER.index))
+    found = found.sort_values(["dataset", "label", "sensitive", "order", "temperature"])
+    found["of"] = found["label"] + " by " + found["sensitive"]
+    found["arm"] = [f"{row.of}: {tables.arm_name(row.model, row.temperature)}" for row in found.itertuples()]
+    ends = zip(found["lowest"], found["highest"], found["inside"], strict=True)
+    found["possible"] = [f"{100 * low:.1f} to {100 * high:.1f}{'' if inside else ' *'}" for low, high, inside in ends]
+    reported = 100 * found.drop_duplicates("arm").set_index("arm")[["accuracy", "eod", "dpd"]]
+    names = ["accuracy, reported", "EOD, reported", "DPD, reported"]
+    reported = reported.map("{:.2f}".format).set_axis(names, axis=1)
+    possible = found.pivot(index="arm", columns="split", values="possible").add_prefix("DPD possible, ")
+    gaps = found.drop_duplicates(["of", "split"]).sort_values(["of", "split"])
+    each = [f"{row.of} {100 * row.label_dpd:.2f} ({row.split})" for row in gaps.itertuples()]
+    note = f"* the reported DPD lies outside; DPD of the labels: {'; '.join(each)}"
+    return tables.text_table(reported.join(possible).rename_axis(None), f"{title}\n{note}")

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas.io.formats.style import Styler
 
-COUNTS = ["young", "not_young", "male", "not_male"]
+COUNTED = ["young", "not_young", "male", "not_male"]
 PRINTED = {"Smiling": (61793, 16287, 37780, 40300), "Not Smiling": (59765, 18315, 27259, 50821)}
 # Each row stands under the other's name: the key says which it is.
 PRINTED_AS = {"smiling": "Not Smiling", "not smiling": "Smiling"}
+CONTRAST = {"color": style.COLORS["contrast"], "hatch": "////", "edgecolor": "white"}
 ROLES = {
     "labels": (list(celeba.LABELS.values()), {"color": style.COLORS["labels"]}),
-    "sensitive features": (list(celeba.GROUPS.values()), {"color": "#762A83", "hatch": "////", "edgecolor": "white"}),
+    "sensitive features": (list(celeba.GROUPS.values()), CONTRAST),
     "not used here": ([], {"color": "#C4C4C4"}),
 }
 
@@ -73,7 +74,7 @@ def _counts(rows: pd.DataFrame) -> tuple[int, ...]:
 
 
 def _row(row: str, source: str, counts: tuple[float, ...], *, sd: tuple[float, float] = (0, 0)) -> dict[str, Any]:
-    named = dict(zip(COUNTS, map(float, counts), strict=True))
+    named = dict(zip(COUNTED, map(float, counts), strict=True))
     return {"row": row, "source": source, "images": counts[0] + counts[1], **named, "sd_young": sd[0], "sd_male": sd[1]}
 
 
@@ -90,7 +91,7 @@ def training_table(rows: pd.DataFrame, *, title: str) -> Styler:
     frame = pd.DataFrame(
         {
             "images": [f"{n:,.0f}" for n in rows["images"]],
-            **{name.replace("_", " "): [_cell(row, name) for row in rows.to_dict("records")] for name in COUNTS},
+            **{name.replace("_", " "): [_cell(row, name) for row in rows.to_dict("records")] for name in COUNTED},
         },
         index=rows["row"] + rows["source"].map({"paper": " (paper)", "computed": ""}),
     )
@@ -118,7 +119,7 @@ def attribute_shares(attributes: pd.DataFrame) -> pd.DataFrame:
 @style.in_style
 def attribute_bars(shares: pd.DataFrame, *, title: str) -> Figure:
     """Figure 6 of the paper, from `attribute_shares`: one bar per attribute; those that the paper uses are marked."""
-    figure = style.blank(6.6, 0.19 * len(shares) + 1.2, title)
+    figure = style.new_figure(6.6, 0.19 * len(shares) + 1.2, title)
     ax = figure.subplots()
     used = [name for names, _ in ROLES.values() for name in names]
     for role, (names, look) in ROLES.items():

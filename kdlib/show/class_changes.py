@@ -5,7 +5,6 @@ The measures are those of class_effects, class_nulls and fidelity; here they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ from kdlib.measure.arms import arm_columns
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
 from kdlib.show.beyond_figures import over_temperature
-from kdlib.show.style import COLORS, LINES, MARKERS, in_style
+from kdlib.show.style import COLORS, LINES, in_style, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,10 +32,26 @@ PANELS = {
     "negative_flips": "negative flips against NDS (%)",
     "positive_flips": "positive flips against NDS (%)",
 }
+FIDELITY = {
+    "agreement with teacher": "{agreement:.1f} ± {disagreement_sd:.1f}",
+    "KL (nats)": "{kl:.3f} ± {kl_sd:.3f}",
+    "churn": "{churn:.1f} ± {churn_sd:.1f}",
+    "negative flips": "{negative_flips:.1f} ± {negative_flips_sd:.1f}",
+    "positive flips": "{positive_flips:.1f} ± {positive_flips_sd:.1f}",
+    "calibration error": "{ece:.1f} ± {ece_sd:.1f}",
+}
 FIDELITY_NOTE = (
     "in percent, KL in nats; mean ± sd over seeds; agreement and KL: with the own teacher (of an NDS: that of its "
     "seed); churn and flips: against the NDS runs, in the row NDS against the other NDS, which is what a new seed does"
 )
+SAMPLES = {
+    "accuracy": "{accuracy:.1f} ± {accuracy_sd:.1f}",
+    "worst class": "{worst_class_accuracy:.1f} ± {worst_class_accuracy_sd:.1f}",
+    "worst group": "{worst_group_accuracy:.1f} ± {worst_group_accuracy_sd:.1f}",
+    "images changed": "{matched:.1f}",
+    "by seeds alone": "{null_mean:.1f} ({null_high:.1f})",
+    "class that gains least": "{class_name}: {gain}",
+}
 SAMPLES_NOTE = (
     "in percent; mean ± sd over seeds; changed: images whose most frequent prediction over seeds differs between NDS "
     "and DS, at equal numbers of seeds; by seeds alone: the same between two parts of the NDS, mean (95th percentile); "
@@ -64,8 +79,8 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
         class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in spread["temperature"]
     ]
     return (
-        spread.rename(columns={"low": "sd_low", "high": "sd_high"})
-        .merge(slope.rename(columns={"low": "slope_low", "high": "slope_high"}), on="temperature")
+        spread.rename(columns=_ends("sd"))
+        .merge(slope.rename(columns=_ends("slope")), on="temperature")
         .merge(counted, on="temperature")
         .assign(p_global=[test.p for test in tests], permutations=[test.permutations for test in tests])
     )
@@ -77,35 +92,23 @@ def class_changes(changes: pd.DataFrame, *, title: str) -> Figure:
 
     changes: `changes_by_temperature` on the scale 'difference'. 95 % intervals.
     """
-    figure = style.blank(8.2, 3.7, title)
+    figure = style.new_figure(8.2, 3.7, title)
     left, right = figure.subplots(1, 2)
-    _line(left, changes, "sd", scale=100)
-    left.set(
-        title="spread of the true change over classes\n(sd, points of accuracy; 0: seeds explain all)", ylim=(0, None)
-    )
+    interval_panel(left, changes, "sd", scale=100)
+    left.set_title("spread of the true change over classes\n(sd, points of accuracy; 0: seeds explain all)")
     left.set_ylim(bottom=-0.03 * left.get_ylim()[1])
-    _line(right, changes, "slope")
+    interval_panel(right, changes, "slope")
     right.set_title("slope of DS − NDS on teacher − NDS over classes\n(0: no move towards the teacher)")
     for height, model, text in ((0, "nds", "0: none of the way from NDS to teacher"), (1, "teacher", "1: all of it")):
         right.axhline(height, color=COLORS[model], linestyle=LINES[model], zorder=1, label=text)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    style.legend_below(figure, right, ncols=3)
     return figure
 
 
-def _line(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1) -> None:
-    mean, low, high = (scale * rows[f"{name}{end}"] for end in ("", "_low", "_high"))
-    yerr = [(mean - low).clip(lower=0), (high - mean).clip(lower=0)]
-    ax.errorbar(
-        rows["temperature"],
-        mean,
-        yerr=yerr,
-        color=COLORS["ds"],
-        linestyle=LINES["ds"],
-        marker=MARKERS["ds"],
-        zorder=3,
-        clip_on=False,
-        label="DS, 95 % interval",
-    )
+def interval_panel(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1) -> None:
+    """A column of `changes_by_temperature` with its 95 % interval on one `ax`."""
+    drawn = look("ds") | {"zorder": 3, "clip_on": False, "label": "DS, 95 % interval"}
+    style.with_intervals(ax, rows, name, scale=scale, **drawn)
     style.temperature_axis(ax, rows["temperature"])
 
 
@@ -127,14 +130,10 @@ def changes_table(changes: pd.DataFrame, *, title: str) -> Styler:
     return tables.text_table(pd.DataFrame(cells).set_axis(index), f"{title}\n{note}")
 
 
-def _intervals(rows: pd.DataFrame, name: str, *, scale: float = 1) -> list[str]:
-    ends = (scale * rows[[name, f"{name}_low", f"{name}_high"]]).itertuples(index=False)
-    return [_signed(f"{mean:.2f} [{low:.2f}, {high:.2f}]") for mean, low, high in ends]
-
-
-def _signed(text: str) -> str:
-    """With a minus sign for a hyphen, and no sign before a rounded zero."""
-    return text.replace("-0.00", "0.00").replace("-", "−")
+def _intervals(rows: pd.DataFrame, name: str, *, scale: float = 1, digits: int = 2) -> list[str]:
+    """'0.12 [−0.10, 0.34]' of each row, with true minus signs and none before a rounded zero."""
+    ends = (scale * rows[[name, f"{name}_low", f"{name}_high"]]).map(f"{{:z.{digits}f}}".format)
+    return [f"{mean} [{low}, {high}]".replace("-", "−") for mean, low, high in ends.itertuples(index=False)]
 
 
 def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.DataFrame:
@@ -150,7 +149,7 @@ def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.Data
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """`verdict_rows` for readers, one row per class."""
     cells = {
-        "DS − NDS (points), 90 %": _intervals(rows.rename(columns=_ENDS), "difference", scale=100),
+        "DS − NDS (points), 90 %": _intervals(rows.rename(columns=_ends("difference")), "difference", scale=100),
         "p, changed": [f"{p:.2f}" for p in rows["p_adjusted"]],
         "p, equivalent": [f"{p:.2f}" for p in rows["p_equivalent"]],
         "verdict": rows["verdict"],
@@ -164,7 +163,9 @@ def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
 
 
-_ENDS = {"low": "difference_low", "high": "difference_high"}
+def _ends(name: str) -> dict[str, str]:
+    """The names that the ends of an interval get beside those of other measures."""
+    return {"low": f"{name}_low", "high": f"{name}_high"}
 
 
 # ----------------------------------------------------------------------------------------------------------- fidelity
@@ -192,25 +193,17 @@ def fidelity_figure(arms: pd.DataFrame, *, title: str) -> Figure:
     return over_temperature(in_percent(arms), panels=PANELS, title=title)
 
 
-def in_percent(arms: pd.DataFrame) -> pd.DataFrame:
-    """The arms with all shares in percent, as the panels of `PANELS` say; kl stays in nats."""
-    shares = [name for name in arms if name not in ("model", "temperature", "n_seeds") and not name.startswith("kl")]
-    return arms.assign(**{name: 100 * arms[name] for name in shares})
+def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """All shares in percent, as the panels of `PANELS` say; kl stays in nats."""
+    others = rows.columns.str.fullmatch("model|temperature|n_seeds|class_name|kl.*")
+    return rows.assign(**100 * rows.loc[:, ~others])
 
 
 def fidelity_table(arms: pd.DataFrame, *, title: str) -> Styler:
     """What the students share with their teacher and what they change against NDS, one row per arm of students."""
-    rows = arms[arms["model"] != "teacher"]
-    agreement = rows.assign(agreement=1 - rows["disagreement"], agreement_sd=rows["disagreement_sd"])
-    cells = {
-        "agreement with teacher": _means(agreement, "agreement"),
-        "KL (nats)": _means(rows, "kl", scale=1, digits=3),
-        "churn": _means(rows, "churn"),
-        "negative flips": _means(rows, "negative_flips"),
-        "positive flips": _means(rows, "positive_flips"),
-        "calibration error": _means(rows, "ece"),
-    }
-    return tables.text_table(_by_arm(rows, cells), f"{title}\n{FIDELITY_NOTE}")
+    rows = in_percent(arms[arms["model"] != "teacher"])
+    cells = tables.cells(rows.assign(agreement=100 - rows["disagreement"]), FIDELITY)
+    return tables.text_table(cells, f"{title}\n{FIDELITY_NOTE}")
 
 
 def samples_rows(predictions: Predictions, arms: pd.DataFrame) -> pd.DataFrame:
@@ -229,33 +222,9 @@ def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
     rows: `samples_rows`.
     """
-    cells = {"accuracy": _means(rows, "accuracy"), "worst class": _means(rows, "worst_class_accuracy")}
-    if "worst_group_accuracy" in rows:
-        cells["worst group"] = _means(rows, "worst_group_accuracy")
-    each = [(row, np.isnan(row["temperature"])) for row in rows.to_dict("records")]
-    cells["images changed"] = ["" if alone else f"{100 * row['matched']:.1f}" for row, alone in each]
-    cells["by seeds alone"] = ["" if alone else _null(row) for row, alone in each]
-    cells["class that gains least"] = ["" if alone else _loss(row) for row, alone in each]
-    return tables.text_table(_by_arm(rows, cells), f"{title}\n{SAMPLES_NOTE}")
-
-
-def _null(row: Mapping[str, float]) -> str:
-    return f"{100 * row['null_mean']:.1f} ({100 * row['null_high']:.1f})"
-
-
-def _loss(row: Mapping[str, object]) -> str:
-    gain, low, high = (100 * row[name] for name in ("gain", "low", "high"))
-    return f"{row['class_name']}: " + _signed(f"{gain:.1f} [{low:.1f}, {high:.1f}]")
-
-
-def _means(rows: pd.DataFrame, name: str, *, scale: float = 100, digits: int = 1) -> list[str]:
-    pairs = zip(scale * rows[name], scale * rows[f"{name}_sd"], strict=True)
-    return [f"{mean:.{digits}f} ± {sd:.{digits}f}" for mean, sd in pairs]
-
-
-def _by_arm(rows: pd.DataFrame, cells: Mapping[str, list[str]]) -> pd.DataFrame:
-    names = [tables.arm_name(*arm) for arm in rows[["model", "temperature"]].itertuples(index=False)]
-    return pd.DataFrame(cells, index=names)
+    there = {name: form for name, form in SAMPLES.items() if name != "worst group" or "worst_group_accuracy" in rows}
+    gains = _intervals(rows.rename(columns=_ends("gain")), "gain", scale=100, digits=1)
+    return tables.text_table(tables.cells(in_percent(rows).assign(gain=gains), there), f"{title}\n{SAMPLES_NOTE}")
 
 
 # -------------------------------------------------------------------------------------------------- one view by group

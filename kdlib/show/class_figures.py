@@ -13,21 +13,8 @@ import pandas as pd
 
 from kdlib.measure import class_bias
 from kdlib.predictions import Predictions
-from kdlib.show import tidy
-from kdlib.show.style import (
-    CHANCE,
-    COLORS,
-    COUNTS,
-    CROSS,
-    LINES,
-    MARKERS,
-    blank,
-    greens,
-    in_style,
-    paper_markers,
-    temperature_axis,
-    whole,
-)
+from kdlib.show import style, tidy
+from kdlib.show.style import COLORS, CROSS, greens, in_style, look, new_figure, paper_markers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +30,7 @@ def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
     changes: the rows of class_bias.significant_classes(nds, ds) at every temperature, with a column temperature;
     used are class_index, class_name, temperature, mean_a, sd_a (NDS), mean_b (DS), significant.
     """
-    figure = blank(np.clip(0.62 * changes["class_index"].nunique() + 2, 6, 20), 3.6, title)
+    figure = new_figure(np.clip(0.62 * changes["class_index"].nunique() + 2, 6, 20), 3.6, title)
     class_accuracy_panel(figure.subplots(), changes)
     figure.legend(loc="outside right upper")
     return figure
@@ -57,16 +44,8 @@ def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
     offsets = np.linspace(-0.3, 0.3, len(temperatures)) if len(temperatures) > 1 else [0.0]
     for t, offset, color in zip(temperatures, offsets, greens(len(temperatures)), strict=True):
         rows = changes[changes["temperature"] == t]
-        ax.scatter(
-            rows["class_index"] + offset,
-            100 * rows["mean_b"],
-            s=26,
-            color=color,
-            edgecolor="#3A3A3A",
-            linewidth=0.4,
-            label=f"DS, T = {t:g}",
-            zorder=3,
-        )
+        dots = {"s": 26, "color": color, "edgecolor": "#3A3A3A", "linewidth": 0.4, "zorder": 3}
+        ax.scatter(rows["class_index"] + offset, 100 * rows["mean_b"], **dots, label=f"DS, T = {t:g}")
         hit = rows[rows["significant"]]  # the cross lies below the dot, whose green stays visible
         ax.scatter(hit["class_index"] + offset, 100 * hit["mean_b"], **CROSS, zorder=2.5)
     ax.scatter([], [], **CROSS, label="DS differs from\nNDS (p ≤ 0.05)")
@@ -77,17 +56,10 @@ def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
 def _nds_ticks(ax: Axes, names: pd.DataFrame) -> None:
     center, mean, sd = names["class_index"].to_numpy(), 100 * names["mean_a"], 100 * names["sd_a"]
     ax.hlines(mean, center - 0.42, center + 0.42, color=COLORS["nds"], linewidth=2, label="NDS mean", zorder=2)
+    shade = {"color": COLORS["nds"], "alpha": 0.25, "linewidth": 0, "zorder": 1}
     for x, low, high in zip(center, mean - sd, mean + sd, strict=True):
-        ax.fill_between(
-            [x - 0.42, x + 0.42],
-            low,
-            high,
-            color=COLORS["nds"],
-            alpha=0.25,
-            linewidth=0,
-            zorder=1,
-            label="NDS ± 1 sd" if x == center[0] else None,
-        )
+        label = "NDS ± 1 sd" if x == center[0] else None
+        ax.fill_between([x - 0.42, x + 0.42], low, high, **shade, label=label)
 
 
 def _class_axis(ax: Axes, names: Sequence[str]) -> None:
@@ -108,7 +80,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     matrices = {panel: as_matrix(counts[counts["panel"] == panel]) for panel in panels}
     largest = max(off_diagonal(m).max() for m in matrices.values()) or 1.0
     room = 0.07 * max(map(len, _tick_names(next(iter(matrices.values())))))  # inches for the names of classes
-    figure = blank((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
+    figure = new_figure((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
         image = disagreement_panel(ax, matrix, largest=largest)
@@ -118,7 +90,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
             f" ({apart / matrix.to_numpy().sum():.1%})".replace("%", " %")
         )
     axes[0].set_ylabel("teacher predicts")
-    figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=whole())
+    figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=style.whole_ticks())
     return figure
 
 
@@ -137,16 +109,8 @@ def disagreement_counts(predictions: Predictions, *, near: float) -> pd.DataFram
 def long_matrix(matrix: np.ndarray, class_names: Sequence[str], *, panel: str) -> pd.DataFrame:
     """A (C, C) disagreement matrix as rows: panel, teacher_index, student_index, teacher, student (names), count."""
     names, (rows, columns) = np.array(class_names, object), np.indices(matrix.shape).reshape(2, -1)
-    return pd.DataFrame(
-        {
-            "panel": panel,
-            "teacher_index": rows,
-            "student_index": columns,
-            "teacher": names[rows],
-            "student": names[columns],
-            "count": matrix.ravel(),
-        }
-    )
+    found = {"teacher_index": rows, "student_index": columns, "teacher": names[rows], "student": names[columns]}
+    return pd.DataFrame({"panel": panel, **found, "count": matrix.ravel()})
 
 
 def as_matrix(counts: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +131,7 @@ def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float) -> Any
     values, names = matrix.to_numpy(float), _tick_names(matrix)
     shown = np.ma.masked_array(values, np.eye(len(values), dtype=bool))
     ax.patch.set(facecolor="#EFEFEF", edgecolor="#A0A0A0", hatch="////")  # shows through on the diagonal
-    image = ax.imshow(shown, cmap=COUNTS, vmin=0, vmax=largest)
+    image = ax.imshow(shown, cmap=style.COUNT_COLORS, vmin=0, vmax=largest)
     step = max(1, len(names) // 25)
     long = max(map(len, names)) > 3 or step > 1
     ax.set_xticks(range(0, len(names), step), names[::step], rotation=90 if long else 0)
@@ -176,20 +140,13 @@ def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float) -> Any
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if len(names) <= FEW_CLASSES:
-        _numbers(ax, values, largest)
+        style.write_in_cells(ax, np.where(shown.mask | (values == 0), np.nan, values), largest=largest, form=".1f")
     return image
 
 
 def _tick_names(matrix: pd.DataFrame) -> list[str]:
     """The names of the classes, or their numbers where not all names can be shown."""
     return [str(name) for name in (matrix.index if len(matrix) <= 25 else range(len(matrix)))]
-
-
-def _numbers(ax: Axes, values: np.ndarray, largest: float) -> None:
-    for i, j in np.argwhere(values > 0):
-        if i != j:
-            color = "white" if values[i, j] > 0.55 * largest else "black"
-            ax.text(j, i, f"{values[i, j]:.1f}", ha="center", va="center", fontsize=7, color=color)
 
 
 @in_style
@@ -199,7 +156,7 @@ def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figur
     rows: `tidy.class_bias`; classes: how many the data set has. The grey band is what chance alone gives, 95 % of the
     time. Hollow markers: the paper's numbers, where the rows have them.
     """
-    figure = blank(6.4, 3.9, title)
+    figure = new_figure(6.4, 3.9, title)
     significant_counts_panel(figure.subplots(), rows, classes=classes)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -210,32 +167,21 @@ def significant_counts_panel(left: Axes, rows: pd.DataFrame, *, classes: int) ->
     arms = tidy.columns(rows[rows["model"] == "ds"])
     right = left.twinx()
     t, accuracy, sd = arms["temperature"], 100 * arms["accuracy"], 100 * arms["accuracy_sd"]
-    left.fill_between(t, arms["null_band_low"], arms["null_band_high"], **CHANCE, label="chance alone (95 %)", zorder=1)
-    for metric, other, label in (
-        ("n_significant_sc", "nds", "#SC: DS and NDS"),
-        ("n_significant_tc", "teacher", "#TC: DS and teacher"),
-    ):
-        left.plot(
-            t,
-            arms[metric],
-            color=COLORS[other],
-            linestyle=LINES[other],
-            marker=MARKERS[other],
-            label=label,
-            zorder=3,
-            clip_on=False,
-        )
-    right.plot(t, accuracy, color=COLORS["ds"], linestyle=LINES["ds"], marker=MARKERS["ds"], label="accuracy of DS")
+    style.chance_band(left, t, arms["null_band_low"], arms["null_band_high"])
+    counts = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
+    for metric, (count, model, name) in counts.items():
+        left.plot(t, arms[metric], **look(model), label=f"{count}: DS and {name}", zorder=3, clip_on=False)
+    right.plot(t, accuracy, **look("ds"), label="accuracy of DS")
     right.fill_between(t, accuracy - sd, accuracy + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
-    paper_markers(left, arms, "n_significant_sc", "nds", label="#SC, paper")
-    paper_markers(left, arms, "n_significant_tc", "teacher", label="#TC, paper")
+    for metric, (count, model, _) in counts.items():
+        paper_markers(left, arms, metric, model, label=f"{count}, paper")
     paper_markers(right, arms, "accuracy", "ds", label="accuracy, paper", scale=100)
     _count_axis(left, arms, classes)
     right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
     right.tick_params(axis="y", colors=COLORS["ds"])
     right.grid(False)
     right.margins(y=0.25)
-    temperature_axis(left, t)
+    style.temperature_axis(left, t)
     return right
 
 
@@ -243,5 +189,5 @@ def _count_axis(ax: Axes, arms: pd.DataFrame, classes: int) -> None:
     shown = ["n_significant_sc", "n_significant_tc", "null_band_high"]
     shown += [name for name in ("paper_n_significant_sc", "paper_n_significant_tc") if name in arms]
     ax.set_ylim(0, 1.15 * max(1.0, arms[shown].max(axis=None)))
-    ax.yaxis.set_major_locator(whole())
+    ax.yaxis.set_major_locator(style.whole_ticks())
     ax.set_ylabel(f"significant classes (of {classes})")

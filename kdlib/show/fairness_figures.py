@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kdlib.show import tidy
-from kdlib.show.style import (
-    CHANCE,
-    COLORS,
-    LINES,
-    MARKERS,
-    NAMES,
-    blank,
-    groups_by,
-    in_style,
-    level,
-    paper_markers,
-    temperature_axis,
-)
+from kdlib.show import style, tidy
+from kdlib.show.style import COLORS, LINES, NAMES, in_style, look, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,17 +25,16 @@ def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """
     temperatures = rows["temperature"].dropna()
     ends = [end for end, there in ((10, temperatures <= 10), (np.inf, temperatures > 10)) if there.any()]
-    figure = blank(4.6 * len(ends) + 0.6, 5.6, title)
+    figure = new_figure(4.6 * len(ends) + 0.6, 5.6, title)
     axes = figure.subplots(2, len(ends), sharey="row", squeeze=False)
     for line, measure in zip(axes, ("eod", "dpd"), strict=True):
         for ax, end in zip(line, ends, strict=True):
             disparity_panel(ax, rows, measure=measure, up_to=end)
-        line[0].set_ylabel(f"{measure.upper()} by {groups_by(sensitive)} (%)")
+        line[0].set_ylabel(f"{measure.upper()} by {style.groups_by(sensitive)} (%)")
         line[0].set_ylim(bottom=-0.03 * line[0].get_ylim()[1])  # a line at 0 is seen, not hidden by the frame
     for ax in axes[1]:
         ax.set_xlabel("temperature")
-    handles = {label: handle for handle, label in zip(*axes[1, 0].get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2 * len(ends))
+    style.legend_below(figure, axes[1, 0], ncols=2 * len(ends))
     return figure
 
 
@@ -57,42 +44,14 @@ def disparity_panel(ax: Axes, rows: pd.DataFrame, *, measure: str, up_to: float 
     students = arms[(arms["model"] == "ds") & (arms["temperature"] <= up_to)]
     t = students["temperature"]
     floor, upper = 100 * students[f"{measure}_floor"], 100 * students[f"{measure}_floor_high"]
-    ax.fill_between(t, floor, upper, **CHANCE, zorder=1, label="attribute-blind model: up to 95th percentile")
-    ax.plot(
-        t,
-        floor,
-        color=COLORS["chance"],
-        linestyle=LINES["chance"],
-        zorder=2,
-        label="attribute-blind model: mean (floor)",
-    )
-    for model in ("teacher", "nds"):
-        for _, arm in arms[arms["model"] == model].iterrows():
-            level(ax, model, *(100 * arm[[measure, f"{measure}_low", f"{measure}_high"]]).clip(lower=0))
+    style.chance_band(ax, t, floor, upper, label="attribute-blind model: up to 95th percentile")
+    chance = {"color": COLORS["chance"], "linestyle": LINES["chance"], "zorder": 2}
+    ax.plot(t, floor, **chance, label="attribute-blind model: mean (floor)")
+    style.reference_lines(ax, arms, measure, scale=100)
     if measure == "dpd":
-        ax.axhline(
-            100 * arms["label_dpd"].iloc[0],
-            color=COLORS["labels"],
-            linestyle=LINES["labels"],
-            linewidth=1,
-            label="DPD of the labels",
-        )
-    ax.errorbar(
-        t,
-        100 * students[measure],
-        yerr=_around(students, measure),
-        color=COLORS["ds"],
-        linestyle=LINES["ds"],
-        marker=MARKERS["ds"],
-        label=NAMES["ds"],
-        zorder=4,
-    )
-    paper_markers(ax, students, measure, "ds", label="DS, paper", scale=100)
-    temperature_axis(ax, t)
+        labels = {"color": COLORS["labels"], "linestyle": LINES["labels"], "linewidth": 1}
+        ax.axhline(100 * arms["label_dpd"].iloc[0], **labels, label="DPD of the labels")
+    style.with_intervals(ax, students, measure, scale=100, **look("ds"), label=NAMES["ds"], zorder=4)
+    style.paper_markers(ax, students, measure, "ds", label="DS, paper", scale=100)
+    style.temperature_axis(ax, t)
     ax.set_xlabel("")
-
-
-def _around(students: pd.DataFrame, measure: str) -> np.ndarray:
-    """(2, n) distances of the interval's ends from the mean, in percent."""
-    mean, low, high = (students[name] for name in (measure, f"{measure}_low", f"{measure}_high"))
-    return 100 * np.stack([mean - low, high - mean])

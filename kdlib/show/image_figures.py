@@ -10,7 +10,7 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput
 from kdlib.predictions import softmax
-from kdlib.show.style import blank, greens, in_style
+from kdlib.show.style import greens, in_style, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure
     if len(images) != len(cells):
         raise InvalidInput(f"{len(images)} images for {len(cells)} cells; each cell needs one.")
     rows = cells.groupby("feature", sort=False).indices
-    figure = blank(1.05 * max(map(len, rows.values())) + 0.6, 1.25 * len(rows) + 0.5, title)
+    figure = new_figure(1.05 * max(map(len, rows.values())) + 0.6, 1.25 * len(rows) + 0.5, title)
     axes = figure.subplots(len(rows), max(map(len, rows.values())), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -55,7 +55,7 @@ def softened(probabilities: pd.DataFrame, *, title: str) -> Figure:
     probabilities: `softening`.
     """
     temperatures = sorted(probabilities["temperature"].unique())
-    figure = blank(2.1 * len(temperatures) + 0.6, 2.6, title)
+    figure = new_figure(2.1 * len(temperatures) + 0.6, 2.6, title)
     axes = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
     for ax, t, color in zip(axes, temperatures, greens(len(temperatures)), strict=True):
         rows = probabilities[probabilities["temperature"] == t]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ NAMES = {"teacher": "teacher", "nds": "NDS", "ds": "DS"}
 
 # Dark, medium and light, so that they stay distinct in grey; green and orange differ in lightness, not only in hue.
 COLORS = {"teacher": "#1A1A1A", "nds": "#E08214", "ds": "#1B7837", "labels": "#2166AC", "chance": "#8C8C8C"}
+COLORS |= {"contrast": "#762A83"}  # the second of two that stand side by side
 
 MARKERS = {"teacher": "s", "nds": "D", "ds": "o"}
 
@@ -37,9 +38,7 @@ LINES = {"teacher": "--", "nds": "-.", "ds": "-", "labels": "-", "chance": ":"}
 
 CROSS = {"s": 85, "marker": "x", "color": "#000000", "linewidth": 1.4}
 
-CHANCE = {"facecolor": "#E6E6E6", "edgecolor": "#C9C9C9", "hatch": "////", "linewidth": 0}  # hatched: read in grey
-
-COUNTS = "Purples"
+COUNT_COLORS = "Purples"
 
 
 def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -88,22 +87,46 @@ def groups_by(sensitive: str) -> str:
     return sensitive.replace("_majority", ", majority")
 
 
-def level(ax: Axes, model: str, mean: float, low: float, high: float) -> None:
-    """A horizontal line, its interval just right of the panel, where it covers nothing."""
-    ax.axhline(mean, color=COLORS[model], linestyle=LINES[model], zorder=2)
-    at = 1.012 if model == "teacher" else 1.032
-    ax.errorbar(
-        [at],
-        [mean],
-        yerr=[[mean - low], [high - mean]],
-        transform=ax.get_yaxis_transform(),
-        clip_on=False,
-        color=COLORS[model],
-        linestyle=LINES[model],
-        marker=MARKERS[model],
-        markersize=4,
-        label=NAMES[model],
-    )
+def look(model: str) -> dict[str, Any]:
+    """Color, line and marker of a model, as `ax.plot` takes them."""
+    return {"color": COLORS[model], "linestyle": LINES[model], "marker": MARKERS[model]}
+
+
+def with_intervals(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1, **drawn: Any) -> None:
+    """A column of `rows` against T with its interval: name, name_low, name_high, all times `scale`."""
+    mean, low, high = (scale * rows[f"{name}{end}"] for end in ("", "_low", "_high"))
+    ax.errorbar(rows["temperature"], mean, yerr=[(mean - low).clip(lower=0), (high - mean).clip(lower=0)], **drawn)
+
+
+def reference_lines(ax: Axes, arms: pd.DataFrame, name: str, *, scale: float = 1) -> None:
+    """Teacher and NDS as horizontal lines. Their intervals, cut at 0, stand right of the panel and cover nothing."""
+    for model, right in (("teacher", 1.012), ("nds", 1.032)):
+        for arm in arms[arms["model"] == model].to_dict("records"):
+            mean, low, high = (np.maximum(0, scale * arm[f"{name}{end}"]) for end in ("", "_low", "_high"))
+            ax.axhline(mean, color=COLORS[model], linestyle=LINES[model], zorder=2)
+            outside = {"transform": ax.get_yaxis_transform(), "clip_on": False}
+            yerr = [[mean - low], [high - mean]]
+            ax.errorbar([right], [mean], yerr=yerr, **look(model), **outside, markersize=4, label=NAMES[model])
+
+
+def chance_band(ax: Axes, t: pd.Series, low: pd.Series, high: pd.Series, *, label: str = "chance alone (95 %)") -> None:
+    """What is there without any effect: hatched, so that it reads in grey."""
+    looks = {"facecolor": "#E6E6E6", "edgecolor": "#C9C9C9", "hatch": "////", "linewidth": 0}
+    ax.fill_between(t, low, high, **looks, zorder=1, label=label)
+
+
+def legend_below(figure: Figure, *axes: Axes, ncols: int, first: Sequence[str] = ()) -> None:
+    """One legend for several panels, below them; a label that several have stands once, those of `first` ahead."""
+    handles = {label: h for ax in axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels = sorted(handles, key=lambda label: first.index(label) if label in first else len(first))
+    figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=ncols)
+
+
+def write_in_cells(ax: Axes, values: np.ndarray, *, largest: float, form: str) -> None:
+    """Every number that is not NaN in its cell of an image, white where the cell is dark."""
+    for i, j in np.argwhere(np.isfinite(values)):
+        color = "white" if values[i, j] > 0.55 * largest else "black"
+        ax.text(j, i, format(values[i, j], form), ha="center", va="center", fontsize=7, color=color)
 
 
 def greens(n: int) -> list[tuple[float, ...]]:
@@ -113,7 +136,7 @@ def greens(n: int) -> list[tuple[float, ...]]:
     return [matplotlib.colormaps["Greens"](x) for x in np.linspace(0.22, 1.0, n)]
 
 
-def blank(width: float, height: float, title: str) -> Figure:
+def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of this size in inches, its title broken to fit."""
     figure = _picture()(figsize=(float(width), float(height)), layout="constrained")
     figure.suptitle(_fitted(title, width), x=0.01, ha="left")
@@ -125,7 +148,7 @@ def _fitted(title: str, width: float) -> str:
     return "\n".join(textwrap.fill(line, int(width * 72 / 5.6)) for line in title.split("\n"))
 
 
-def whole() -> MaxNLocator:
+def whole_ticks() -> MaxNLocator:
     """Ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
@@ -152,11 +175,7 @@ def paper_markers(ax: Axes, arms: pd.DataFrame, column: str, model: str, *, labe
         ax.plot(
             arms["temperature"],
             scale * values,
-            color=COLORS[model],
-            linestyle="none",
-            marker=MARKERS[model],
-            markerfacecolor="none",
-            markersize=9,
+            **look(model) | {"linestyle": "none", "markerfacecolor": "none", "markersize": 9},
             label=label,
             clip_on=False,
         )

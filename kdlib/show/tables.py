@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from string import Formatter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,96 +26,58 @@ if TYPE_CHECKING:
 ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
 SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
 ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
-SYMBOLS = (
-    ("±", r"$\pm$"),
-    ("≤", r"$\leq$"),
-    ("→", r"$\to$"),
-    ("−", "$-$"),
-    ("²", "$^2$"),
-    ("–", "--"),
-    ("“", "``"),
-    ("”", "''"),
-    ("×", r"$\times$"),
+# What LaTeX needs of the letters that tables hold; pandas escapes cells, not captions.
+ESCAPES = str.maketrans(
+    {letter: f"\\{letter}" for letter in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": "; "}
+)
+SYMBOLS = str.maketrans(
+    {"±": r"$\pm$", "≤": r"$\leq$", "→": r"$\to$", "−": "$-$", "×": r"$\times$"}
+    | {"²": "$^2$", "–": "--", "“": "``", "”": "''"}
 )
 
-
-# ------------------------------------------------------------------------------------------------- a cell, from one row
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def _with_interval(row: pd.Series) -> str:
-    return f"{_with_sd(row)} [{_percent(row['low'])}, {_percent(row['high'])}]"
-
-
-def _with_sd(row: pd.Series) -> str:
-    return f"{_percent(row['mean'])} ± {_percent(row['sd'])}"
-
-
-def _alone(row: pd.Series) -> str:
-    return _percent(row["mean"])
-
-
-def _ratio(row: pd.Series) -> str:
-    return f"{row['mean']:.4f} ± {row['sd']:.4f}"
-
-
-def _not_ours(row: pd.Series) -> str:
-    return "not computed"
-
-
-def _floor(row: pd.Series) -> str:
-    return f"{_percent(row['mean'])} (≤ {_percent(row['high'])})"
-
-
-def _count(row: pd.Series) -> str:
-    return "" if np.isnan(row["mean"]) else f"{row['mean']:.0f}"
-
-
-def _band(row: pd.Series) -> str:
-    return f"[{row['low']:.0f}, {row['high']:.0f}]"
-
-
-Columns = Mapping[str, tuple[str, Callable[[pd.Series], str]]]
+# A column: its heading, and how a row of its metric becomes a cell. Shares come in percent.
+Columns = Mapping[str, tuple[str, str]]
+MEAN, WITH_SD, RATIO = "{mean:.2f}", "{mean:.2f} ± {sd:.2f}", "{mean:.4f} ± {sd:.4f}"
+WITH_INTERVAL = f"{WITH_SD} [{{low:.2f}}, {{high:.2f}}]"
+FLOOR = "{mean:.2f} (≤ {high:.2f})"
 CLASS_BIAS: Columns = {
-    "accuracy": ("Accuracy (%)", _with_interval),
-    "n_significant_sc": ("#SC", _count),
-    "n_significant_tc": ("#TC", _count),
-    "null_band": ("chance alone", _band),
+    "accuracy": ("Accuracy (%)", WITH_INTERVAL),
+    "n_significant_sc": ("#SC", "{mean:.0f}"),
+    "n_significant_tc": ("#TC", "{mean:.0f}"),
+    "null_band": ("chance alone", "[{low:.0f}, {high:.0f}]"),
 }
 CLASS_BIAS_NOTE = (
     "mean ± sd over seeds [95 % t-interval]; chance alone: 95 % band of a count where no class differs "
     "and the two arms are independent"
 )
 FAIRNESS: Columns = {
-    "accuracy": ("Accuracy", _with_sd),
-    "eod": ("EOD", _with_interval),
-    "tpr_difference": ("TPR part", _with_sd),
-    "fpr_difference": ("FPR part", _with_sd),
-    "eod_floor": ("EOD floor", _floor),
-    "dpd": ("DPD", _with_interval),
-    "label_dpd": ("label DPD", _alone),
-    "dpd_gap": ("|DPD − label DPD|", _with_sd),
-    "dpd_floor": ("DPD floor", _floor),
+    "accuracy": ("Accuracy", WITH_SD),
+    "eod": ("EOD", WITH_INTERVAL),
+    "tpr_difference": ("TPR part", WITH_SD),
+    "fpr_difference": ("FPR part", WITH_SD),
+    "eod_floor": ("EOD floor", FLOOR),
+    "dpd": ("DPD", WITH_INTERVAL),
+    "label_dpd": ("label DPD", MEAN),
+    "dpd_gap": ("|DPD − label DPD|", WITH_SD),
+    "dpd_floor": ("DPD floor", FLOOR),
 }
 FAIRNESS_NOTE = (
     "all in percent; mean ± sd over seeds [95 % t-interval]; label DPD: what a perfect classifier has; "
     "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group"
 )
 INDIVIDUAL: Columns = {
-    "accuracy": ("Accuracy", _with_sd),
-    "confidence": ("Confidence", _with_sd),
-    "counterfactual": ("Counterfactual", _ratio),
-    "counterfactual_calibrated": ("calibrated", _ratio),
-    "counterfactual_relative": ("relative to random pairs", _ratio),
-    "lipschitz": ("Lipschitz", _ratio),
-    "lipschitz_calibrated": ("Lipschitz, calibrated", _ratio),
-    "lipschitz_relative": ("Lipschitz, relative", _ratio),
-    "inconsistency": ("Inconsistency", _ratio),
+    "accuracy": ("Accuracy", WITH_SD),
+    "confidence": ("Confidence", WITH_SD),
+    "counterfactual": ("Counterfactual", RATIO),
+    "counterfactual_calibrated": ("calibrated", RATIO),
+    "counterfactual_relative": ("relative to random pairs", RATIO),
+    "lipschitz": ("Lipschitz", RATIO),
+    "lipschitz_calibrated": ("Lipschitz, calibrated", RATIO),
+    "lipschitz_relative": ("Lipschitz, relative", RATIO),
+    "inconsistency": ("Inconsistency", RATIO),
 }
-NOT_PUBLIC: Columns = {"individual_fairness": ("measure of the paper, formula not public", _not_ours)}
+NOT_PUBLIC: Columns = {"individual_fairness": ("measure of the paper, formula not public", "not computed")}
 INDIVIDUAL_NOTE = (
     "accuracy and confidence in percent, the others 0 .. 1 (Lipschitz: a ratio), mean ± sd over seeds; "
     "smaller: outputs more alike for inputs that are to be treated alike; calibrated: after temperature "
@@ -137,10 +100,9 @@ def fairness_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
 def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """Table 4 of the paper, from `tidy.individual`: the measures that the rows have, with their controls."""
-    here = set(rows["metric"])
-    columns = {metric: column for metric, column in INDIVIDUAL.items() if metric in here}
-    extra = NOT_PUBLIC if _has_paper({i: row for i, row in rows.iterrows()}) else {}
-    return arm_table(rows, columns={**columns, **extra}, title=title, note=INDIVIDUAL_NOTE)
+    every = INDIVIDUAL | (NOT_PUBLIC if _has_paper(rows) else {})
+    columns = {metric: every[metric] for metric in every if metric in set(rows["metric"])}
+    return arm_table(rows, columns=columns, title=title, note=INDIVIDUAL_NOTE)
 
 
 def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str | None = None) -> Styler:
@@ -150,16 +112,13 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
     """
     sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
     groups = f", groups by {sensitive}" if sensitive else ""
+    headings = {metric: heading for metric, (heading, _) in (CLASS_BIAS | FAIRNESS | NOT_PUBLIC).items()}
     rows = reported_for(study, artefact, sensitive=sensitive)
-    arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
-    headings = {
-        metric: heading for columns in (CLASS_BIAS, FAIRNESS, NOT_PUBLIC) for metric, (heading, _) in columns.items()
+    found = {
+        f"{headings.get(metric, metric)}, paper": _by_arm(part, _paper_cell)
+        for metric, part in rows.groupby("metric", sort=False)
     }
-    cells = {}
-    for metric, part in rows.groupby("metric", sort=False):
-        found = {arm_name(row["model"], row["temperature"]): _paper_cell(row) for _, row in part.iterrows()}
-        cells[f"{headings.get(metric, metric)}, paper"] = [found.get(arm, "") for arm in arms]
-    return text_table(pd.DataFrame(cells, index=arms), f"{study.title}{groups}\nnot run: {command}")
+    return text_table(_of_arms(rows, found), f"{study.title}{groups}\nnot run: {command}")
 
 
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
@@ -171,21 +130,44 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
     if missing:
         raise InvalidInput(f"the rows lack {', '.join(missing)}; they have {', '.join(rows['metric'].unique())}.")
-    arms = [arm_name(*arm) for arm in rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)]
-    cells = {}
-    for metric, (heading, shown) in columns.items():
+    found = {}
+    for metric, (heading, form) in columns.items():
         chosen = rows[rows["metric"] == metric]
-        found = {arm_name(row["model"], row["temperature"]): row for _, row in chosen.iterrows()}
-        cells[heading] = [shown(found[arm]) if arm in found else "" for arm in arms]
-        if _has_paper(found):
-            cells[f"{heading}, paper"] = [_paper_cell(found[arm]) if arm in found else "" for arm in arms]
+        scaled = chosen.assign(
+            **chosen[["mean", "sd", "low", "high"]].mul(np.where(chosen["unit"] == "share", 100, 1), axis=0)
+        )
+        found[heading] = _by_arm(scaled, partial(_filled, form))
+        if _has_paper(chosen):
+            found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
     lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
-    return text_table(pd.DataFrame(cells, index=arms), "\n".join(filter(None, lines)))
+    return text_table(_of_arms(rows, found), "\n".join(filter(None, lines)))
+
+
+def cells(rows: pd.DataFrame, forms: Mapping[str, str]) -> pd.DataFrame:
+    """{heading: form} -> one row per arm, one column per form, filled with the numbers of the arm's row."""
+    return _of_arms(rows, {heading: _by_arm(rows, partial(_filled, form)) for heading, form in forms.items()})
+
+
+def _filled(form: str, row: Mapping[str, Any]) -> str:
+    """'' where something that the form shows is missing."""
+    shown = [name for _, name, _, _ in Formatter().parse(form) if name]
+    return "" if pd.isna([row[name] for name in shown]).any() else form.format(**row)
+
+
+def _by_arm(rows: pd.DataFrame, cell: Callable[[Mapping[str, Any]], str]) -> pd.Series:
+    """One cell per row, under the name of its arm."""
+    return pd.Series({arm_name(row["model"], row["temperature"]): cell(row) for row in rows.to_dict("records")})
+
+
+def _of_arms(rows: pd.DataFrame, columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Columns of cells side by side, arms in the order of `rows`; an empty cell where an arm has none."""
+    arms = rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)
+    return pd.DataFrame(columns, index=[arm_name(*arm) for arm in arms]).fillna("")
 
 
 def _paper_note(rows: pd.DataFrame) -> str:
     """How to read the paper's columns, and which text they are from; '' without any."""
-    if "paper_mean" not in rows or rows["paper_mean"].isna().all():
+    if not _has_paper(rows):
         return ""
     sources = [SOURCES[name] for name in rows.get("paper_source", pd.Series(dtype=object)).dropna().unique()]
     origin = f" ({', '.join(sources)})" if sources else ""
@@ -203,20 +185,20 @@ def arm_name(model: str, temperature: float) -> str:
     return name if np.isnan(temperature) else f"{name}, T = {temperature:g}"
 
 
-def _has_paper(of_metric: Mapping[str, pd.Series]) -> bool:
-    return any(pd.notna(row.get("paper_mean")) for row in of_metric.values())
+def _has_paper(rows: pd.DataFrame) -> bool:
+    return "paper_mean" in rows and rows["paper_mean"].notna().any()
 
 
-def _paper_cell(row: pd.Series) -> str:
+def _paper_cell(row: dict[str, Any]) -> str:
     """'90.30 ± 0.20 (+0.12)'; with an asterisk where it lies outside our interval."""
     if pd.isna(row["paper_mean"]):
         return ""
-    shown = {"classes": "{:.0f}".format, "ratio": "{:.4f}".format}.get(row["unit"], _percent)
-    spread = "" if pd.isna(row["paper_sd"]) else f" ± {shown(row['paper_sd'])}"
-    ours = row.get("difference", np.nan)
-    difference = "" if pd.isna(ours) else f" ({'−' if ours < 0 else '+'}{shown(abs(ours))})"
+    scale, digits = {"classes": (1, 0), "ratio": (1, 4)}.get(row["unit"], (100, 2))
+    mean, sd, ours = (scale * row.get(name, np.nan) for name in ("paper_mean", "paper_sd", "difference"))
+    spread = "" if np.isnan(sd) else f" ± {sd:.{digits}f}"
+    difference = "" if np.isnan(ours) else f" ({'−' if ours < 0 else '+'}{abs(ours):.{digits}f})"
     outside = " *" if pd.notna(row.get("paper_inside")) and not row["paper_inside"] else ""
-    return f"{shown(row['paper_mean'])}{spread}{difference}{outside}"
+    return f"{mean:.{digits}f}{spread}{difference}{outside}"
 
 
 def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
@@ -264,29 +246,8 @@ def rendered(table: Styler) -> dict[str, bytes]:
     """{'html': ..., 'tex': ...}; the LaTeX needs booktabs and says so."""
     caption = html.unescape(table.caption or "")
     form = "l" * (1 + table.data.shape[1])
-    body = _escaped(table.data.style, "latex").to_latex(hrules=True, column_format=form, caption=_latex(caption))
-    page = table.to_html(doctype_html=True)
-    return {"html": page.encode(), "tex": ("% needs \\usepackage{booktabs}\n" + _symbols(body)).encode()}
-
-
-def _latex(text: str) -> str:
-    escapes = {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\n": "; ",
-    }
-    return "".join(escapes.get(letter, letter) for letter in text)
-
-
-def _symbols(text: str) -> str:
-    for symbol, command in SYMBOLS:
-        text = text.replace(symbol, command)
-    return text
+    body = _escaped(table.data.style, "latex").to_latex(
+        hrules=True, column_format=form, caption=caption.translate(ESCAPES)
+    )
+    tex = "% needs \\usepackage{booktabs}\n" + body.translate(SYMBOLS)
+    return {"html": table.to_html(doctype_html=True).encode(), "tex": tex.encode()}

@@ -16,12 +16,12 @@ import pandas as pd
 ARM = ["model", "temperature"]
 # Parts of a metric m, and the columns m, m_sd, ... of a measure that hold them.
 PARTS = {"mean": ("", "_mean"), "sd": ("_sd",), "low": ("_low",), "high": ("_high", "_upper")}
-COUNTS = {"n_significant_sc": "classes", "n_significant_tc": "classes", "null_band": "classes"}
+COUNT_UNITS = {"n_significant_sc": "classes", "n_significant_tc": "classes", "null_band": "classes"}
 DIFFERENCES = ("eod", "tpr_difference", "fpr_difference", "dpd", "dpd_gap", "eod_floor", "dpd_floor", "label_dpd")
-FAIRNESS = dict.fromkeys(("accuracy", *DIFFERENCES), "share")
+FAIRNESS_UNITS = dict.fromkeys(("accuracy", *DIFFERENCES), "share")
 WITH_CONTROLS = [f"{m}{end}" for m in ("counterfactual", "lipschitz") for end in ("", "_calibrated", "_relative")]
-INDIVIDUAL = dict.fromkeys(("accuracy", "confidence"), "share")
-INDIVIDUAL |= dict.fromkeys((*WITH_CONTROLS, "inconsistency", "individual_fairness"), "ratio")
+INDIVIDUAL_UNITS = dict.fromkeys(("accuracy", "confidence"), "share")
+INDIVIDUAL_UNITS |= dict.fromkeys((*WITH_CONTROLS, "inconsistency", "individual_fairness"), "ratio")
 
 
 def tidy(arms: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
@@ -47,17 +47,17 @@ def _numbers(values: pd.Series) -> np.ndarray:
 def class_bias(accuracy: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every arm (`by_arm`), and #SC, #TC and the band of chance (`class_bias.counts`) of the students."""
     band = counts.rename(columns={"null_low": "null_band_low", "null_high": "null_band_high"})
-    return pd.concat([accuracy.assign(metric="accuracy", unit="share"), tidy(band, COUNTS)], ignore_index=True)
+    return pd.concat([accuracy.assign(metric="accuracy", unit="share"), tidy(band, COUNT_UNITS)], ignore_index=True)
 
 
 def fairness(arms: pd.DataFrame) -> pd.DataFrame:
     """The measures of `fairness.table`, label_dpd, and the floors, whose high is their 95th percentile."""
-    return tidy(arms, FAIRNESS)
+    return tidy(arms, FAIRNESS_UNITS)
 
 
 def individual(arms: pd.DataFrame) -> pd.DataFrame:
     """The measures of individual fairness that `arms` has, and a place for the paper's own, which has no formula."""
-    return tidy(arms.assign(individual_fairness=np.nan), INDIVIDUAL)
+    return tidy(arms.assign(individual_fairness=np.nan), INDIVIDUAL_UNITS)
 
 
 def columns(rows: pd.DataFrame) -> pd.DataFrame:

@@ -122,6 +122,13 @@ def test_measures_over_temperature_have_levels_and_intervals():
     assert axes[0].get_ylim()[0] == 0 and not axes[2].axison
 
 
+def test_where_a_teacher_has_no_value_no_line_stands_at_zero():
+    arms = by_arm(one=[np.nan, 0.2, 0.3, 0.4, 0.5, 0.6])
+    first = fb.over_temperature(arms, panels={"one": "the first"}, title=TITLE).axes[0]
+    (height,) = artist(first, "teacher").lines[0].get_ydata()
+    assert np.isnan(float(height))
+
+
 def test_the_dial_shows_percent_beside_floor_and_expectation(dials):
     axes = fb.bias_dial(dials, title=TITLE).axes
     assert len(axes) == 4 and "correlation 0.8" in axes[1].get_title(loc="left")

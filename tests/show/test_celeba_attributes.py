@@ -27,8 +27,8 @@ def test_the_printed_rows_stand_alone_without_attributes():
 def test_counts_by_hand(lists):
     """Of the 8 training images 1, 4 and 8 smile; of the other five 2, 5, 6 are young and 2, 3, 5 male."""
     rows = celeba_attributes.training_rows(lists).set_index("row")
-    assert rows.loc["smiling, all", celeba_attributes.COUNTS].tolist() == [3, 0, 1, 2]
-    assert rows.loc["not smiling, all", celeba_attributes.COUNTS].tolist() == [3, 2, 3, 2]
+    assert rows.loc["smiling, all", celeba_attributes.COUNTED].tolist() == [3, 0, 1, 2]
+    assert rows.loc["not smiling, all", celeba_attributes.COUNTED].tolist() == [3, 2, 3, 2]
     assert (
         rows.loc["not smiling, undersampled by kdlib", "images"],
         rows.loc["both, balanced by kdlib", "images"],
@@ -84,7 +84,7 @@ def test_missing_lists_are_said_without_the_place_of_this_machine(tmp_path):
 @real_data.requires("celeba")
 def test_the_printed_rows_are_swapped():
     rows = celeba_attributes.training_rows(celeba.read_attributes(places.data_dir() / "celeba")).set_index("row")
-    counts = rows[celeba_attributes.COUNTS]
+    counts = rows[celeba_attributes.COUNTED]
     pd.testing.assert_series_equal(
         counts.loc["smiling, all"], counts.loc["smiling, printed as “Not Smiling”"], check_names=False
     )
