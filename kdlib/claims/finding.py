@@ -7,7 +7,7 @@ teacher are not independent of each other. No torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import factorial
+from math import factorial, nan
 from typing import NamedTuple
 
 from kdlib.measure.stats import LEVEL, Tested
@@ -16,10 +16,11 @@ from kdlib.measure.stats import LEVEL, Tested
 class Finding(NamedTuple):
     """What a rule found.
 
-    statistic, value, low, high   the number that decides, in words and with its 95 % interval (NaN: none)
-    p            two-sided; NaN where the rule is no test
+    statistic    in words, the number that decides: value
     toward       whether the number points the paper's way; None: neither way
     text         the numbers in sentences that need no other text
+    low, high    the 95 % interval of the number; NaN: it has none
+    p            two-sided; NaN where the rule is no test
     control      what was checked to rule out another explanation
     instead      the verdict that this check leaves where the rule is met; '' where it holds
     flat         whether the number is shown to be about 0, which is against the claim
@@ -27,13 +28,13 @@ class Finding(NamedTuple):
 
     statistic: str
     value: float
-    low: float
-    high: float
-    p: float
     toward: bool | None
     n_blocks: int
     temperatures: tuple[float, ...]
     text: str
+    low: float = nan
+    high: float = nan
+    p: float = nan
     control: str = ""
     instead: str = ""
     flat: bool = False

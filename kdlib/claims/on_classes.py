@@ -17,18 +17,17 @@ from scipy import special
 from kdlib.claims.finding import Finding, interval, joint, p_text, too_few
 from kdlib.errors import InvalidInput, KdlibWarning
 from kdlib.measure.arms import at, between, by_block, n_blocks, paired_differences, paired_test, partners
-from kdlib.measure.class_bias import compare_arms, disagreement, n_significant
+from kdlib.measure.class_bias import chance_rate, compare_arms, disagreement, n_significant
 from kdlib.measure.class_counts import CountedArm, compared_arms, complete_blocks, study_arms
 from kdlib.measure.class_nulls import count_trend
 from kdlib.measure.fidelity import agreement, error_consistency
 from kdlib.measure.stats import LEVEL, Tested, t_test, tested
 from kdlib.predictions import Predictions
 
-TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes
+TWO_TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes
 WELCH = {"test": "welch", "normalise": "ratio", "correction": None, "level": LEVEL}
-FIRES = 0.045  # share of unchanged classes that it calls significant, with five seeds an arm
 MOST_OF_TEN, SUM_OF_TEN = 3, 11  # of ten classes: 95 % of the largest of nine counts, and of their sum, by chance
-NAMES = {"nds": "#SC", "teacher": "#TC"}
+COUNT_NAMES = {"nds": "#SC", "teacher": "#TC"}
 
 
 # ------------------------------------------------------------------------------------------------------------- accuracy
@@ -40,15 +39,14 @@ def accuracy_kept(p: Predictions, *, margin: float = 0.005) -> Finding:
     Against it: the upper bound below 0 at 5 of 9 or more. The claim is that DS is not worse, so two arms that are alike
     can meet the rule.
     """
-    p = between(p, *TO_TEN)
+    p = between(p, *TWO_TO_TEN)
     rows = paired_differences(p, p.accuracy, against="nds", coverage=1 - 2 * LEVEL)
     kept, worse, k = int((rows["low"] > -margin).sum()), int((rows["high"] < 0).sum()), len(rows)
     change = t_test(_less_nds(p).mean(axis=1).to_numpy())
     met = 9 * kept >= 7 * k and change.value > 0
     return Finding(
         "accuracy of DS − NDS, mean over T",
-        *change[:3],
-        p=np.nan,
+        **change._replace(p=np.nan)._asdict(),
         toward=True if met else False if 9 * worse >= 5 * k else None,
         n_blocks=n_blocks(p),
         temperatures=tuple(rows["temperature"]),
@@ -101,20 +99,20 @@ def count_trends(p: Predictions, *, against: str, sign: int, permutations: int =
     the arcsine scale. #TC also falls when students grow more alike to their own teacher, so there it must fall against
     teachers that taught none of them too. Flat: the interval of the change lies inside the sd of a count by chance.
     """
-    p = between(p, *TO_TEN)
+    p = between(p, *TWO_TO_TEN)
     (reference,), arms = compared_arms(p, against)
     students = complete_blocks(arms)
-    counts, n_classes, name = significant(reference, students), len(reference.totals), NAMES[against]
+    counts, n_classes, name = significant(reference, students), len(reference.totals), COUNT_NAMES[against]
     ts = tuple(arm.temperature for arm in students)
     found = count_trend(p, against=against, permutations=permutations)
     change = count_contrast(p, against=against, low=ts[0], high=ts[-1])
     control, instead = _trend_controls(p, against, sign, permutations)
-    by_chance = np.sqrt(n_classes * FIRES * (1 - FIRES))
+    n_seeds = len(reference.seeds), len(students[0].seeds)
+    rate = chance_rate(n_classes, n_seeds, test_images=int(np.median(reference.totals)))
+    by_chance = np.sqrt(n_classes * rate * (1 - rate))
     return Finding(
         f"Kendall's tau of {name} and T",
-        found.observed,
-        low=np.nan,
-        high=np.nan,
+        value=found.observed,
         p=found.p,
         toward=None if found.observed == 0 else found.observed * sign > 0,
         n_blocks=len(students[0].seeds),
@@ -153,8 +151,7 @@ def reversal(p: Predictions, *, low: float = 10.0, high: float = 40.0) -> Findin
     both, toward = joint([sc, tc], [-1, 1])
     return Finding(
         f"#SC at T = {high:g} − at T = {low:g}",
-        *sc[:3],
-        p=both,
+        **sc._replace(p=both)._asdict(),
         toward=toward,
         n_blocks=n_blocks(at(p, low, high)),
         temperatures=(low, high),
@@ -169,7 +166,7 @@ def few_classes(p: Predictions) -> Finding:
     With fewer temperatures the sum is held to its share of 11. No test: counts within these bounds equal chance.
     Raises InvalidInput for another number of classes.
     """
-    p = between(p, *TO_TEN)
+    p = between(p, *TWO_TO_TEN)
     (nds, own), students = compared_arms(p, "nds", "teacher")
     if len(nds.totals) != 10:
         raise InvalidInput(f"the rule is about ten classes; this study has {len(nds.totals)}.")
@@ -179,10 +176,7 @@ def few_classes(p: Predictions) -> Finding:
     found = "; ".join(f"{name} is at most {c.max()} at any T and {c.sum()} in sum" for name, c in counts.items())
     return Finding(
         "largest count at any T",
-        most,
-        low=np.nan,
-        high=np.nan,
-        p=np.nan,
+        value=most,
         toward=bool(chance),
         n_blocks=n_blocks(p),
         temperatures=tuple(arm.temperature for arm in students),
@@ -194,17 +188,15 @@ def few_classes(p: Predictions) -> Finding:
 def alphas_agree(a: Predictions, b: Predictions, *, permutations: int = 999) -> Finding:
     """Claim 12: #SC has a trend in T at both alphas, of the same sign."""
     found, other = (
-        {_alpha(p): count_trend(between(p, *TO_TEN), against=against, permutations=permutations) for p in (a, b)}
-        for against in NAMES
+        {_alpha(p): count_trend(between(p, *TWO_TO_TEN), against=against, permutations=permutations) for p in (a, b)}
+        for against in COUNT_NAMES
     )
     (one, first), (two, second) = found.items()
-    both, ts = max(first.p, second.p), tuple(between(a, *TO_TEN).temperatures)
+    both, ts = max(first.p, second.p), tuple(between(a, *TWO_TO_TEN).temperatures)
     same = first.observed * second.observed
     return Finding(
         f"the lesser of Kendall's taus of #SC and T at alpha {one:g} and {two:g}",
-        min(first.observed, second.observed, key=abs),
-        low=np.nan,
-        high=np.nan,
+        value=min(first.observed, second.observed, key=abs),
         p=both,
         toward=None if same == 0 else same > 0,
         n_blocks=min(n_blocks(a), n_blocks(b)),
@@ -237,7 +229,7 @@ def disagrees_less(p: Predictions, *, temperature: float = 9.0) -> Finding:
     ds, nds = (apart[(p.runs["model"] == model).to_numpy()].mean() for model in ("ds", "nds"))
     return Finding(
         f"disagreement with the teacher at T = {chosen:g}, DS − NDS",
-        *found,
+        **found._asdict(),
         toward=None if found.value == 0 else found.value < 0,
         n_blocks=n_blocks(p),
         temperatures=(chosen,),
@@ -290,17 +282,16 @@ def hardness(*found: Predictions, seed: int = 0) -> Finding:
     rng = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KdlibWarning)  # a block left out makes four seeds of five
-        measured = [_jackknifed(_equalised(between(p, *TO_TEN), images, rng)) for p in found]
+        measured = [_jackknifed(_equalised(between(p, *TWO_TO_TEN), images, rng)) for p in found]
     share, variance = (_slope(np.log10(n_classes), [m[i] for m in measured]) for i in (0, 1))
     both, toward = joint([share, variance], [1, 1])
     shares = ", ".join(f"{_percent(m[0][0])} of {c}" for c, m in zip(n_classes, measured, strict=True))
     return Finding(
         "share of changed classes for tenfold classes",
-        *share[:3],
-        p=both,
+        **share._replace(p=both)._asdict(),
         toward=toward,
         n_blocks=min(map(n_blocks, found)),
-        temperatures=tuple(between(found[0], *TO_TEN).temperatures),
+        temperatures=tuple(between(found[0], *TWO_TO_TEN).temperatures),
         text=f"With {images} test images a class, mean over T, an estimated {shares} classes changed (by chance the "
         f"estimate can be below 0). Tenfold classes add {interval(share)} points to the share and "
         f"{interval(variance, '{:+.4f}'.format)} to the variance of the changes; {p_text(both)} for both.",

@@ -53,8 +53,7 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
     steeper, below = joint(beyond, [-1, -1])
     return Finding(
         f"EOD by {feature}, change for each doubling of T",
-        *eod[:3],
-        p=both,
+        **eod._replace(p=both)._asdict(),
         toward=toward,
         n_blocks=n_blocks(p),
         temperatures=tuple(p.temperatures),
@@ -86,7 +85,7 @@ def below_teacher(p: Predictions, *, sensitive: str, temperature: float = 10.0) 
     label = runs["label_dpd"].iloc[0]
     return Finding(
         f"DPD by {feature} at T = {temperature:g}, student − own teacher",
-        *dpd,
+        **dpd._asdict(),
         toward=None if dpd.value == 0 else dpd.value < 0,
         n_blocks=n_blocks(p),
         temperatures=(temperature,),
@@ -105,8 +104,7 @@ def rises_again(p: Predictions, *, sensitive: str, low: float = 10.0, high: floa
     both, toward = joint([eod, dpd], [1, 1])
     return Finding(
         f"EOD by {feature} at T = {high:g} − at T = {low:g}",
-        *eod[:3],
-        p=both,
+        **eod._replace(p=both)._asdict(),
         toward=toward,
         n_blocks=n_blocks(p),
         temperatures=(low, high),
@@ -132,7 +130,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
     )
     return Finding(
         f"output change when {feature} changes, for each doubling of T",
-        *raw,
+        **raw._asdict(),
         toward=None if raw.value == 0 else raw.value < 0,
         n_blocks=n_blocks(p),
         temperatures=tuple(p.temperatures),

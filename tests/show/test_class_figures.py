@@ -239,7 +239,7 @@ def test_image_grid_places_images_by_feature():
     cells = pd.DataFrame({"feature": ["color", "shape", "color"], "value": ["red", "star", "blue"]})
     axes = image_figures.image_grid(images, cells, title=TITLE).axes
     assert [ax.images[0].get_array()[0, 0, 0] for ax in axes if ax.images] == [0, 2, 1]
-    with pytest.raises(InvalidInput, match="2 images for 3 cells"):
+    with pytest.raises(InvalidInput, match="2 .* 3"):
         image_figures.image_grid(images[:2], cells, title=TITLE)
 
 
@@ -376,10 +376,10 @@ def test_absent_runs_are_named(found):
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_ours(saved, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Choose another out_dir"):
-        save.save(
-            image_figures.softened(softened(), title="t"), softened(), name="x", out_dir=tmp_path / "file", about={}
-        )
+    shown = image_figures.softened(softened(), title="t")
+    with pytest.raises(StoreError) as error:
+        save.save(shown, softened(), name="x", out_dir=tmp_path / "file", about={})
+    assert str(tmp_path / "file") in str(error.value)
 
 
 def test_names_that_look_like_formulas_are_saved_as_text(tmp_path):
