@@ -15,6 +15,7 @@ class Dataset:
     loader       'module:function' below kdlib.data
     options      every option of the loader with its default; all of them are part of a run's identity
     choices      the valid values of an option that takes names
+    ranges       the least and the most of an option that takes whole numbers; None: no limit
     groups       sensitive features it provides, label features excluded
     parts        what can be loaded; a validation part is reported beside the test part
     kind         'images' or 'text'
@@ -27,6 +28,7 @@ class Dataset:
     loader: str
     options: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ranges: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     parts: tuple[str, ...] = ("train", "test")
     kind: str = "images"
@@ -37,7 +39,11 @@ class Dataset:
 
 DATASETS = {
     "digits": Dataset(
-        "Handwritten digits (scikit-learn)", "small:load_digits", {"train_images": 300, "seed": 0}, in_paper=False
+        "Handwritten digits (scikit-learn)",
+        "vision:load_digits",
+        {"train_images": 300, "seed": 0},
+        ranges={"train_images": (10, 1787), "seed": (0, None)},  # so both parts have every class
+        in_paper=False,
     ),
     "trifeature": Dataset(
         "Trifeature",
@@ -60,21 +66,25 @@ DATASETS = {
             "image_size": 32,
             "seed": 0,
         },
-        {"label": ("convex", "right-angled")},
+        {"label": ("convex",)},
+        {"train_images": (1, None), "test_images": (1, None)},
         groups=("color_set",),
         in_paper=False,
         pad=128,
     ),
-    "cifar10": Dataset("CIFAR-10", "vision:load_cifar10", {"image_size": 32}),
-    "cifar100": Dataset("CIFAR-100", "vision:load_cifar100", {"image_size": 32}),
-    "svhn": Dataset("SVHN", "vision:load_svhn", {"image_size": 32}),
-    "tiny_imagenet": Dataset("Tiny ImageNet", "vision:load_tiny_imagenet", {"image_size": 64}),
-    "imagenet": Dataset("ImageNet", "vision:load_imagenet", {"image_size": 224}),
+    "cifar10": Dataset("CIFAR-10", "vision:load_cifar10", {"image_size": 32}, ranges={"image_size": (1, 32)}),
+    "cifar100": Dataset("CIFAR-100", "vision:load_cifar100", {"image_size": 32}, ranges={"image_size": (1, 32)}),
+    "svhn": Dataset("SVHN", "vision:load_svhn", {"image_size": 32}, ranges={"image_size": (1, 32)}),
+    "tiny_imagenet": Dataset(
+        "Tiny ImageNet", "vision:load_tiny_imagenet", {"image_size": 64}, ranges={"image_size": (1, 64)}
+    ),
+    "imagenet": Dataset("ImageNet", "vision:load_imagenet", {"image_size": 224}, ranges={"image_size": (1, None)}),
     "celeba": Dataset(
         "CelebA",
         "faces:load_celeba",
         {"label": "smiling", "image_size": 64, "balance": True},
         {"label": ("smiling", "eyeglasses")},
+        {"image_size": (1, None)},
         groups=("young", "male"),
         parts=("train", "validation", "test"),
     ),
@@ -91,6 +101,7 @@ DATASETS = {
             "test_images": 19_962,
         },
         {"label": ("smiling", "eyeglasses")},
+        {"image_size": (1, 64)},
         groups=("young", "male"),
         parts=("train", "validation", "test"),
         in_paper=False,
@@ -100,6 +111,7 @@ DATASETS = {
         "faces:load_utkface",
         {"label": "gender", "image_size": 64, "test_share": 0.3, "seed": 0},
         {"label": ("gender",)},
+        {"image_size": (1, 64), "seed": (0, None)},
         groups=("race", "age"),
         in_paper=False,
     ),
@@ -108,6 +120,7 @@ DATASETS = {
         "text:load_hatexplain",
         {"tokens": 128, "tokenizer": "bert-base-uncased", "vocabulary": 8000},
         {"tokenizer": ("bert-base-uncased", "learnt")},
+        {"tokens": (3, 512), "vocabulary": (1000, 50_000)},
         groups=("gender", "race", "gender_majority", "race_majority"),
         parts=("train", "validation", "test"),
         kind="text",
@@ -117,6 +130,7 @@ DATASETS = {
         "{name}",
         "own:load_own",
         {"name": "", "image_size": 32, "fingerprint": ""},
+        ranges={"image_size": (1, None)},
         in_paper=False,
     ),
 }

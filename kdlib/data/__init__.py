@@ -1,4 +1,15 @@
-"""Data sets: `load(name, split)` -> `Split`. One file per family; names and options stand in the catalogue."""
+"""Data sets: `load(name, split)` -> `Split`. One file per family; names and options stand in the catalogue.
+
+To add a data set:
+1. Enter it in `catalogue.DATASETS`, with `in_paper=False`: its loader as 'module:function', every option with its
+   default and its choices or range. Profiles, training and `load` know it from there alone.
+2. Write the loader in a module here: `load_name(part, /, *, root, <every option>) -> Split`. `part` is one of the
+   catalogue's `parts`; the folder is `places.data_dir(root) / name`. The catalogue has the options checked before. What
+   is missing or damaged is `damaged(...)`; what is slow to make goes through `cache.prepared`. ids are official names,
+   or come from the content (`vision.content_ids`); rows are in their order.
+3. Say in sources.yaml where it is from, for `kdlib fetch`: under `files` what is downloaded and checked, under
+   `by_hand` what people have to put where, under `nothing` that there is nothing to fetch.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from kdlib.catalogue import DATASETS
 from kdlib.errors import DataError, InvalidInput, unknown
 
+Root = str | Path | None  # the folder that has one folder per data set; None: `places.data_dir()`
 KEPT_BYTES = 2**28
+PUBLISHED = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,19 +131,26 @@ def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
             raise unknown("option", option, known.options, place=place)
         if option in known.choices and value not in known.choices[option]:
             raise unknown(option, value, known.choices[option], place=place)
+        if option in known.ranges:
+            check_whole(option, value, *known.ranges[option], place=place)
         if isinstance(known.options[option], bool) and not isinstance(value, bool):
             raise InvalidInput(f"{option} = {value!r} in {place}: give true or false.")
     return known.options | options
 
 
-def required(path: Path, remedy: str) -> Path:
-    """`path`, a file or folder that a data set needs. Raises DataError, with the remedy, where it is not there."""
+def required(path: Path, dataset: str) -> Path:
+    """`path`, a file or folder that a data set needs. Raises DataError where it is not there."""
     if not path.exists():
-        raise DataError(f"there is no {path}. {remedy}")
+        raise damaged(f"there is no {path}", dataset)
     return path
 
 
-def check_whole(name: str, value: object, *, least: int, most: int | None = None, place: str) -> int:
+def damaged(what: str, dataset: str) -> DataError:
+    """The error for data that is missing or cannot be used: what and where, and what to do."""
+    return DataError(f"{what}. `kdlib fetch {dataset}` gets it, or says what to put where.")
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None, *, place: str) -> int:
     """`value` if it is a whole number from `least` to `most`. Raises InvalidInput otherwise."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if whole and value >= least and (most is None or value <= most):

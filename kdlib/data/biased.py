@@ -1,17 +1,17 @@
 """`trifeature-biased`: Trifeature's images with a binary label, a binary group, and a dial for their correlation.
 
 Its disparities can be worked out on paper (`bias_dial.expected_disparity`), so it tests every fairness number. It is
-also a study of its own: what does distillation do to a disparity whose cause is known?
+also a study of its own: what does distillation do to a disparity whose cause is known? The dial itself is plain
+arithmetic: the data set is made by it, and measuring compares with it. torch is needed to draw alone.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import numpy as np
 
-from kdlib.data import Drawn, Split, check_whole
-from kdlib.data.dial import GROUPS, PLACE, cell_counts
+from kdlib.data import Drawn, Root, Split
 from kdlib.data.trifeature import (
     COLOR_NAMES,
     SHAPE_NAMES,
@@ -23,21 +23,16 @@ from kdlib.data.trifeature import (
     picked,
     render,
 )
+from kdlib.errors import InvalidInput
 
+PLACE = "data set 'trifeature-biased'"
 # The negative class (0) comes first, and so does the group that rho > 0 gives fewer positives.
-LABEL_SETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "convex": {
-        "concave": ("plus", "tee", "star", "fivesquare"),
-        "convex": ("triangle", "square", "circle", "rhombus", "pentagon", "trapezoid"),
-    },
-    "right-angled": {
-        "slanted": ("triangle", "circle", "rhombus", "pentagon", "star", "trapezoid"),
-        "right-angled": ("square", "plus", "tee", "fivesquare"),
-    },
+SHAPE_SETS = {
+    "concave": ("plus", "tee", "star", "fivesquare"),
+    "convex": ("triangle", "square", "circle", "rhombus", "pentagon", "trapezoid"),
 }
-COLOR_SETS = dict(
-    zip(GROUPS, (("green", "blue", "cyan", "purple", "ocean"), ("red", "yellow", "pink", "orange")), strict=True)
-)
+COLOR_SETS = {"cool": ("green", "blue", "cyan", "purple", "ocean"), "warm": ("red", "yellow", "pink", "orange")}
+GROUPS = tuple(COLOR_SETS)
 SET_DRAW = 110  # for the colors of twins; no draw of trifeature.py
 
 
@@ -45,7 +40,7 @@ def load_biased(
     part: str,
     /,
     *,
-    root: str | Path | None,
+    root: Root,
     label: str,
     rho_train: float,
     rho_test: float,
@@ -57,7 +52,7 @@ def load_biased(
 ) -> Split:
     """A binary label (two sets of shapes) and a binary group (two sets of colors) with a given correlation.
 
-    label        'convex' or 'right-angled': the positive class, half of each part
+    label        'convex': the positive class, half of each part
     rho_train    correlation (phi) of being positive with being warm in the training part, -1 .. 1; 0: none. The groups'
                  sizes limit it: `largest_rho`
     rho_test     the same in the test part
@@ -68,15 +63,15 @@ def load_biased(
     Raises InvalidInput for options that no data set can have.
     """
     test = part == "test"
-    n = check_whole(f"{part}_images", test_images if test else train_images, least=1, place=PLACE)
+    n = test_images if test else train_images
     counts = cell_counts(n, rho=rho_test if test else rho_train, group_share=group_share)
-    sets = [(shapes, colors) for shapes in LABEL_SETS[label].values() for colors in COLOR_SETS.values()]
+    sets = [(shapes, colors) for shapes in SHAPE_SETS.values() for colors in COLOR_SETS.values()]
     cells = [_cell(*pair, n=m, test=test, seed=seed) for pair, m in zip(sets, counts.ravel(), strict=True)]
     numbers, cell = np.concatenate(cells), np.repeat(np.arange(4), counts.ravel())
     x = render(numbers, image_size=image_size, seed=seed).numpy()
-    groups = {"color_set": np.array(tuple(COLOR_SETS))[cell % 2]}
+    groups = {"color_set": np.array(GROUPS)[cell % 2]}
     drawn = Drawn(("color_set",) * test, lambda _: color_set_twins(numbers, image_size=image_size, seed=seed))
-    return Split(id_names(numbers), x, cell // 2, groups, tuple(LABEL_SETS[label]), drawn)
+    return Split(id_names(numbers), x, cell // 2, groups, tuple(SHAPE_SETS), drawn)
 
 
 def color_set_twins(ids: Ids, *, image_size: int, seed: int) -> np.ndarray:
@@ -97,3 +92,54 @@ def _cell(shapes: tuple[str, ...], colors: tuple[str, ...], *, n: int, test: boo
     kinds = kinds[np.argsort(hashed(kinds, seed, draw=SPLIT_DRAW), kind="stable")]
     times, place = np.divmod(np.arange(n), len(kinds))
     return kinds[place] + times[:, None] * [0, 0, 0, 2]
+
+
+# ----------------------------------------------------------------------------------------------------------- the dial
+
+
+def cell_counts(n: int, *, rho: float, group_share: float) -> np.ndarray:
+    """(2, 2) int: how many of n images have label y (rows) and group a (columns: cool, warm).
+
+    With g = group_share: n / 2 are positive, n g warm, n (g + rho sqrt(g (1 - g))) / 2 both; each is rounded to the
+    nearest whole number, and the rest follows. Raises InvalidInput if there is no such table.
+    """
+    g = _check_dial(rho, group_share)
+    positive, warm = _round(n / 2), _round(n * g)
+    if not 0 < warm < n:
+        raise InvalidInput(f"group_share = {g!r} in {PLACE}: one group gets none of {n} images; give more images.")
+    both = _round(n * (g + rho * math.sqrt(g * (1 - g))) / 2)
+    # at the largest rho the three roundings may disagree by one
+    both = min(max(both, positive + warm - n, 0), positive, warm)
+    return np.array([[n - positive - warm + both, warm - both], [positive - both, both]])
+
+
+def _round(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _check_dial(rho: float, group_share: float) -> float:
+    """group_share. Raises InvalidInput unless half of the labels can be positive with this correlation and group."""
+    for name, value in (("rho", rho), ("group_share", group_share)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
+            raise InvalidInput(f"{name} = {value!r} in {PLACE}: give a number.")
+    if not 0 < group_share < 1:
+        raise InvalidInput(f"group_share = {group_share!r} in {PLACE}: give a share above 0 and below 1.")
+    most = largest_rho(group_share)
+    if abs(rho) > most + 1e-12:
+        raise InvalidInput(
+            f"rho = {rho!r} in {PLACE}: with group_share = {group_share!r} it lies within "
+            f"-{most:.4f} .. {most:.4f}; give such a rho, or bring group_share nearer to 0.5."
+        )
+    return group_share
+
+
+def largest_rho(group_share: float) -> float:
+    """The correlation at which the smaller group has one label alone: sqrt(smaller share / larger share), 0 .. 1."""
+    smaller = min(group_share, 1 - group_share)
+    return math.sqrt(smaller / (1 - smaller))
+
+
+def base_rates(*, rho: float, group_share: float) -> dict[str, float]:
+    """P(Y = 1 | group): cool 1/2 - rho/2 sqrt(g / (1 - g)), warm 1/2 + rho/2 sqrt((1 - g) / g), g = group_share."""
+    odds = math.sqrt((1 - group_share) / _check_dial(rho, group_share))
+    return {"cool": 0.5 - rho / 2 / odds, "warm": 0.5 + rho / 2 * odds}

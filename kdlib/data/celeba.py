@@ -12,26 +12,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kdlib.data import damaged, required
 from kdlib.errors import DataError, unknown
 
-FOLDER = "celeba"
+FOLDER, LISTS = "celeba", ("list_attr_celeba.txt", "list_eval_partition.txt")
 PARTS = ("train", "validation", "test")
 LABELS = {"smiling": "Smiling", "eyeglasses": "Eyeglasses"}
 CLASS_NAMES = {"smiling": ("not smiling", "smiling"), "eyeglasses": ("no eyeglasses", "eyeglasses")}
 GROUPS = {"young": "Young", "male": "Male"}
 GROUP_VALUES = {"young": ("not young", "young"), "male": ("female", "male")}
-HOME = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-LISTS_REMEDY = (
-    f"CelebA's terms leave fetching it to you: put list_attr_celeba.txt and list_eval_partition.txt (of the folders "
-    f"Anno and Eval of {HOME}) there."
-)
 
 
 def read_attributes(folder: Path) -> pd.DataFrame:
     """Attributes and part of every image, sorted by the official number, which is the index: 1 .. 202,599.
 
     Columns: 'part' ('train', 'validation' or 'test'), then the attributes by their official names, True where an image
-    has one. Reads list_attr_celeba and list_eval_partition in the official format (.txt), or as .csv files.
+    has one. Reads list_attr_celeba.txt and list_eval_partition.txt in the official format.
     Raises DataError for a file that is missing, cut short, has an image twice or lacks an attribute that kdlib uses.
     """
     attributes_path, parts_path = list_files(folder)
@@ -41,24 +37,18 @@ def read_attributes(folder: Path) -> pd.DataFrame:
             raise unknown("attribute", name, attributes.columns, place=str(attributes_path), error=DataError)
     values = attributes.to_numpy()
     if values.dtype.kind != "i" or not (np.abs(values) == 1).all():
-        raise damaged(attributes_path, "an attribute is neither 1 nor -1")
+        raise damaged(f"{attributes_path} is damaged: an attribute is neither 1 nor -1", FOLDER)
     if parts.shape[1] != 1 or not parts.iloc[:, 0].isin((0, 1, 2)).all():
-        raise damaged(parts_path, "a part is not 0, 1 or 2")
+        raise damaged(f"{parts_path} is damaged: a part is not 0, 1 or 2", FOLDER)
     if not attributes.index.equals(parts.index):
-        raise damaged(attributes_path, f"its images are not the {len(parts):,} of {parts_path.name}")
+        raise damaged(f"{attributes_path}: its images are not the {len(parts):,} of {parts_path.name}", FOLDER)
     part = np.array(PARTS, object)[parts.iloc[:, 0]]
     return pd.concat([pd.Series(part, parts.index, name="part"), attributes == 1], axis=1)
 
 
 def list_files(folder: Path) -> list[Path]:
     """The files of attributes and of parts. Raises DataError for one that is missing."""
-    found = []
-    for name in ("list_attr_celeba", "list_eval_partition"):
-        there = [path for kind in ("txt", "csv") if (path := folder / f"{name}.{kind}").is_file()]
-        if not there:
-            raise DataError(f"no {name}.txt in {folder}. {LISTS_REMEDY}")
-        found.append(there[0])
-    return found
+    return [required(folder / name, FOLDER) for name in LISTS]
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -66,24 +56,17 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         with open(path, encoding="utf-8") as file:
             first = file.readline().strip()
-        announced = int(first) if first.isdigit() else None
-        table = _parsed(path, skip=announced is not None)
+        announced = int(first) if first.isdigit() and path.name == LISTS[0] else None
+        header = "infer" if path.name == LISTS[0] else None
+        table = pd.read_csv(path, sep=r"\s+", header=header, index_col=0, skiprows=int(announced is not None))
         table.index = image_numbers(table.index)
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors, and so is a text that is not UTF-8
-        raise damaged(path, str(error).strip()) from error
+        raise damaged(f"{path} is damaged: {str(error).strip()}", FOLDER) from error
     if announced not in (None, len(table)):
-        raise damaged(path, f"its first line says {announced:,} images, {len(table):,} follow")
+        raise damaged(f"{path} says {announced:,} images, {len(table):,} follow", FOLDER)
     if table.index.has_duplicates:
-        raise damaged(path, f"image {table.index[table.index.duplicated()][0]:06d} is there twice")
+        raise damaged(f"{path}: image {table.index[table.index.duplicated()][0]:06d} is there twice", FOLDER)
     return table.sort_index()
-
-
-def _parsed(path: Path, *, skip: bool) -> pd.DataFrame:
-    if path.suffix == ".csv":
-        return pd.read_csv(path, index_col=0)
-    if path.stem == "list_eval_partition":
-        return pd.read_csv(path, sep=r"\s+", header=None, index_col=0)
-    return pd.read_csv(path, sep=r"\s+", skiprows=int(skip))
 
 
 def image_numbers(names: Iterable[str]) -> np.ndarray:
@@ -112,8 +95,3 @@ def undersampled(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     kept = np.ones(len(labels), bool)
     kept[common[order[len(labels) - len(common) :]]] = False
     return kept
-
-
-def damaged(path: Path | str, what: str, remedy: str = LISTS_REMEDY) -> DataError:
-    """The error for a file that cannot be used: which, why, what to do."""
-    return DataError(f"{path} is damaged: {what}. {remedy}")

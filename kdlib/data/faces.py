@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +12,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from kdlib import files, places
-from kdlib.data import Split, cache, celeba, check_whole, required
+from kdlib.data import Root, Split, cache, celeba, damaged, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, read_npz, reduce
-from kdlib.errors import DataError, InvalidInput
+from kdlib.errors import InvalidInput
 
 ALIGNED_SIZE = (178, 218)  # the images "in the wild" have the same names and other sizes
 BOX = (0, 34, 178, 212)  # left, upper, right, lower: a square of the 178 x 218 pixels, less hair and neck
 BLOCK = 256  # images that are in memory at a time while the npz is made
 ALIGNED, FACES64 = "img_align_celeba", "celeba64.npz"
-ALIGNED_REMEDY = (
-    f"CelebA's terms leave fetching it to you: put the aligned images (img_align_celeba.zip of the folder Img of "
-    f"{celeba.HOME}) into that folder, or use the data set 'celeba64', which takes any part of them at 64 pixels."
-)
-FACES64_REMEDY = (
-    f"`kdlib fetch celeba64` makes it of the aligned images in {ALIGNED}/ beside it (img_align_celeba.zip of the "
-    f"folder Img of {celeba.HOME})."
-)
-UTKFACE_REMEDY = (
-    "`kdlib fetch utkface` says where its images are from. It needs x (N, 64, 64, 3) uint8, age, gender (0 male, "
-    "1 female) and race (0 white, 1 black, 2 asian, 3 indian, 4 other), (N,) each."
-)
 RACES = ("white", "black", "asian", "indian", "other")
 AGES = ("under 18", "18 to 39", "40 and over")
 
@@ -40,27 +28,20 @@ AGES = ("under 18", "18 to 39", "40 and over")
 # --------------------------------------------------------------------------------------------------------------- CelebA
 
 
-def load_celeba(part: str, /, *, root: str | Path | None, label: str, image_size: int, balance: bool) -> Split:
+def load_celeba(part: str, /, *, root: Root, label: str, image_size: int, balance: bool) -> Split:
     """CelebA in the official split, 162,770 / 19,867 / 19,962 images: see `load_celeba64` for labels and groups.
 
     x streams `celeba/img_align_celeba/*.jpg`, 178 x 218 pixels: rows 34 to 212, resized to image_size.
     Raises DataError where images or lists are missing or damaged, InvalidInput for a bad part or option.
     """
-    check_whole("image_size", image_size, least=1, place="data set 'celeba'")
     folder = places.data_dir(root) / celeba.FOLDER
-    images = folder / ALIGNED
-    there = set(os.listdir(images)) if images.is_dir() else set()
-    if not there:
-        raise DataError(f"not run: no images in {images}. {ALIGNED_REMEDY}")
-    rows = _lists(folder)
+    images, rows = required(folder / ALIGNED, "celeba"), _lists(folder)
     rows = rows[rows["part"] == part]
     rows = rows[_kept(rows, part, label=label, balance=balance)]
-    names = [f"{number:06d}.jpg" for number in rows.index]
+    names, there = [f"{number:06d}.jpg" for number in rows.index], set(os.listdir(images))
     if lacking := [name for name in names if name not in there]:
-        raise DataError(
-            f"{images} lacks {len(lacking):,} of the {len(names):,} {part} images, {lacking[0]} the first. "
-            f"{ALIGNED_REMEDY}"
-        )
+        what = f"{images} lacks {len(lacking):,} of the {len(names):,} {part} images, {lacking[0]} the first"
+        raise damaged(f"{what}; the data set 'celeba64' takes any part of them", "celeba")
     return _split(rows, _aligned([f"{images}/{name}" for name in names], image_size), label=label)
 
 
@@ -68,7 +49,7 @@ def load_celeba64(
     part: str,
     /,
     *,
-    root: str | Path | None,
+    root: Root,
     label: str,
     image_size: int,
     balance: bool,
@@ -88,18 +69,21 @@ def load_celeba64(
     names, 'celeba/000001.jpg', the same as of `load_celeba`, and rows are sorted by them.
     Raises DataError where a file is missing or damaged or has other counts, InvalidInput for a bad part or option.
     """
-    check_whole("image_size", image_size, least=1, most=64, place="data set 'celeba64'")
     folder = places.data_dir(root) / celeba.FOLDER
     path, lists = folder / FACES64, _lists(folder)
     numbers = _numbers(path, lists.index)
     parts = lists.loc[numbers, "part"].to_numpy()
-    wanted = dict(zip(celeba.PARTS, (train_images, validation_images, test_images), strict=True))
-    _check_counts(path, {name: int(np.sum(parts == name)) for name in celeba.PARTS}, wanted)
+    wanted = {"train_images": train_images, "validation_images": validation_images, "test_images": test_images}
+    found = {f"{name}_images": int(np.sum(parts == name)) for name in celeba.PARTS}
+    if found != wanted:
+        has, says = (str(counts).replace("'", "") for counts in (found, wanted))
+        what = f"{path} does not have what the study's options say, {says}"
+        raise damaged(f"{what}. To work with what it has, write in the profile data: {has}", "celeba64")
     at = np.flatnonzero(parts == part)
     at = at[np.argsort(numbers[at])]
 
     def make() -> dict[str, np.ndarray]:
-        return {"x": _smaller(_pixels(path, len(numbers), remedy=FACES64_REMEDY), at, image_size)}
+        return {"x": _smaller(_pixels(path, len(numbers), "celeba64"), at, image_size)}
 
     key = {"version": 1, "part": part, "size": image_size, "files": cache.stamps([path, *celeba.list_files(folder)])}
     made = cache.prepared(folder, key, make) if len(at) else {"x": np.zeros((0, 3, image_size, image_size), np.uint8)}
@@ -114,26 +98,19 @@ def make_celeba64(aligned: Path, target: Path) -> None:
     The file appears when it is whole.
     Raises DataError where the folder has none, or one that does not decode.
     """
-    names = sorted(path.name for path in Path(aligned).glob("[0-9]" * 6 + ".jpg"))
-    if not names:
-        raise DataError(f"no images such as 000001.jpg in {aligned}. {ALIGNED_REMEDY}")
-    total = len(names)
-    blocks = _aligned([f"{aligned}/{name}" for name in names], 64).prefetched(
-        (np.arange(i, min(i + BLOCK, total)), None) for i in range(0, total, BLOCK)
-    )
-    bar = tqdm(total=total, desc=target.name, unit="image", mininterval=1, disable=None)
-    with files.replacing(target) as partial, zipfile.ZipFile(partial, "w") as archive, bar:
-        with archive.open("x.npy", "w", force_zip64=True) as out:
-            shape = {"descr": "|u1", "fortran_order": False, "shape": (total, 64, 64, 3)}
-            np.lib.format.write_array_header_1_0(out, shape)
-            for block in blocks:
-                out.write(np.ascontiguousarray(block.transpose(0, 2, 3, 1)).tobytes())
-                bar.update(len(block))
-        with archive.open("image_id.npy", "w") as out:
-            np.lib.format.write_array(out, celeba.image_numbers(names))
+    paths = sorted(Path(aligned).glob("[0-9]" * 6 + ".jpg"))
+    if not paths:
+        raise damaged(f"there are no images such as 000001.jpg in {aligned}", "celeba")
+    x = np.empty((len(paths), 64, 64, 3), np.uint8)
+    starts = range(0, len(paths), BLOCK)
+    blocks = _aligned(paths, 64).prefetched((np.arange(i, min(i + BLOCK, len(paths))), None) for i in starts)
+    for i, block in zip(tqdm(starts, desc=target.name, mininterval=1, disable=None), blocks, strict=True):
+        x[i : i + BLOCK] = block.transpose(0, 2, 3, 1)
+    with files.replacing(target) as fresh, open(fresh, "wb") as out:
+        np.savez(out, x=x, image_id=celeba.image_numbers(path.name for path in paths))
 
 
-def _aligned(paths: list[str], size: int) -> Images:
+def _aligned(paths: Sequence[str | Path], size: int) -> Images:
     """The images, streamed. Raises DataError where the first is not of the aligned images' size."""
     from PIL import Image
 
@@ -141,9 +118,9 @@ def _aligned(paths: list[str], size: int) -> Images:
         with Image.open(paths[0]) as image:
             found = image.size
     except OSError as error:
-        raise celeba.damaged(paths[0], str(error), ALIGNED_REMEDY) from error
+        raise damaged(f"{paths[0]} is damaged: {error}", "celeba") from error
     if found != ALIGNED_SIZE:
-        raise DataError(f"{paths[0]} has {found} pixels, not {ALIGNED_SIZE}: not an aligned image. {ALIGNED_REMEDY}")
+        raise damaged(f"{paths[0]} has {found} pixels, not the {ALIGNED_SIZE} of an aligned image", "celeba")
     return Images(paths, size, box=BOX)
 
 
@@ -178,32 +155,21 @@ def _split(rows: pd.DataFrame, x: np.ndarray | Images, *, label: str) -> Split:
 
 def _numbers(path: Path, official: pd.Index) -> np.ndarray:
     """(N,) int64: the official numbers in the npz, each once and each in the lists."""
-    numbers = read_npz(required(path, FACES64_REMEDY), ["image_id"], remedy=FACES64_REMEDY)["image_id"]
+    numbers = read_npz(required(path, "celeba64"), ["image_id"], dataset="celeba64")["image_id"]
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise celeba.damaged(path, f"image_id is {numbers.dtype} {numbers.shape}, not whole numbers", FACES64_REMEDY)
-    if not (known := np.isin(numbers, official)).all():
-        raise celeba.damaged(path, f"image {numbers[~known][0]} is not in the lists of CelebA", FACES64_REMEDY)
-    values, times = np.unique(numbers, return_counts=True)
-    if (times > 1).any():
-        raise celeba.damaged(path, f"image {values[times > 1][0]} is there twice", FACES64_REMEDY)
+        raise damaged(f"{path}: image_id is {numbers.dtype} {numbers.shape}, not whole numbers", "celeba64")
+    there = pd.Index(numbers)
+    for wrong, what in ((~there.isin(official), "not in the lists of CelebA"), (there.duplicated(), "there twice")):
+        if wrong.any():
+            raise damaged(f"{path}: image {numbers[wrong][0]} is {what}", "celeba64")
     return numbers.astype(np.int64)
 
 
-def _check_counts(path: Path, found: dict[str, int], wanted: dict[str, int]) -> None:
-    if found == wanted:
-        return
-    has, says = (", ".join(f"{part}_images: {n}" for part, n in counts.items()) for counts in (found, wanted))
-    raise DataError(
-        f"{path} does not have what the study's options say, {says}. To work with what it has, write in the profile "
-        f"data: {{{has}}}; for the whole data set, {FACES64_REMEDY}"
-    )
-
-
-def _pixels(path: Path, n: int, *, remedy: str) -> np.ndarray:
+def _pixels(path: Path, n: int, dataset: str) -> np.ndarray:
     """(n, 64, 64, 3) uint8, as they are in the file."""
-    x = read_npz(path, ["x"], remedy=remedy)["x"]
+    x = read_npz(path, ["x"], dataset=dataset)["x"]
     if x.shape != (n, 64, 64, 3) or x.dtype != np.uint8:
-        raise celeba.damaged(path, f"x is {x.dtype} {x.shape}, not uint8 ({n}, 64, 64, 3)", remedy)
+        raise damaged(f"{path}: x is {x.dtype} {x.shape}, not uint8 ({n}, 64, 64, 3)", dataset)
     return x
 
 
@@ -216,9 +182,7 @@ def _smaller(x: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------------------- UTKFace
 
 
-def load_utkface(
-    part: str, /, *, root: str | Path | None, label: str, image_size: int, test_share: float, seed: int
-) -> Split:
+def load_utkface(part: str, /, *, root: Root, label: str, image_size: int, test_share: float, seed: int) -> Split:
     """Faces with age, gender and race, from `utkface/utkface64.npz`: x (N, 64, 64, 3) uint8, age, gender, race (N,).
 
     label        'gender', male (0) or female (1)
@@ -231,13 +195,10 @@ def load_utkface(
     ids are hashes of the content (`vision.content_ids`); rows are sorted by them.
     Raises DataError where the file is missing or damaged, InvalidInput for a bad part or option.
     """
-    place = "data set 'utkface'"
-    check_whole("image_size", image_size, least=1, most=64, place=place)
-    check_whole("seed", seed, least=0, place=place)
     if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
-        raise InvalidInput(f"test_share = {test_share!r} in {place}: give a number between 0 and 1.")
+        raise InvalidInput(f"test_share = {test_share!r} in data set 'utkface': give a number between 0 and 1.")
     folder = places.data_dir(root) / "utkface"
-    path = required(folder / "utkface64.npz", UTKFACE_REMEDY)
+    path = required(folder / "utkface64.npz", "utkface")
     key = {"version": 1, "size": image_size, "files": cache.stamps([path])}
     made = cache.prepared(folder, key, lambda: _read_utkface(path, image_size))
     chosen = (_shares(made["ids"], seed) < test_share) == (part == "test")
@@ -250,14 +211,14 @@ def load_utkface(
 
 def _read_utkface(path: Path, size: int) -> dict[str, np.ndarray]:
     """ids, x (N, 3, size, size), age, gender, race, sorted by id."""
-    made = read_npz(path, ("age", "gender", "race"), remedy=UTKFACE_REMEDY)
+    made = read_npz(path, ("age", "gender", "race"), dataset="utkface")
     n = len(np.atleast_1d(made["age"]))
     for name, most in (("age", 130), ("gender", 1), ("race", len(RACES) - 1)):
         values = made[name]
         whole = values.shape == (n,) and values.dtype.kind in "iu"
         if n == 0 or not whole or values.min() < 0 or values.max() > most:
-            raise celeba.damaged(path, f"{name} is not {n:,} whole numbers 0 .. {most}", UTKFACE_REMEDY)
-    x = _pixels(path, n, remedy=UTKFACE_REMEDY)
+            raise damaged(f"{path}: {name} is not {n:,} whole numbers 0 .. {most}", "utkface")
+    x = _pixels(path, n, "utkface")
     same_place = (made["age"] * 2 + made["gender"]) * len(RACES) + made["race"]  # orders equal images by all labels
     ids = content_ids((image.transpose(2, 0, 1).tobytes() for image in x), same_place)
     order = np.argsort(ids, kind="stable")

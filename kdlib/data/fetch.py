@@ -1,33 +1,60 @@
 """`kdlib fetch DATASET`: a data set from its official home, checked against published checksums.
 
-sources.yaml says which files those are. A file gets its name when its sha256 is right (`download`). Archives are kept:
-with them what was unpacked is checked, and repaired, without a network.
+sources.yaml says which files those are. A file comes to `<file>.part` beside its place, however often the connection
+breaks, goes on from there after an interruption, and gets its name when its sha256 is right. Archives are kept: with
+them what was unpacked is checked, and repaired, without a network.
 """
 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
+import re
 import shutil
 import stat
 import tarfile
+import time
+import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import urlsplit
 
-import yaml
 from tqdm import tqdm
 
-from kdlib import files, places
+from kdlib import data, files, places
 from kdlib.catalogue import DATASETS
-from kdlib.data import celeba
-from kdlib.data.download import Say, Source, download, is_published, on_disk
+from kdlib.data import PUBLISHED, celeba
 from kdlib.errors import DataError, unknown
 
-_KNOWN = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
-SOURCES = {name: [Source(**file) for file in found] for name, found in _KNOWN["files"].items()}
-BY_HAND, NOTHING = _KNOWN["by_hand"], _KNOWN["nothing"]
+CHUNK = 2**18
+TIMEOUT = 30  # seconds without a byte
+TRIES = 4  # in a row that bring nothing
+PAUSE = 1.0  # seconds before the second try of a connection, doubled each time
+
+Say = Callable[[str], None]  # called with lines for people
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a data set: where it is from, its bytes and sha256, and the folder in it if it is an archive."""
+
+    url: str
+    size: int
+    sha256: str
+    folder: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+SOURCES = {name: [Source(**file) for file in found] for name, found in PUBLISHED["files"].items()}
 
 
 def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda line: None) -> bool:
@@ -42,8 +69,8 @@ def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda lin
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     folder = places.data_dir(root) / name
-    if name in NOTHING:
-        say(NOTHING[name].format(folder=folder))
+    if name in PUBLISHED["nothing"]:
+        say(PUBLISHED["nothing"][name].format(folder=folder))
         return True
     if name == "celeba64":
         return _make_celeba64(places.data_dir(root) / celeba.FOLDER, say)
@@ -60,13 +87,11 @@ def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda lin
 
 
 def _there_by_hand(name: str, folder: Path, root: str | Path | None, say: Say) -> bool:
-    from kdlib import data
-
     try:
         for part in DATASETS[name].parts:
             data.load(name, part, root=root)
     except DataError as error:
-        say(f"{BY_HAND[name].format(folder=folder, home=celeba.HOME)}\nAt present: {error}")
+        say(f"{PUBLISHED['by_hand'][name].format(folder=folder)}\nAt present: {error}")
         return False
     say(f"{name} is there: {folder}")
     return True
@@ -80,7 +105,7 @@ def _make_celeba64(folder: Path, say: Say) -> bool:
     if not target.exists():
         with on_disk(target):
             faces.make_celeba64(folder / faces.ALIGNED, target)
-    numbers = vision.read_npz(target, ["image_id"], remedy="Delete it, and start again.")["image_id"]
+    numbers = vision.read_npz(target, ["image_id"], dataset="celeba64")["image_id"]
     found = lists["part"].reindex(numbers).value_counts()
     counts = ", ".join(f"{part}_images: {found.get(part, 0)}" for part in celeba.PARTS)
     say(f"celeba64 is there: {target}. In a profile: data: {{{counts}}}. To have it made again, delete it.")
@@ -112,6 +137,129 @@ def _put(new: Path, path: Path) -> None:
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         os.replace(path, old)
     os.replace(new, path)
+
+
+# ------------------------------------------------------------------------ one file, however often the connection breaks
+
+
+def is_published(path: Path, source: Source) -> bool:
+    return path.is_file() and path.stat().st_size == source.size and files.sha256_of(path) == source.sha256
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}. Make room or choose another folder with --root; what "
+            f"has come stays, and the same command goes on from it."
+        ) from error
+
+
+class _Lost(Exception):
+    """No connection, or one that broke: worth another try."""
+
+
+class _Refused(Exception):
+    """An answer that another try will not change."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything less."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        scheme = urlsplit(newurl).scheme
+        if scheme != "https" and (scheme != "http" or urlsplit(req.full_url).scheme == "https"):
+            raise _Refused(f"the server sends on to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(source: Source, path: Path, *, command: str, say: Say, again: bool = True) -> Path:
+    """The whole and right file, still under the name `<path>.part`."""
+    part, tries = path.with_name(f"{path.name}.part"), 0
+    remedy = f"Put it at {path} by hand, or try later; then `{command}` goes on and checks it."
+    resumed = _size(part) > 0
+    with tqdm(total=source.size, desc=path.name, unit="B", unit_scale=True, mininterval=1, disable=None) as bar:
+        while (before := _size(part)) < source.size:
+            resumed = resumed or before > 0
+            try:
+                _receive(source, part, bar)
+            except _Refused as error:
+                raise DataError(f"{source.url}: {error}. {remedy}") from error
+            except _Lost as error:
+                tries = 1 if _size(part) > before else tries + 1
+                if tries == TRIES:
+                    raise DataError(f"{source.url}: {error}. {remedy}") from error
+                wait = PAUSE * 2 ** (tries - 1)
+                say(f"{path.name}: {error}; trying again in {wait:g} s")
+                time.sleep(wait)
+    if is_published(part, source):
+        return part
+    found = files.sha256_of(part)
+    part.unlink()
+    if resumed and again:  # halves of two different files
+        say(f"{path.name}: what was there of it is of another file; from the start")
+        return download(source, path, command=command, say=say, again=False)
+    raise DataError(
+        f"{source.url}: what came is not the published file: sha256 {found}, not {source.sha256}. It is removed. "
+        f"{remedy}"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _receive(source: Source, part: Path, bar: tqdm) -> None:
+    """Add to the part what one connection brings. Raises _Lost unless the part then has the file's size."""
+    start = _size(part)
+    with _answer(source, start) as response:
+        start = _first_byte(source, response, start)
+        bar.n = start
+        # errors of the disk alone: `_read` makes its own of the network's
+        with on_disk(part), open(part, "ab" if start else "wb") as out:
+            while start < source.size and (chunk := _read(response, min(CHUNK, source.size - start))):
+                out.write(chunk)
+                start += len(chunk)
+                bar.update(len(chunk))
+    if start < source.size:
+        raise _Lost(f"the connection broke after {start:,} of {source.size:,} bytes")
+
+
+def _answer(source: Source, start: int) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "kdlib"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        opener = urllib.request.build_opener(_Redirects)
+        return opener.open(urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        temporary = error.code in (408, 429) or error.code >= 500
+        raise (_Lost if temporary else _Refused)(f"the server answers {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Lost(f"no connection ({getattr(error, 'reason', error)})") from error
+
+
+def _first_byte(source: Source, response: http.client.HTTPResponse, start: int) -> int:
+    """Where in the file the answer begins. Raises _Refused for an answer that is not the file."""
+    if response.headers.get_content_type() == "text/html":
+        raise _Refused("the server answers with a web page, not the file; a network that asks you to log in does that")
+    length, first = response.headers.get("Content-Length"), 0
+    if response.status == 206:
+        range_ = re.match(r"bytes (\d+)-\d+/(\d+)?", response.headers.get("Content-Range", ""))
+        first, length = range_.groups() if range_ else (-1, None)
+        if int(first) != start:
+            raise _Refused("the server answers with another part of the file than was asked for")
+    if length is not None and int(length) != source.size:
+        raise _Refused(f"the server's file has {int(length):,} bytes, the published one {source.size:,}")
+    return int(first)
+
+
+def _read(response: http.client.HTTPResponse, size: int) -> bytes:
+    try:
+        return response.read(size)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Lost(f"the connection broke ({error})") from error
 
 
 # ------------------------------------------------------------------------------------------------------------- archives

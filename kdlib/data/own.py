@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,13 @@ from typing import Any
 import numpy as np
 
 from kdlib import places
-from kdlib.data import Split, cache, check_whole, required
+from kdlib.data import Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import content_ids, image_names, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
 
 IN_MEMORY = 2**31  # bytes of decoded images; folders with more are read while they are used
 PARTS = ("train", "test")
-PLACE = "data set 'own'"
-REMEDY = "kdlib/data/own.py says what a data set of one's own looks like."
 
 Content = np.ndarray | list[bytes] | list[Path]  # (N, 3, S, S) uint8, or N image files, or where they are
 
@@ -43,15 +40,10 @@ class Rows:
     groups: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Both parts, and the classes' names where the labels are numbers that have some."""
-
-    parts: dict[str, Rows]
-    class_names: list[str] | None = None
+Stored = tuple[dict[str, Rows], list[str] | None]  # both parts; the classes' names where labels are numbers with names
 
 
-def load_own(part: str, /, *, root: str | Path | None, name: str, image_size: int, fingerprint: str) -> Split:
+def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprint: str) -> Split:
     """One part of the data in the folder `name`; x is (N, 3, image_size, image_size), gray images in three channels.
 
     ids are those given, 'class/file' of folders, else `vision.content_ids`. Arrays come to image_size by means of
@@ -60,17 +52,12 @@ def load_own(part: str, /, *, root: str | Path | None, name: str, image_size: in
     Raises InvalidInput for a fingerprint that is not the data's, and says the right one; DataError for data that is
     missing or damaged, or does not fit together.
     """
-    check_whole("image_size", image_size, least=1, place=PLACE)
     if not isinstance(name, str) or name in ("", ".", "..") or name != Path(name).name:
-        raise InvalidInput(f"name = {name!r} in {PLACE}: give the name of a folder in {places.data_dir(root)}.")
+        raise InvalidInput(f"name = {name!r} in data set 'own': give the name of a folder in {places.data_dir(root)}.")
     folder = places.data_dir(root) / name
-    files, read = _source(folder)
-
-    def make() -> dict[str, np.ndarray]:
-        return _prepared(folder, read(), part, image_size=image_size)
-
+    files = _files(folder)
     key = {"version": 1, "part": part, "image_size": image_size, "files": cache.stamps(files)}
-    made = cache.prepared(folder, key, make)
+    made = cache.prepared(folder, key, lambda: _prepared(folder, *_read(folder, files), part, image_size=image_size))
     if fingerprint != (right := str(made["fingerprint"])):
         raise InvalidInput(
             f'fingerprint {fingerprint!r} is not that of the data in {folder}. Write `fingerprint: "{right}"` under '
@@ -84,32 +71,35 @@ def load_own(part: str, /, *, root: str | Path | None, name: str, image_size: in
 # -------------------------------------------------------------------------------------------------- the three formats
 
 
-def _source(folder: Path) -> tuple[list[Path], Callable[[], Stored]]:
-    """The files that hold the data, and what reads them."""
-    npz = folder / f"{folder.name}.npz"
-    parquet = [folder / f"{part}.parquet" for part in PARTS]
+def _files(folder: Path) -> list[Path]:
+    """The files that hold the data: an npz, two tables, or the images of both parts."""
+    npz, tables = folder / f"{folder.name}.npz", [folder / f"{part}.parquet" for part in PARTS]
     if npz.is_file():
-        return [npz], lambda: _read_npz(npz)
-    if any(path.is_file() for path in parquet):
-        paths = [required(path, REMEDY) for path in parquet]
-        return paths, lambda: Stored({path.stem: _read_parquet(path) for path in paths})
+        return [npz]
+    if any(path.is_file() for path in tables):
+        return [required(path, "own") for path in tables]
     if all((folder / part).is_dir() for part in PARTS):
-        files = {part: _image_files(folder / part) for part in PARTS}
-        return sum(files.values(), []), lambda: Stored(
-            {part: _folder_rows(folder / part, files[part]) for part in PARTS}
-        )
-    what = f"{folder} holds none of" if folder.is_dir() else f"there is no folder {folder}; put into it one of"
-    raise DataError(f"{what} {npz.name}, train.parquet with test.parquet, or train/ with test/. {REMEDY}")
+        classes = [home for part in PARTS for home in sorted((folder / part).iterdir()) if home.is_dir()]
+        return [home / name for home in classes for name in image_names(home)]
+    raise damaged(f"{folder} has no {npz.name}, no train.parquet with test.parquet and no train/ with test/", "own")
+
+
+def _read(folder: Path, files: list[Path]) -> Stored:
+    if files and files[0].suffix == ".npz":
+        return _read_npz(files[0])
+    if files and files[0].suffix == ".parquet":
+        return {path.stem: _read_parquet(path) for path in files}, None
+    return {part: _folder_rows(folder / part, files) for part in PARTS}, None
 
 
 def _read_npz(path: Path) -> Stored:
-    arrays = read_npz(path, remedy=REMEDY)
+    arrays = read_npz(path, dataset="own")
     names = arrays.pop("class_names", None)
     parts = {}
     for part in PARTS:
         mine = {key.removeprefix(f"{part}_"): arrays.pop(key) for key in list(arrays) if key.startswith(f"{part}_")}
         if lacking := [key for key in ("x", "y") if key not in mine]:
-            raise DataError(f"{path} has no array '{part}_{lacking[0]}'. {REMEDY}")
+            raise damaged(f"{path} has no array '{part}_{lacking[0]}'", "own")
         x, y, ids = _channels_first(mine.pop("x"), f"{path}, {part}_x"), mine.pop("y"), mine.pop("id", None)
         groups = {key.removeprefix("group_"): mine.pop(key) for key in list(mine) if key.startswith("group_")}
         arrays |= {f"{part}_{key}": value for key, value in mine.items()}
@@ -119,15 +109,15 @@ def _read_npz(path: Path) -> Stored:
         raise unknown("array", min(arrays), [*known, "class_names"], place=str(path), error=DataError)
     shapes = [parts[part].content.shape[1:] for part in PARTS]
     if shapes[0] != shapes[1]:
-        raise DataError(f"{path}: images of train are {shapes[0]} and those of test {shapes[1]}. {REMEDY}")
-    return Stored(parts, None if names is None else names.astype(str).ravel().tolist())
+        raise damaged(f"{path}: images of train are {shapes[0]} and those of test {shapes[1]}", "own")
+    return parts, None if names is None else names.astype(str).ravel().tolist()
 
 
 def _channels_first(x: np.ndarray, where: str) -> np.ndarray:
     """(N, S, S, 3) or (N, S, S) -> (N, 3, S, S) uint8."""
     color = x[..., None].repeat(3, axis=-1) if x.ndim == 3 else x
     if x.dtype != np.uint8 or color.ndim != 4 or color.shape[3] != 3 or color.shape[1] != color.shape[2]:
-        raise DataError(f"{where} is {x.dtype} {x.shape}, not uint8 (N, S, S, 3) or (N, S, S). {REMEDY}")
+        raise damaged(f"{where} is {x.dtype} {x.shape}, not uint8 (N, S, S, 3) or (N, S, S)", "own")
     return np.ascontiguousarray(color.transpose(0, 3, 1, 2))
 
 
@@ -138,28 +128,25 @@ def _read_parquet(path: Path) -> Rows:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a whole parquet file: {error}. {REMEDY}") from error
-    for column in table:
-        if column not in ("image", "label") and table[column].isna().any():
-            raise DataError(f"{path}: the column {column!r} has empty cells. Fill them or leave the column out.")
+        raise damaged(f"{path} is not a whole parquet file: {error}", "own") from error
     if lacking := [column for column in ("image", "label") if column not in table]:
-        raise DataError(f"{path} has no column {lacking[0]!r}, but {', '.join(map(str, table))}. {REMEDY}")
+        raise damaged(f"{path} has no column {lacking[0]!r}, but {', '.join(map(str, table))}", "own")
     # Hugging Face's data sets keep {"bytes": ..., "path": ...}
     images = [value.get("bytes") if isinstance(value, dict) else value for value in table.pop("image")]
     if wrong := [i for i, value in enumerate(images) if not isinstance(value, bytes)]:
-        raise DataError(f"{path}: row {wrong[0]} of the column 'image' is not the bytes of an image file. {REMEDY}")
-    labels, ids = table.pop("label"), table.pop("id").to_numpy() if "id" in table else None
-    return _rows(images, labels.to_numpy(), ids, {str(g): table[g].to_numpy() for g in table}, str(path))
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return [home / name for home in sorted(folder.iterdir()) if home.is_dir() for name in image_names(home)]
+        raise damaged(f"{path}: row {wrong[0]} of the column 'image' is not the bytes of an image file", "own")
+    labels = table.pop("label").to_numpy()
+    for column in table:
+        if table[column].isna().any():
+            raise damaged(f"{path}: the column {column!r} has empty cells: fill them, or leave it out", "own")
+    ids = table.pop("id").to_numpy() if "id" in table else None
+    return _rows(images, labels, ids, {str(g): table[g].to_numpy() for g in table}, str(path))
 
 
 def _folder_rows(folder: Path, files: list[Path]) -> Rows:
-    labels = np.array([path.parent.name for path in files])
-    ids = np.array([f"{path.parent.name}/{path.name}" for path in files])
-    return _rows(files, labels, ids, {}, str(folder))
+    inside = [path for path in files if path.parents[1] == folder]
+    ids = [f"{path.parent.name}/{path.name}" for path in inside]
+    return _rows(inside, np.array([path.parent.name for path in inside]), np.array(ids), {}, str(folder))
 
 
 # ------------------------------------------------------------------------------------------------- what has to fit
@@ -168,54 +155,53 @@ def _folder_rows(folder: Path, files: list[Path]) -> Rows:
 def _rows(
     content: Content, labels: np.ndarray, ids: np.ndarray | None, groups: dict[str, np.ndarray], where: str
 ) -> Rows:
-    """One part, checked: a label, id and group value for every image, labels that are numbers or names, unique ids."""
+    """A part whose columns fit together; without ids they are those of the content."""
     columns = {"label": labels, **({} if ids is None else {"id": ids}), **groups}
     for column, values in columns.items():
         if values.shape != (len(content),) or not len(content):
-            raise DataError(f"{where}: {len(content)} images and {column} of shape {values.shape}. {REMEDY}")
+            raise damaged(f"{where}: {len(content)} images and {column} of shape {values.shape}", "own")
     if labels.dtype.kind not in "iu":
         if not all(isinstance(label, str) for label in labels.tolist()):
-            raise DataError(f"{where}: labels are {labels.dtype}, neither whole numbers nor names. {REMEDY}")
+            raise damaged(f"{where}: labels are {labels.dtype}, neither whole numbers nor names", "own")
         labels = labels.astype(str)
     ids = content_ids(content, labels) if ids is None else ids.astype(str)
     values, counts = np.unique(ids, return_counts=True)
     if counts.max() > 1:
-        raise DataError(
-            f"{where}: the id {str(values[counts.argmax()])!r} stands there {counts.max()} times. Make it unique."
-        )
+        raise damaged(f"{where}: the id {str(values[counts.argmax()])!r} stands there {counts.max()} times", "own")
     return Rows(content, labels, ids, {group: values.astype(str) for group, values in groups.items()})
 
 
-def _classes(stored: Stored, folder: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+def _classes(
+    folder: Path, parts: dict[str, Rows], class_names: list[str] | None
+) -> tuple[list[str], dict[str, np.ndarray]]:
     """The classes' names, and each part's labels as numbers 0 .. C - 1."""
-    values = {part: set(rows.labels.tolist()) for part, rows in stored.parts.items()}
+    values = {part: set(rows.labels.tolist()) for part, rows in parts.items()}
     for part, other in (PARTS, PARTS[::-1]):
         if lacking := sorted(values[other] - values[part], key=str):
-            raise DataError(
-                f"{folder}: the {part} part has no image with the label {lacking[0]!r}. Both need every one."
-            )
+            raise damaged(f"{folder}: {part} has no image with the label {lacking[0]!r}, and {other} has", "own")
     found = sorted(values["train"])
-    numbers = list(range(len(stored.class_names or found)))
-    if (stored.class_names or not isinstance(found[0], str)) and found != numbers:
-        given = " and class_names as many" if stored.class_names else ""
-        raise DataError(f"{folder}: labels are {found[:20]}. They have to be all of 0 .. C - 1{given}.")
-    names = stored.class_names or [str(value) for value in found]
-    return names, {part: np.searchsorted(found, rows.labels) for part, rows in stored.parts.items()}
+    if (class_names or not isinstance(found[0], str)) and found != list(range(len(class_names or found))):
+        given = " and class_names as many" if class_names else ""
+        raise damaged(f"{folder}: labels are {found[:20]}; they have to be all of 0 .. C - 1{given}", "own")
+    names = class_names or [str(value) for value in found]
+    return names, {part: np.searchsorted(found, rows.labels) for part, rows in parts.items()}
 
 
-def _prepared(folder: Path, stored: Stored, part: str, *, image_size: int) -> dict[str, np.ndarray]:
+def _prepared(
+    folder: Path, parts: dict[str, Rows], class_names: list[str] | None, part: str, *, image_size: int
+) -> dict[str, np.ndarray]:
     """The arrays of one part in the order of ids, with the fingerprint of both; no x where that is too large."""
-    names, labels = _classes(stored, folder)
-    groups = {p: sorted(rows.groups) for p, rows in stored.parts.items()}
-    if groups["train"] != groups["test"]:
-        raise DataError(f"{folder}: groups of train are {groups['train']} and those of test {groups['test']}. {REMEDY}")
-    rows = stored.parts[part]
+    names, labels = _classes(folder, parts, class_names)
+    train, test = (sorted(parts[p].groups) for p in PARTS)
+    if train != test:
+        raise damaged(f"{folder}: groups of train are {train} and those of test {test}", "own")
+    rows = parts[part]
     order = np.argsort(rows.ids, kind="stable")
     return {
         "ids": rows.ids[order],
         "y": labels[part][order].astype(np.int64),
         "class_names": np.array(names),
-        "fingerprint": np.array(_fingerprint(stored, names, labels)),
+        "fingerprint": np.array(_fingerprint(parts, names, labels)),
         **{f"group:{group}": values[order] for group, values in rows.groups.items()},
         **_images(rows, order, image_size),
     }
@@ -231,11 +217,11 @@ def _images(rows: Rows, order: np.ndarray, image_size: int) -> dict[str, np.ndar
     return {"x": Images(content, image_size, names=names)[order]}
 
 
-def _fingerprint(stored: Stored, names: list[str], labels: dict[str, np.ndarray]) -> str:
+def _fingerprint(parts: dict[str, Rows], names: list[str], labels: dict[str, np.ndarray]) -> str:
     """16 hexadecimal digits of sha256 over names, ids, labels, groups and images (arrays, or files as they are)."""
     total = hashlib.sha256(json.dumps(names).encode())
     for part in PARTS:
-        rows = stored.parts[part]
+        rows = parts[part]
         for i in np.argsort(rows.ids, kind="stable"):
             about: list[Any] = [part, str(rows.ids[i]), int(labels[part][i])]
             about += [[group, str(rows.groups[group][i])] for group in sorted(rows.groups)]

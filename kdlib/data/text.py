@@ -6,23 +6,21 @@ stays in the cache below the data folder.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kdlib import files, places
-from kdlib.data import Split, cache, check_whole, required
+from kdlib.data import Root, Split, cache, damaged, required
 from kdlib.errors import DataError
 
 VERSION = 2  # of what is cached
 PARTS = {"train": "train", "validation": "val", "test": "test"}  # ours: theirs
 FILES = ("dataset.json", "post_id_divisions.json")
-PLACE = "data set 'hatexplain'"
-REMEDY = "Get it with `kdlib fetch hatexplain`, or from the repository hate-alert/HateXplain."
 TOXIC = {"normal": 0, "offensive": 1, "hatespeech": 1}
 COMMUNITIES = {"gender": ("Men", "Women"), "race": ("African", "Arab", "Asian", "Caucasian", "Hispanic")}
 RULES = {"": 1, "_majority": 2}  # ending of the group's name: annotators who have to name the same community
@@ -32,24 +30,14 @@ PUBLISHED = "google-bert/bert-base-uncased"
 PUBLISHED_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # of its vocab.txt
 
 
-def _read_swaps() -> dict[str, dict[str, str]]:
-    """{feature: {word: what it becomes in the twin of a post}}.
-
-    Most are pairs that change places; "black" and "white" do so where they mean a color, too. Some become a third word:
-    "her" stands for "his" and for "him", and of five communities African and Caucasian change places, while Arab
-    becomes Asian, Asian Hispanic, and Hispanic Arab.
-    """
-    swaps: dict[str, dict[str, str]] = {}
-    with open(Path(__file__).with_name("swaps.csv"), encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            swaps.setdefault(row["feature"], {})[row["word"]] = row["becomes"]
-    return swaps
+# {feature: {word: what it becomes in the twin of a post}}. Most are pairs that change places; "black" and "white" do so
+# where they mean a color, too. Some become a third word: "her" stands for "his" and for "him", and of five communities
+# African and Caucasian change places, while Arab becomes Asian, Asian Hispanic, and Hispanic Arab.
+_PAIRS = pd.read_csv(Path(__file__).with_name("swaps.csv"), dtype=str, keep_default_na=False)
+SWAPS = {name: dict(zip(rows["word"], rows["becomes"], strict=True)) for name, rows in _PAIRS.groupby("feature")}
 
 
-SWAPS = _read_swaps()
-
-
-def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, tokenizer: str, vocabulary: int) -> Split:
+def load_hatexplain(part: str, /, *, root: Root, tokens: int, tokenizer: str, vocabulary: int) -> Split:
     """15,383 / 1,922 / 1,924 posts of Mathew et al. 2021: 'normal' or 'toxic' (offensive or hateful; the positive one).
 
     The label is the vote of at least two of three annotators; posts with three different votes are dropped before
@@ -67,11 +55,10 @@ def load_hatexplain(part: str, /, *, root: str | Path | None, tokens: int, token
     """
     data_dir = places.data_dir(root)
     folder = data_dir / "hatexplain"
-    paths = [required(folder / name, REMEDY) for name in FILES]
-    check_whole("tokens", tokens, least=3, most=512, place=PLACE)
+    paths = [required(folder / name, "hatexplain") for name in FILES]
     key = {"version": VERSION, "files": cache.stamps(paths), "tokenizer": tokenizer, "tokens": tokens}
     if tokenizer == "learnt":
-        key["vocabulary"] = check_whole("vocabulary", vocabulary, least=1000, most=50_000, place=PLACE)
+        key["vocabulary"] = vocabulary
     kept = cache.prepared(folder, key, lambda: _prepared(paths, data_dir, tokens, key.get("vocabulary")))
     ids, x, y = (kept[f"{part}:{name}"] for name in ("ids", "x", "y"))
     groups = {name: np.where(kept[f"{part}:{name}"], "named", "not named") for name in _group_names()}
@@ -119,11 +106,10 @@ def _read(dataset: Path, divisions: Path) -> dict[str, dict[str, Any]]:
     posts, parts = _json(dataset), _json(divisions)
     for name in PARTS.values():
         if not isinstance(parts.get(name), list) or not all(isinstance(post_id, str) for post_id in parts[name]):
-            raise DataError(f"{divisions} has no list of post ids {name!r}. {REMEDY}")
+            raise damaged(f"{divisions} has no list of post ids {name!r}", "hatexplain")
         if absent := [post_id for post_id in parts[name] if post_id not in posts]:
-            raise DataError(
-                f"{dataset} lacks {len(absent)} posts that {divisions.name} names, first {absent[0]!r}. {REMEDY}"
-            )
+            what = f"{dataset} lacks {len(absent)} posts that {divisions.name} names, first {absent[0]!r}"
+            raise damaged(what, "hatexplain")
     return {ours: {post_id: posts[post_id] for post_id in parts[theirs]} for ours, theirs in PARTS.items()}
 
 
@@ -133,7 +119,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):  # the reader's own message would quote the file
         found = None
     if not isinstance(found, dict):
-        raise DataError(f"{path} is not whole, or no JSON object ({path.stat().st_size:,} bytes). {REMEDY}")
+        raise damaged(f"{path} is not whole, or no JSON object ({path.stat().st_size:,} bytes)", "hatexplain")
     return found
 
 
@@ -146,7 +132,7 @@ def _labeled(post_id: str, post: dict[str, Any], dataset: Path) -> dict[str, Any
         label = TOXIC[vote] if count > 1 else None
         text = " ".join(post["post_tokens"])
     except (KeyError, TypeError, IndexError):
-        raise DataError(f"post {post_id!r} of {dataset} lacks words, votes or targets. {REMEDY}") from None
+        raise damaged(f"post {post_id!r} of {dataset} lacks words, votes or targets", "hatexplain") from None
     groups = {
         feature + ending: max(named[name] for name in names) >= least
         for ending, least in RULES.items()
@@ -232,5 +218,5 @@ def _tokenizers():
     try:
         import tokenizers
     except ImportError as error:
-        raise DataError(f"{PLACE} needs tokenizers, which is missing: pip install 'kdlib[text]'.") from error
+        raise DataError("hatexplain needs tokenizers, which is missing: pip install 'kdlib[text]'.") from error
     return tokenizers

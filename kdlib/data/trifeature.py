@@ -3,33 +3,86 @@
 After Hermann and Lampinen, "What shapes feature representations?" (NeurIPS 2020). There is nothing to download: an
 image is a function of (seed, id). Its geometry comes from a hash of both, never from a stream of random numbers, so
 any subset in any order and batch size has the same pixels, and a counterfactual twin can borrow an image's geometry.
-trifeature_drawing.py draws them. biased.py makes a data set with a dial of them.
+trifeature_drawing.py draws them, with torch; what is here does without. biased.py makes a data set with a dial of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from kdlib.data import Drawn, Split, check_whole
-from kdlib.data import trifeature_drawing as drawing
-from kdlib.data.trifeature_drawing import COLORS, GREY, SHAPES, TEXTURES, Geometry  # noqa: F401  # GREY is for notebooks
+from kdlib.data import Drawn, Root, Split, check_whole
 from kdlib.errors import InvalidInput, unknown
 
 if TYPE_CHECKING:
     import torch
 
-SHAPE_NAMES, COLOR_NAMES = tuple(SHAPES), tuple(COLORS)
+REFERENCE = 224  # side of the image that all lengths refer to, in pixels
+TEMPLATE = 128  # side of the square that a shape is drawn in
+GREY = 128  # the background in uint8: 0.5 -> floor(0.5 * 255 + 0.5)
+SCALE = 10  # period of the textures
+DEGREES = range(-45, 45)  # both rotations, whole degrees
 FIELDS = ("shape", "texture", "color")
 TWINNED = ("color", "texture")  # what a twin can differ in: another shape would be another thing
-NAMES = {"shape": SHAPE_NAMES, "texture": TEXTURES, "color": COLOR_NAMES}
-CLASSES = {**NAMES, "shape x color": tuple(f"{s} x {c}" for s in SHAPE_NAMES for c in COLOR_NAMES)}
 Ids = Sequence[str] | np.ndarray
 PLACE = "data set 'trifeature'"
+
+# --- the three features -----------------------------------------------------------------------------------------------
+
+
+def _regular(corners: int, radius: float = 64.0) -> np.ndarray:
+    """(corners, 2) corners of a regular polygon, the first at the top."""
+    turn = 2 * np.pi * np.arange(corners) / corners
+    return radius * np.stack([np.sin(turn), -np.cos(turn)], axis=1)
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def _star(radius: float = 64.0) -> tuple[np.ndarray, ...]:
+    """Five kites, each an arm and the inner pentagon: they overlap, so no seam shows between them."""
+    outer, inner = _regular(5, radius), -_regular(5, radius * (3 - 5**0.5) / 2)
+    return tuple(np.stack([outer[i], inner[(i + 3) % 5], inner[i], inner[(i + 2) % 5]]) for i in range(5))
+
+
+_C = TEMPLATE / 6  # half a cell of the 3 x 3 board
+# A shape is a union of convex polygons (x to the right, y down, the template's center is 0, 0); a circle has none.
+SHAPES: dict[str, tuple[np.ndarray, ...]] = {
+    "triangle": (np.array([(0, -32 * 3**0.5), (64, 32 * 3**0.5), (-64, 32 * 3**0.5)]),),
+    "square": (_box(-64, -64, 64, 64),),
+    "plus": (_box(-64, -_C, 64, _C), _box(-_C, -64, _C, 64)),
+    "circle": (),
+    "tee": (_box(-64, -64, 64, -_C), _box(-_C, -64, _C, 64)),
+    "rhombus": (np.array([(0, -64), (38, 0), (0, 64), (-38, 0)]),),
+    "pentagon": (_regular(5),),
+    "star": _star(),
+    "fivesquare": tuple(
+        _box(x - _C, y - _C, x + _C, y + _C)
+        for x, y in [(0, 0), *((i * 2 * _C, j * 2 * _C) for i in (-1, 1) for j in (-1, 1))]
+    ),
+    "trapezoid": (np.array([(-30, -48), (30, -48), (64, 48), (-64, 48)]),),
+}
+COLORS: dict[str, tuple[float, float, float]] = {
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+    "pink": (1, 0.4, 1),
+    "cyan": (0, 1, 1),
+    "purple": (0.3, 0, 0.5),
+    "ocean": (0.1, 0.4, 0.5),
+    "orange": (1, 0.6, 0),
+    "white": (1, 1, 1),
+}
+TEXTURES = ("solid", "stripes", "grid", "hexgrid", "dots", "noise", "triangles", "zigzags", "rain", "pluses")
+SHAPE_NAMES, COLOR_NAMES = tuple(SHAPES), tuple(COLORS)
+NAMES = {"shape": SHAPE_NAMES, "texture": TEXTURES, "color": COLOR_NAMES}
+CLASSES = {**NAMES, "shape x color": tuple(f"{s} x {c}" for s in SHAPE_NAMES for c in COLOR_NAMES)}
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 
@@ -69,15 +122,39 @@ def _parse(name: str) -> tuple[int, int, int, int]:
 # --- geometry ---------------------------------------------------------------------------------------------------------
 
 
+class Geometry(NamedTuple):
+    """Where and how each of N images is drawn; all (N,), lengths in reference pixels.
+
+    turn, texture_turn  degrees, whole, -45 .. 44
+    x, y                the shape's center; its template, turned, lies inside the image
+    offset_x, offset_y  of the texture, 0 .. 9
+    key                 uint64, the seed of noise and rain
+    """
+
+    turn: np.ndarray
+    texture_turn: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    offset_x: np.ndarray
+    offset_y: np.ndarray
+    key: np.ndarray
+
+
+def turns(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin, looked up: vectorised ones may differ in the last bit with the place in the array."""
+    table = np.array([(math.cos(math.radians(d)), math.sin(math.radians(d))) for d in DEGREES])[degrees - DEGREES[0]]
+    return table[:, 0], table[:, 1]
+
+
 def geometry(ids: Ids, *, seed: int = 0) -> Geometry:
     """The geometry of each id, a function of (seed, id) alone. Positions have 2 x 53 random bits, so none repeats."""
     numbers = id_numbers(ids)
-    degrees = np.array(drawing.DEGREES)
+    degrees = np.array(DEGREES)
     turn, texture_turn = (degrees[picked(numbers, seed, draw=draw, choices=len(degrees))] for draw in (0, 1))
-    offset_x, offset_y = (picked(numbers, seed, draw=draw, choices=drawing.SCALE) for draw in (2, 3))
-    cos, sin = drawing.turns(turn)
-    half = drawing.TEMPLATE / 2 * (cos + np.abs(sin))  # of the square around the turned template
-    x, y = (half + _uniform(numbers, seed, draw=draw) * (drawing.REFERENCE - 2 * half) for draw in (4, 5))
+    offset_x, offset_y = (picked(numbers, seed, draw=draw, choices=SCALE) for draw in (2, 3))
+    cos, sin = turns(turn)
+    half = TEMPLATE / 2 * (cos + np.abs(sin))  # of the square around the turned template
+    x, y = (half + _uniform(numbers, seed, draw=draw) * (REFERENCE - 2 * half) for draw in (4, 5))
     return Geometry(turn, texture_turn, x, y, offset_x, offset_y, hashed(numbers, seed, draw=6))
 
 
@@ -86,7 +163,7 @@ SPLIT_DRAW, TWIN_DRAW = 100, 101  # draws that are no part of the geometry; TWIN
 
 def hashed(numbers: np.ndarray, seed: int, *, draw: int) -> np.ndarray:
     """(N,) uint64: splitmix64 (Steele, Lea and Flood 2014) of the seed, the id and the draw, one after another."""
-    state = _splitmix64(np.uint64(check_whole("seed", seed, least=0, most=2**64 - 1, place=PLACE)))
+    state = _splitmix64(np.uint64(check_whole("seed", seed, 0, 2**64 - 1, place=PLACE)))
     for field in (*numbers.astype(np.uint64).T, np.uint64(draw)):
         state = _splitmix64(state ^ field)
     return state
@@ -119,9 +196,9 @@ def factors(ids: Ids, *, seed: int = 0) -> np.ndarray:
     numbers, where = id_numbers(ids), geometry(ids, seed=seed)
     color = np.array(list(COLORS.values()))[numbers[:, 2]]
     texture = np.eye(len(TEXTURES))[numbers[:, 1]] / math.sqrt(2)
-    room = drawing.REFERENCE - drawing.TEMPLATE
-    place = (np.stack([where.x, where.y], axis=1) - drawing.REFERENCE / 2) / room
-    turn = np.stack([where.turn, where.texture_turn], axis=1) / len(drawing.DEGREES)
+    room = REFERENCE - TEMPLATE
+    place = (np.stack([where.x, where.y], axis=1) - REFERENCE / 2) / room
+    turn = np.stack([where.turn, where.texture_turn], axis=1) / len(DEGREES)
     return np.concatenate([color, texture, place, turn], axis=1)
 
 
@@ -137,11 +214,13 @@ def render(ids: Ids, *, image_size: int = 224, seed: int = 0, geometry_of: Ids |
     An image of 224 pixels takes 150 kB, all 100,000 of them 15 GB: render those in pieces.
     Raises InvalidInput for ids and sizes that do not exist.
     """
+    from kdlib.data import trifeature_drawing as drawing
+
     numbers = id_numbers(ids)
     source = numbers if geometry_of is None else id_numbers(geometry_of)
     if len(source) != len(numbers):
         raise InvalidInput(f"{len(source)} geometry_of for {len(numbers)} ids: give one for each.")
-    check_whole("image_size", image_size, least=16, most=4096, place=PLACE)
+    check_whole("image_size", image_size, 16, 4096, place=PLACE)
     return drawing.draw(numbers, geometry(source, seed=seed), image_size)
 
 
@@ -152,7 +231,7 @@ def load(
     part: str,
     /,
     *,
-    root: str | Path | None,
+    root: Root,
     label: str,
     image_size: int,
     per_combination: int,
@@ -196,8 +275,8 @@ def labels(ids: Ids, label: str) -> np.ndarray:
 
 def select(part: str, /, *, label: str, split: str, per_combination: int, test_images: int, seed: int) -> np.ndarray:
     """(N, 4) ids as numbers of one part, in order; the options are those of `load`. Nothing is rendered."""
-    check_whole("per_combination", per_combination, least=1, most=2**20, place=PLACE)
-    check_whole("test_images", test_images, least=1, most=1000 * per_combination - 1, place=PLACE)
+    check_whole("per_combination", per_combination, 1, 2**20, place=PLACE)
+    check_whole("test_images", test_images, 1, 1000 * per_combination - 1, place=PLACE)
     numbers = np.stack(np.unravel_index(np.arange(1000 * per_combination), (10, 10, 10, per_combination)), axis=1)
     drawn = numbers[::per_combination] if split == "combination" else numbers
     order = np.argsort(hashed(drawn, seed, draw=SPLIT_DRAW), kind="stable")
@@ -209,7 +288,7 @@ def select(part: str, /, *, label: str, split: str, per_combination: int, test_i
         n = len(CLASSES[label])
         place = f"{PLACE}, split 'combination', where each of {n} classes needs a combination of its own in both parts"
         least, most = n * per_combination, (1000 - n) * per_combination
-        check_whole("test_images", test_images, least=least, most=most, place=place)
+        check_whole("test_images", test_images, least, most, place=place)
         order = order[np.argsort(_depth(labels(drawn, label)[order]), kind="stable")]
         order = (order[:, None] * per_combination + np.arange(per_combination)).ravel()
     return numbers[np.sort(order[:test_images] if part == "test" else order[test_images:])]
@@ -217,11 +296,7 @@ def select(part: str, /, *, label: str, split: str, per_combination: int, test_i
 
 def _depth(kinds: np.ndarray) -> np.ndarray:
     """(N,) how many of its kind stand before each: a b a a b -> 0 0 1 2 1."""
-    by_kind = np.argsort(kinds, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(kinds[by_kind]) != 0])
-    depth = np.empty(len(kinds), np.int64)
-    depth[by_kind] = np.arange(len(kinds)) - np.repeat(starts, np.diff(np.r_[starts, len(kinds)]))
-    return depth
+    return pd.Series(kinds).groupby(kinds).cumcount().to_numpy()
 
 
 def _check_multiple(test_images: int, unit: int, why: str) -> None:

@@ -1,114 +1,26 @@
-"""How Trifeature's images are drawn: shapes, textures and colors, and where each of them stands in an image.
+"""How Trifeature's images are drawn, given their shapes, textures, colors and geometry.
 
 All drawing is elementwise (add, multiply, compare, square root), so nothing depends on the batch. Lengths are in
 reference pixels: those of the 224 x 224 image. Other sizes are the same picture, scaled.
-torch is imported by the functions that draw; names and geometries do without.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cache, reduce
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    import torch
+from kdlib.data.trifeature import COLORS, GREY, REFERENCE, SCALE, SHAPES, TEMPLATE, TEXTURES, Geometry, turns
 
-REFERENCE = 224  # side of the image that all lengths refer to
-TEMPLATE = 128  # side of the square that a shape is drawn in
-GREY = 128  # the background in uint8: 0.5 -> floor(0.5 * 255 + 0.5)
-SCALE = 10  # period of the textures
 LINE, THIN_LINE = 3, 2  # widths of lines; thin for the textures whose lines stand closer
 DROP, DROP_RATE = 7, 0.05  # rain: length of a drop, probability that one starts at a pixel
 CANVAS = 332  # textures are drawn on this square: what any rotation and offset can reach of 448 x 448
-DEGREES = range(-45, 45)  # both rotations, whole degrees
-
-# --- the three features -----------------------------------------------------------------------------------------------
-
-
-def _regular(corners: int, radius: float = 64.0) -> np.ndarray:
-    """(corners, 2) corners of a regular polygon, the first at the top."""
-    turn = 2 * np.pi * np.arange(corners) / corners
-    return radius * np.stack([np.sin(turn), -np.cos(turn)], axis=1)
-
-
-def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-
-
-def _star(radius: float = 64.0) -> tuple[np.ndarray, ...]:
-    """Five kites, each an arm and the inner pentagon: they overlap, so no seam shows between them."""
-    outer, inner = _regular(5, radius), -_regular(5, radius * (3 - 5**0.5) / 2)
-    return tuple(np.stack([outer[i], inner[(i + 3) % 5], inner[i], inner[(i + 2) % 5]]) for i in range(5))
-
-
-_C = TEMPLATE / 6  # half a cell of the 3 x 3 board
-# A shape is a union of convex polygons (x to the right, y down, the template's center is 0, 0); a circle has none.
-SHAPES: dict[str, tuple[np.ndarray, ...]] = {
-    "triangle": (np.array([(0, -32 * 3**0.5), (64, 32 * 3**0.5), (-64, 32 * 3**0.5)]),),
-    "square": (_box(-64, -64, 64, 64),),
-    "plus": (_box(-64, -_C, 64, _C), _box(-_C, -64, _C, 64)),
-    "circle": (),
-    "tee": (_box(-64, -64, 64, -_C), _box(-_C, -64, _C, 64)),
-    "rhombus": (np.array([(0, -64), (38, 0), (0, 64), (-38, 0)]),),
-    "pentagon": (_regular(5),),
-    "star": _star(),
-    "fivesquare": tuple(
-        _box(x - _C, y - _C, x + _C, y + _C)
-        for x, y in [(0, 0), *((i * 2 * _C, j * 2 * _C) for i in (-1, 1) for j in (-1, 1))]
-    ),
-    "trapezoid": (np.array([(-30, -48), (30, -48), (64, 48), (-64, 48)]),),
-}
-COLORS: dict[str, tuple[float, float, float]] = {
-    "red": (1, 0, 0),
-    "green": (0, 1, 0),
-    "blue": (0, 0, 1),
-    "yellow": (1, 1, 0),
-    "pink": (1, 0.4, 1),
-    "cyan": (0, 1, 1),
-    "purple": (0.3, 0, 0.5),
-    "ocean": (0.1, 0.4, 0.5),
-    "orange": (1, 0.6, 0),
-    "white": (1, 1, 1),
-}
-TEXTURES = ("solid", "stripes", "grid", "hexgrid", "dots", "noise", "triangles", "zigzags", "rain", "pluses")
-
-# --- geometry ---------------------------------------------------------------------------------------------------------
-
-
-class Geometry(NamedTuple):
-    """Where and how each of N images is drawn; all (N,), lengths in reference pixels.
-
-    turn, texture_turn  degrees, whole, -45 .. 44
-    x, y                the shape's center; its template, turned, lies inside the image
-    offset_x, offset_y  of the texture, 0 .. 9
-    key                 uint64, the seed of noise and rain
-    """
-
-    turn: np.ndarray
-    texture_turn: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    offset_x: np.ndarray
-    offset_y: np.ndarray
-    key: np.ndarray
-
-
-def turns(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin, looked up: vectorised ones may differ in the last bit with the place in the array."""
-    table = np.array([(math.cos(math.radians(d)), math.sin(math.radians(d))) for d in DEGREES])[degrees - DEGREES[0]]
-    return table[:, 0], table[:, 1]
-
-
-# --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def draw(numbers: np.ndarray, where: Geometry, image_size: int) -> torch.Tensor:
     """(N, 3, H, W) uint8 of numbers (N, 4), shape, texture, color, index, each drawn at its place in `where`."""
-    import torch
-
     out = torch.empty((len(numbers), 3, image_size, image_size), dtype=torch.uint8)
     for rows in _alike(numbers, image_size):
         out[torch.from_numpy(rows)] = _drawn(numbers[rows], Geometry(*(v[rows] for v in where)), image_size)
@@ -129,8 +41,6 @@ def _oversampling(image_size: int) -> int:
 
 def _drawn(numbers: np.ndarray, where: Geometry, image_size: int) -> torch.Tensor:
     """(n, 3, H, W) uint8, all of the shape and texture of the first."""
-    import torch
-
     shape, texture = tuple(SHAPES)[numbers[0, 0]], TEXTURES[numbers[0, 1]]
     times = _oversampling(image_size)
     mask = _shape_mask(shape, where, image_size * times)
@@ -152,8 +62,6 @@ def _area_average(mask: torch.Tensor, times: int) -> torch.Tensor:
 
 def _shape_mask(shape: str, where: Geometry, grid: int) -> torch.Tensor:
     """(n, grid, grid) float, the share of each pixel that the shape covers: a ramp one pixel wide over its outline."""
-    import torch
-
     scale = grid / REFERENCE
     pixel = torch.arange(grid, dtype=torch.float32) + 0.5
     distance = None  # to the outline, in pixels, negative inside
@@ -195,15 +103,11 @@ def _edges(polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
     """float32, with one more axis at the end."""
-    import torch
-
     return torch.from_numpy(values.astype(np.float32))[..., None]
 
 
 def _texture_mask(texture: str, where: Geometry, grid: int) -> torch.Tensor:
     """(n, grid, grid) float 0 or 1: the canvas under each pixel, turned about its center (nearest neighbor)."""
-    import torch
-
     scale, (cos, sin) = REFERENCE / grid, turns(where.texture_turn)
     pixel = (torch.arange(grid, dtype=torch.float32) + (0.5 - grid / 2)) * scale
     middle = (CANVAS - SCALE) / 2
@@ -217,8 +121,6 @@ def _texture_mask(texture: str, where: Geometry, grid: int) -> torch.Tensor:
 
 def _canvas(texture: str, keys: np.ndarray) -> torch.Tensor:
     """(n or 1, CANVAS^2) float, 1 where the texture is on; noise and rain have one canvas per image."""
-    import torch
-
     if texture == "noise":
         return (_random_pixels(keys, CANVAS) < 0).flatten(1).float()
     if texture == "rain":
@@ -230,8 +132,6 @@ def _canvas(texture: str, keys: np.ndarray) -> torch.Tensor:
 
 def _random_pixels(keys: np.ndarray, rows: int) -> torch.Tensor:
     """(n, rows, CANVAS) int32, uniform over int32: a hash of (key, pixel), constants of lowbias32 (Wellons 2018)."""
-    import torch
-
     halves = keys.view(np.int32).reshape(-1, 2)  # two of 32 bits
     low, high = torch.from_numpy(halves.copy()).T[:, :, None]
     h = torch.arange(rows * CANVAS, dtype=torch.int32) ^ low

@@ -1,4 +1,4 @@
-"""Labelled images: CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet, ImageNet. From their official files, never unpickled.
+"""Labelled images: CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet, ImageNet, never unpickled; scikit-learn's digits.
 
 The small ones are whole arrays, prepared once (`cache`); ImageNet is read while it is used (`stream.Images`). A part
 has to have its official number of images: a run's address could not tell it from one with some missing.
@@ -14,38 +14,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from kdlib import files, places
-from kdlib.data import Split, cache, check_whole, required
+from kdlib.data import PUBLISHED, Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
 from kdlib.errors import DataError, InvalidInput
 
-CLASSES = {
-    "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",
-    "cifar100": """
-        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-        castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-        elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
-        man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-        pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-        skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
-        tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-    """,
-    "svhn": "0 1 2 3 4 5 6 7 8 9",
-}
-IMAGES = {  # of the official parts
-    "cifar10": {"train": 50_000, "test": 10_000},
-    "cifar100": {"train": 50_000, "test": 10_000},
-    "svhn": {"train": 73_257, "test": 26_032},
-    "tiny_imagenet": {"train": 100_000, "test": 10_000},
-    "imagenet": {"train": 1_281_167, "test": 50_000},
-}
-CIFAR_FILES = {
-    ("cifar10", "train"): [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
-    ("cifar10", "test"): ["cifar-10-batches-bin/test_batch.bin"],
-    ("cifar100", "train"): ["cifar-100-binary/train.bin"],
-    ("cifar100", "test"): ["cifar-100-binary/test.bin"],
-}
+CLASSES = {name: words.split() for name, words in PUBLISHED["classes"].items()}
+IMAGES = PUBLISHED["images"]  # of the official parts
 LABEL_BYTES = {"cifar10": 1, "cifar100": 2}  # the last one counts: CIFAR-100's first is the coarse label
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp"}
 RESIZED = 256 / 224  # ImageNet's test images: the shorter side before the central part is cut out
@@ -53,7 +30,7 @@ RESIZED = 256 / 224  # ImageNet's test images: the shorter side before the centr
 Labelled = tuple[np.ndarray, np.ndarray]  # images (N, C, H, W) uint8, labels (N,)
 
 
-def _load_cifar(name: str, part: str, /, *, root: str | Path | None, image_size: int) -> Split:
+def _load_cifar(name: str, part: str, /, *, root: Root, image_size: int) -> Split:
     """50,000 training and 10,000 test images of 32 x 32 pixels (Krizhevsky 2009): 10 classes, or 100 fine labels.
 
     From the official binary files in `cifar100/cifar-100-binary/`, else from `cifar100/cifar100.npz`: train_x
@@ -62,14 +39,13 @@ def _load_cifar(name: str, part: str, /, *, root: str | Path | None, image_size:
     Raises DataError for files that are missing or damaged, InvalidInput for an image_size that does not divide 32.
     """
     folder = places.data_dir(root) / name
-    binary, npz = [folder / file for file in CIFAR_FILES[name, part]], folder / f"{name}.npz"
+    binary, npz = [folder / file for file in PUBLISHED["members"][name][part]], folder / f"{name}.npz"
     if npz.is_file() and not binary[0].parent.is_dir():
         return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
-    remedy = _fetch(name)
-    if pickled := list(folder.glob("cifar-10*py*")):
-        remedy = f"{pickled[0]} is the pickled version, which kdlib does not open. {remedy}"
+    if not binary[0].exists() and (pickled := list(folder.glob("cifar-10*py*"))):
+        raise damaged(f"there is no {binary[0]}, and {pickled[0]}, pickled, is not opened", name)
     for path in binary:
-        required(path, remedy)
+        required(path, name)
     return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
 
 
@@ -77,18 +53,18 @@ load_cifar10 = partial(_load_cifar, "cifar10")
 load_cifar100 = partial(_load_cifar, "cifar100")
 
 
-def load_svhn(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
+def load_svhn(part: str, /, *, root: Root, image_size: int) -> Split:
     """73,257 training and 26,032 test images of 32 x 32 pixels: digits of house numbers (Netzer et al. 2011).
 
     From the official `svhn/train_32x32.mat` and `svhn/test_32x32.mat`, whose label 10 means the digit 0. ids are
     `content_ids`, and the rest is as for CIFAR.
     """
     folder = places.data_dir(root) / "svhn"
-    path = required(folder / f"{part}_32x32.mat", _fetch("svhn"))
+    path = required(folder / f"{part}_32x32.mat", "svhn")
     return _in_memory("svhn", part, folder, [path], lambda: _read_svhn(path), image_size=image_size)
 
 
-def load_tiny_imagenet(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
+def load_tiny_imagenet(part: str, /, *, root: Root, image_size: int) -> Split:
     """100,000 training and 10,000 test images of 64 x 64 pixels in 200 classes (Stanford CS231n).
 
     From the official folder `tiny_imagenet/tiny-imagenet-200/`; its validation images are the test part, because its
@@ -96,11 +72,10 @@ def load_tiny_imagenet(part: str, /, *, root: str | Path | None, image_size: int
     of the classes' numbers (n01443537 ...).
     Raises DataError for files that are missing or do not decode, InvalidInput for a size that does not divide 64.
     """
-    check_whole("image_size", image_size, least=1, most=64, place="data set 'tiny_imagenet'")
     folder = places.data_dir(root) / "tiny_imagenet"
     home = folder / "tiny-imagenet-200"
     names = ("wnids.txt", "words.txt", "val/val_annotations.txt", "train")
-    sources = [required(home / name, _fetch("tiny_imagenet")) for name in names]
+    sources = [required(home / name, "tiny_imagenet") for name in names]
 
     def make() -> dict[str, np.ndarray]:
         numbers, names = _tiny_classes(home)
@@ -115,32 +90,27 @@ def load_tiny_imagenet(part: str, /, *, root: str | Path | None, image_size: int
     return Split(made["ids"], reduce(made["x"], image_size), made["y"], {}, tuple(made["class_names"].tolist()))
 
 
-def load_imagenet(part: str, /, *, root: str | Path | None, image_size: int) -> Split:
+def load_imagenet(part: str, /, *, root: Root, image_size: int) -> Split:
     """1,281,167 training images in 1,000 classes (ILSVRC 2012); its 50,000 validation images are the test part.
 
-    From `imagenet/train/<class>/*.JPEG` and `imagenet/val/<class>/*.JPEG`; or val/*.JPEG beside Kaggle's
-    `LOC_val_solution.csv`. x reads the images when it is indexed: the shorter side is resized to image_size * 256 / 224
-    and the center cut out. ids are the official file names, class_names the classes' numbers (n01440764 ...).
+    From `imagenet/train/<class>/*.JPEG` and `imagenet/val/<class>/*.JPEG`. x reads the images when it is indexed: the
+    shorter side is resized to image_size * 256 / 224 and the center cut out. ids are the official file names,
+    class_names the classes' numbers (n01440764 ...).
     Raises DataError for what is missing; an image that does not decode is named when it is read.
     """
-    check_whole("image_size", image_size, least=1, place="data set 'imagenet'")
     folder = places.data_dir(root) / "imagenet"
-    home = required(folder / ("train" if part == "train" else "val"), _imagenet_remedy(folder))
-    classes = [Path(entry) for entry in sorted(os.scandir(home), key=lambda e: e.name) if entry.is_dir()]
-    solution = folder / "LOC_val_solution.csv"
-    flat = part == "test" and not classes and solution.is_file()
+    home = required(folder / ("train" if part == "train" else "val"), "imagenet")
+    classes = sorted(path for path in home.iterdir() if path.is_dir())
 
     def make() -> dict[str, np.ndarray]:
-        labels = _solution(solution) if flat else {f: c.name for c in classes for f in image_names(c)}
-        _check_count("imagenet", part, len(labels), home, remedy=_imagenet_remedy(folder))
+        labels = {name: c.name for c in classes for name in image_names(c)}
+        _check_count("imagenet", part, len(labels), home)
         ids, names = np.array(sorted(labels)), np.array(sorted(set(labels.values())))
         return {"ids": ids, "y": np.searchsorted(names, [labels[i] for i in ids.tolist()]), "class_names": names}
 
-    key = {"version": 1, "part": part, "files": cache.stamps([solution] if flat else [home, *classes])}
-    made = cache.prepared(folder, key, make)
+    made = cache.prepared(folder, {"version": 1, "part": part, "files": cache.stamps([home, *classes])}, make)
     names = made["class_names"].tolist()
-    inside = [""] * len(made["y"]) if flat else [f"{names[c]}/" for c in made["y"].tolist()]
-    paths = [f"{home}/{c}{i}" for c, i in zip(inside, made["ids"].tolist(), strict=True)]
+    paths = [f"{home}/{names[c]}/{i}" for c, i in zip(made["y"].tolist(), made["ids"].tolist(), strict=True)]
     x = Images(paths, image_size, shorter=round(image_size * RESIZED))
     return Split(made["ids"], x, made["y"], {}, tuple(names))
 
@@ -171,14 +141,9 @@ def content_ids(contents: Iterable[np.ndarray | bytes], y: np.ndarray) -> np.nda
 
     The second of equal contents gets '-1' after it and the third '-2', in the order of their labels y (N,).
     """
-    digests = np.array([files.sha256(content)[:16] for content in contents])
-    order = np.lexsort((y, digests))
-    at = np.arange(len(digests))
-    first = np.append(True, digests[order][1:] != digests[order][:-1])
-    nth = at - np.maximum.accumulate(np.where(first, at, 0))
-    ids = digests.astype("U24")
-    ids[order[nth > 0]] = [f"{digests[i]}-{n}" for i, n in zip(order[nth > 0], nth[nth > 0], strict=True)]
-    return ids
+    table = pd.DataFrame({"digest": [files.sha256(content)[:16] for content in contents], "y": y})
+    nth = table.sort_values("y", kind="stable").groupby("digest").cumcount().sort_index()
+    return np.array([f"{digest}-{n}" if n else digest for digest, n in zip(table["digest"], nth, strict=True)], str)
 
 
 def by_id(ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -187,17 +152,17 @@ def by_id(ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray
     return {"ids": ids[order], "x": np.ascontiguousarray(x[order]), "y": y[order].astype(np.int64)}
 
 
-def read_npz(path: Path, names: Iterable[str] | None = None, *, remedy: str) -> dict[str, np.ndarray]:
-    """The named arrays of an npz file, or all. Raises DataError, with the remedy, where it is damaged or lacks one."""
+def read_npz(path: Path, names: Iterable[str] | None = None, *, dataset: str) -> dict[str, np.ndarray]:
+    """The named arrays of an npz file, or all. Raises DataError where it is damaged or lacks one."""
     try:
         # opened here because numpy leaves the file of a damaged archive open
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files if names is None else names
             if lacking := [name for name in names if name not in archive.files]:
-                raise DataError(f"{path} has no array {lacking[0]!r}. {remedy}")
+                raise damaged(f"{path} has no array {lacking[0]!r}", dataset)
             return {name: archive[name] for name in names}
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a whole npz file: {error}. {remedy}") from error
+        raise damaged(f"{path} is not a whole npz file: {error}", dataset) from error
 
 
 def image_names(folder: Path) -> list[str]:
@@ -212,30 +177,22 @@ def _in_memory(
     name: str, part: str, folder: Path, files: list[Path], read: Callable[[], Labelled], *, image_size: int
 ) -> Split:
     """A part whose images of 32 x 32 pixels come from a few files, with ids from their content."""
-    check_whole("image_size", image_size, least=1, most=32, place=f"data set {name!r}")
-    classes = tuple(CLASSES[name].split())
+    classes = tuple(CLASSES[name])
 
     def make() -> dict[str, np.ndarray]:
         x, y = read()
         _check_count(name, part, len(y), files[0].parent)
         if len(wrong := np.setdiff1d(y, np.arange(len(classes)))):
-            raise DataError(f"{files[0].parent} has the label {wrong[0]}, not 0 .. {len(classes) - 1}. {_fetch(name)}")
+            raise damaged(f"{files[0].parent} has the label {wrong[0]}, not 0 .. {len(classes) - 1}", name)
         return by_id(content_ids(x, y), x, y)
 
     made = cache.prepared(folder, {"version": 1, "part": part, "files": cache.stamps(files)}, make)
     return Split(made["ids"], reduce(made["x"], image_size), made["y"], {}, classes)
 
 
-def _fetch(name: str) -> str:
-    return f"Get it with `kdlib fetch {name}`."
-
-
-def _check_count(name: str, part: str, n: int, source: Path, *, remedy: str = "") -> None:
-    if n != IMAGES[name][part]:
-        raise DataError(
-            f"{source} has {n:,} {part} images of {IMAGES[name][part]:,}: half of it is missing or it is another data "
-            f"set. {remedy or _fetch(name)}"
-        )
+def _check_count(name: str, part: str, n: int, source: Path) -> None:
+    if n != (all_ := IMAGES[name][part]):
+        raise damaged(f"{source} has {n:,} {part} images of {all_:,}: some are missing, or it is other data", name)
 
 
 def _read_cifar(name: str, paths: list[Path]) -> Labelled:
@@ -244,19 +201,17 @@ def _read_cifar(name: str, paths: list[Path]) -> Labelled:
     for path in paths:
         content = np.fromfile(path, np.uint8)
         if content.size % (labels + 3072):
-            raise DataError(f"{path} has {content.size:,} bytes, not rows of {labels + 3072:,}. {_fetch(name)}")
+            raise damaged(f"{path} has {content.size:,} bytes, not rows of {labels + 3072:,}", name)
         rows.append(content.reshape(-1, labels + 3072))
     whole = np.concatenate(rows)
     return np.ascontiguousarray(whole[:, labels:]).reshape(-1, 3, 32, 32), whole[:, labels - 1]
 
 
 def _read_cifar_npz(name: str, part: str, path: Path) -> Labelled:
-    x, y = read_npz(path, (f"{part}_x", f"{part}_y"), remedy=_fetch(name)).values()
+    x, y = read_npz(path, (f"{part}_x", f"{part}_y"), dataset=name).values()
     if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
-        raise DataError(
-            f"{path}: {part}_x is {x.dtype} {x.shape} and {part}_y {y.dtype} {y.shape}, not uint8 (N, 32, 32, 3) and "
-            f"whole numbers (N,). {_fetch(name)}"
-        )
+        found = f"{part}_x is {x.dtype} {x.shape} and {part}_y {y.dtype} {y.shape}"
+        raise damaged(f"{path}: {found}, not uint8 (N, 32, 32, 3) and whole numbers (N,)", name)
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y
 
 
@@ -267,9 +222,9 @@ def _read_svhn(path: Path) -> Labelled:
         content = loadmat(path)
         x, y = content["X"].transpose(3, 2, 0, 1), content["y"].ravel()
     except Exception as error:  # a damaged file makes scipy's reader raise nearly everything
-        raise DataError(f"{path} is not a whole SVHN file: {error}. {_fetch('svhn')}") from error
+        raise damaged(f"{path} is not a whole SVHN file: {error}", "svhn") from error
     if x.dtype != np.uint8 or x.shape != (len(y), 3, 32, 32):
-        raise DataError(f"{path}: X is {x.dtype} for images {x.shape} and y ({len(y)},). {_fetch('svhn')}")
+        raise damaged(f"{path}: X is {x.dtype} for images {x.shape} and y ({len(y)},)", "svhn")
     return np.ascontiguousarray(x), y % 10
 
 
@@ -282,7 +237,7 @@ def _tiny_classes(home: Path) -> tuple[list[str], list[str]]:
 
 
 def _tiny_train(home: Path, numbers: list[str]) -> tuple[list[Path], list[int]]:
-    folders = [required(home / "train" / number / "images", _fetch("tiny_imagenet")) for number in numbers]
+    folders = [required(home / "train" / number / "images", "tiny_imagenet") for number in numbers]
     pairs = [(folder / name, c) for c, folder in enumerate(folders) for name in image_names(folder)]
     return [path for path, _ in pairs], [c for _, c in pairs]
 
@@ -291,7 +246,7 @@ def _tiny_test(home: Path, numbers: list[str]) -> tuple[list[Path], list[int]]:
     path = home / "val/val_annotations.txt"
     rows = [line.split("\t") for line in _lines(path)]
     if wrong := [row for row in rows if len(row) < 2 or row[1] not in numbers or Path(row[0]).name != row[0]]:
-        raise DataError(f"{path} has the line {' '.join(wrong[0])!r}, not image and class. {_fetch('tiny_imagenet')}")
+        raise damaged(f"{path} has the line {' '.join(wrong[0])!r}, not image and class", "tiny_imagenet")
     return [home / "val/images" / row[0] for row in rows], [numbers.index(row[1]) for row in rows]
 
 
@@ -299,14 +254,39 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line]
 
 
-def _solution(path: Path) -> dict[str, str]:
-    """{file name: class} of Kaggle's list for the validation images that lie in one folder."""
-    rows = [line.replace(",", " ").split() for line in _lines(path)[1:]]  # name,class x y x y class x y x y ...
-    return {f"{row[0]}.JPEG": row[1] for row in rows if len(row) > 1}
+# -------------------------------------------------------------------------------------------------- handwritten digits
 
 
-def _imagenet_remedy(folder: Path) -> str:
-    return (
-        "Its terms allow no automatic download: get ILSVRC2012 from image-net.org or Kaggle and put the training images"
-        f" into {folder}/train/<class>/ and the validation images into {folder}/val/<class>/."
-    )
+def load_digits(part: str, /, *, root: Root, train_images: int, seed: int) -> Split:
+    """1,797 handwritten digits of 8 x 8 pixels; `train_images` of them train, the rest (1,497 by default) test.
+
+    x is (N, 3, 8, 8): scikit-learn's 0 .. 16, scaled to floor(value * 255 / 16 + 0.5), the same in all three channels.
+    ids are 'digits/0000' .. 'digits/1796' in scikit-learn's order. Stratified: every class has its share of the
+    training images, to within one image. The split depends on `seed` alone, and a smaller training set is part of a
+    larger one. There are no groups; `root` is ignored.
+    Raises InvalidInput for a bad part or option, DataError without scikit-learn.
+    """
+    try:
+        from sklearn.datasets import load_digits as read
+    except ImportError as error:
+        raise DataError("data set 'digits' needs scikit-learn, which is missing: pip install scikit-learn.") from error
+    digits = read()
+    images, labels = digits.images, digits.target.astype(np.int64)
+    ids = np.array([f"digits/{i:04d}" for i in range(len(labels))])
+    order = _stratified_order(ids, labels, seed=seed)
+    chosen = np.sort(order[:train_images] if part == "train" else order[train_images:])
+    gray = np.floor(images[chosen] * (255 / 16) + 0.5).astype(np.uint8)
+    x = np.repeat(gray[:, None], 3, axis=1)
+    return Split(ids[chosen], x, labels[chosen], {}, tuple(str(c) for c in range(10)))
+
+
+def _stratified_order(ids: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
+    """All positions, so that any first n hold every class in proportion.
+
+    Each class is shuffled by the hash of (seed, id), which no version of a random generator can change, and its
+    k-th image stands at (k + 1/2) / (size of the class).
+    """
+    hashes = [files.sha256(f"{seed}/{i}".encode()) for i in ids]
+    of_class = pd.DataFrame({"hash": hashes, "label": labels}).sort_values("hash").groupby("label")
+    depth = (of_class.cumcount() + 0.5) / of_class["label"].transform("size")
+    return depth.sort_values(kind="stable").index.to_numpy()

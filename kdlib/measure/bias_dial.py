@@ -1,6 +1,6 @@
 """The bias dial of `trifeature-biased`: the disparity that errors let expect, and the one that runs show.
 
-The dial itself, how many images of each label and group there are, is in `data.dial`. No torch.
+The dial itself, how many images of each label and group there are, is in `data.biased`. No torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from kdlib.data.dial import GROUPS, base_rates, largest_rho
+from kdlib.data.biased import GROUPS, base_rates, largest_rho
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
 from kdlib.measure import fairness
 from kdlib.measure.arms import arm_columns

@@ -34,7 +34,7 @@ def not_run(folder: Path) -> str:
     try:
         celeba.list_files(folder)
     except DataError:
-        return f"not run: CelebA's attributes are not in its folder. {celeba.LISTS_REMEDY}"
+        return "not run: CelebA's attributes are not in its folder. `kdlib fetch celeba` says what to put where."
     return ""
 
 

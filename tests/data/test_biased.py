@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kdlib import data
 from kdlib.data import biased as b
@@ -40,15 +42,14 @@ def test_the_parts_have_exactly_the_counts_that_were_asked_for():
     assert train.y.dtype == np.int64 and train.x.shape == (400, 3, 16, 16)
 
 
-@pytest.mark.parametrize("label", b.LABEL_SETS)
-def test_labels_are_sets_of_shapes_and_groups_sets_of_colors(label):
-    split = biased("train", label=label)
+def test_labels_are_sets_of_shapes_and_groups_sets_of_colors():
+    split = biased("train")
     shape, _, color, index = np.array([i.split("_") for i in split.ids]).T
-    for y, shapes in enumerate(b.LABEL_SETS[label].values()):
+    for y, shapes in enumerate(b.SHAPE_SETS.values()):
         assert set(shape[split.y == y]) == set(shapes)
     for name, colors in b.COLOR_SETS.items():
         assert set(color[split.groups["color_set"] == name]) == set(colors)
-    assert sorted(s for shapes in b.LABEL_SETS[label].values() for s in shapes) == sorted(t.SHAPE_NAMES)
+    assert sorted(s for shapes in b.SHAPE_SETS.values() for s in shapes) == sorted(t.SHAPE_NAMES)
     assert not set(b.COLOR_SETS["cool"]) & set(b.COLOR_SETS["warm"])
 
 
@@ -135,3 +136,28 @@ def test_twins_of_the_test_part_have_a_color_of_the_other_set_and_nothing_else_c
     backwards = b.color_set_twins(test.ids[::-1], image_size=16, seed=0)
     assert (backwards[::-1] == x).all()
     assert (b.color_set_twins(test.ids, image_size=16, seed=1) != x).any()
+
+
+# ----------------------------------------------------------------------------------------------------------- the dial
+
+
+def test_counts_by_hand():
+    # rho 0.4, groups alike: both = 1000 (0.5 + 0.4 * 0.5) / 2
+    assert b.cell_counts(1000, rho=0.4, group_share=0.5).tolist() == [[350, 150], [150, 350]]
+    # sqrt(0.2 * 0.8) = 0.4: both = 1000 (0.2 + 0.25 * 0.4) / 2; base rates 150 / 200 and 350 / 800
+    assert b.cell_counts(1000, rho=0.25, group_share=0.2).tolist() == [[450, 50], [350, 150]]
+    assert b.base_rates(rho=0.25, group_share=0.2) == pytest.approx({"cool": 0.4375, "warm": 0.75})
+    assert b.cell_counts(100, rho=1.0, group_share=0.5).tolist() == [[50, 0], [0, 50]]
+    assert b.cell_counts(100, rho=-0.5, group_share=0.2).tolist() == [[30, 20], [50, 0]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(50, 3000), st.floats(0.05, 0.95), st.floats(-1, 1))
+def test_counts_give_rho_and_shares_to_within_rounding(n, share, part_of_largest):
+    rho = part_of_largest * b.largest_rho(share)
+    counts = b.cell_counts(n, rho=rho, group_share=share)
+    assert counts.sum() == n and counts.min() >= 0
+    assert abs(counts[1].sum() - n / 2) <= 0.5 and abs(counts[:, 1].sum() - n * share) <= 0.5
+    base = b.base_rates(rho=rho, group_share=share)
+    for a, name in enumerate(b.GROUPS):
+        assert abs(counts[1, a] - base[name] * counts[:, a].sum()) <= 2

@@ -46,17 +46,6 @@ def test_rows_are_sorted_by_number(folder):
     pd.testing.assert_frame_equal(read_with(folder, attributes=files.attribute_text(attributes=turned)), whole)
 
 
-def test_lists_as_csv_are_read_too(folder):
-    whole = celeba.read_attributes(folder)
-    lines = [f"{i:06d}.jpg," + ",".join(str(2 * v - 1) for v in row) for i, row in files.ATTRIBUTES.items()]
-    (folder / "list_attr_celeba.txt").unlink()
-    (folder / "list_attr_celeba.csv").write_text("\n".join(["image_id," + ",".join(files.NAMES), *lines]))
-    (folder / "list_eval_partition.txt").unlink()
-    parts = files.part_text().replace(" ", ",")
-    (folder / "list_eval_partition.csv").write_text("image_id,partition\n" + parts)
-    pd.testing.assert_frame_equal(celeba.read_attributes(folder), whole)
-
-
 TEXT = files.attribute_text()
 TWICE = TEXT.replace("000002.jpg", "000001.jpg")
 
@@ -80,7 +69,7 @@ def test_damaged_attributes_are_named_with_what_to_do(folder, text, says):
     with pytest.raises(DataError, match="list_attr_celeba.txt") as error:
         read_with(folder, attributes=text)
     assert says in str(error.value)
-    assert "put list_attr_celeba.txt and list_eval_partition.txt" in str(error.value)
+    assert "`kdlib fetch celeba`" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""A loaded part stands for its content: one hash that every change moves and nothing else does."""
+"""`data.load`: names, options, errors; and the one hash that stands for the content of what it gives."""
 
+import importlib
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from PIL import Image
 
 from kdlib import data
+from kdlib.catalogue import DATASETS
 from kdlib.data.stream import Images
+from kdlib.errors import InvalidInput
 
 SPLIT = data.Split(
     np.array(["a", "b", "c"]),
@@ -48,3 +52,40 @@ def test_images_that_are_streamed_count_by_their_files(tmp_path):
 def test_the_data_of_two_seeds_differ_and_of_one_do_not():
     first, same, other = (data.load("digits", "train", seed=seed).data_sha256 for seed in (0, 0, 1))
     assert first == same != other
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"train_images": 9}, "train_images = 9 "),
+        ({"train_images": 1788}, "train_images = 1788"),
+        ({"train_images": 300.0}, "300.0"),
+        ({"train_images": True}, "True"),
+        ({"seed": -1}, "seed = -1"),
+        ({"train_image": 300}, "'train_image'"),
+    ],
+)
+def test_bad_options_are_refused_and_named(options, told):
+    with pytest.raises(InvalidInput, match=told):
+        data.load("digits", "train", **options)
+
+
+def test_bad_names_are_refused_and_named():
+    with pytest.raises(InvalidInput, match="'digit'"):
+        data.load("digit", "train")
+    with pytest.raises(InvalidInput, match="'validation'"):
+        data.load("digits", "validation")
+    with pytest.raises(InvalidInput, match="'balance'"):
+        data.load("trifeature", "train", split="balance")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_catalogue_names_exactly_the_options_of_the_loader(name):
+    module, function = DATASETS[name].loader.split(":")
+    loader = getattr(importlib.import_module(f"kdlib.data.{module}"), function)
+    by_keyword = {n for n, p in inspect.signature(loader).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert by_keyword == {"root", *DATASETS[name].options}
+
+
+def test_options_are_filled_in_from_the_catalogue():
+    assert data.checked_options("digits", {"seed": 3}) == {**DATASETS["digits"].options, "seed": 3}

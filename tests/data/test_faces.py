@@ -280,7 +280,7 @@ def test_utkface_parts_follow_share_and_seed(tmp_path):
 )
 def test_utkface_that_cannot_be_used_is_named(tmp_path, arrays, says):
     write_utkface(tmp_path, **arrays)
-    with pytest.raises(DataError, match=f"utkface64.npz .*{says}"):
+    with pytest.raises(DataError, match=f"utkface64.npz.*{says}"):
         load("utkface", "test", root=tmp_path)
 
 

@@ -245,7 +245,7 @@ def test_any_bytes_raise_our_own_error(tmp_path, content, start):
     path = tmp_path / "some.bin"
     path.write_bytes(start + content)
     for read in (
-        lambda: vision.read_npz(path, remedy=""),
+        lambda: vision.read_npz(path, dataset="own"),
         lambda: own._read_parquet(path),
         lambda: vision._read_svhn(path),
     ):

@@ -1,8 +1,9 @@
-"""CIFAR, SVHN, Tiny ImageNet and ImageNet from small files in their real formats, damaged ones, and the real data."""
+"""CIFAR, SVHN, Tiny ImageNet and ImageNet from small files in their real formats, damaged ones, real data; digits."""
 
 import hashlib
 import io
 import os
+import sys
 import zipfile
 
 import numpy as np
@@ -51,7 +52,7 @@ def write_binary(root, name, parts):
     for part, (x, y) in parts.items():
         labels = np.stack([np.full(len(y), 99), y] if name == "cifar100" else [y], axis=1)
         rows = np.concatenate([labels.astype(np.uint8), x.reshape(len(x), -1)], axis=1)[::-1]
-        files = [root / name / file for file in vision.CIFAR_FILES[name, part]]
+        files = [root / name / file for file in data.PUBLISHED["members"][name][part]]
         for path, some in zip(files, np.array_split(rows, len(files)), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             some.tofile(path)
@@ -85,8 +86,8 @@ def test_ids_come_from_content_and_equal_images_are_numbered_by_label():
 
 
 def test_official_class_names():
-    assert [len(vision.CLASSES[name].split()) for name in ("cifar10", "cifar100", "svhn")] == [10, 100, 10]
-    names = vision.CLASSES["cifar100"].split()
+    assert [len(vision.CLASSES[name]) for name in ("cifar10", "cifar100", "svhn")] == [10, 100, 10]
+    names = vision.CLASSES["cifar100"]
     assert names == sorted(names) and (names[0], names[52], names[99]) == ("apple", "oak_tree", "worm")
 
 
@@ -328,21 +329,6 @@ def test_imagenet_is_read_when_it_is_indexed(imagenet):
     assert next(train.x.prefetched([(np.arange(3), np.arange(3))])).shape == (3, 3, 56, 56)
 
 
-def test_validation_images_in_one_folder_take_their_classes_from_kaggles_list(imagenet):
-    by_folder = data.load("imagenet", "test", root=imagenet)
-    home = imagenet / "imagenet"
-    lines = ["ImageId,PredictionString"]
-    for path in sorted((home / "val").glob("*/*")):
-        lines.append(f"{path.stem},{path.parent.name} 1 2 3 4 {path.parent.name} 1 2 3 4 ")
-        path.rename(home / "val" / path.name)
-    for folder in ("n00", "n01"):
-        (home / "val" / folder).rmdir()
-    (home / "LOC_val_solution.csv").write_text("\n".join(lines))
-    flat = data.load("imagenet", "test", root=imagenet)
-    assert flat.ids.tolist() == by_folder.ids.tolist() and flat.y.tolist() == by_folder.y.tolist()
-    assert flat.x[0].shape == (3, 224, 224) and flat.class_names == by_folder.class_names
-
-
 def test_imagenet_is_put_there_by_hand(imagenet, tmp_path):
     (imagenet / "imagenet/train/n01/n01_3.JPEG").unlink()
     with pytest.raises(DataError, match="19"):
@@ -374,3 +360,62 @@ def test_real_cifar_has_its_counts_and_means(name, means):
     for split in (train, test):
         assert split.x.shape[1:] == (3, 32, 32) and len(set(split.ids.tolist())) == len(split.y)
         assert (split.ids[1:] > split.ids[:-1]).all()
+
+
+# -------------------------------------------------------------------------------------------------- handwritten digits
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from sklearn.datasets import load_digits
+
+    return load_digits()
+
+
+def position(ids):
+    return np.array([int(i.removeprefix("digits/")) for i in ids])
+
+
+def test_default_sizes_types_and_names():
+    train, test = (data.load("digits", part) for part in ("train", "test"))
+    assert train.x.shape == (300, 3, 8, 8) and test.x.shape == (1497, 3, 8, 8)
+    assert train.x.dtype == np.uint8 and train.y.dtype == np.int64 and train.ids.dtype.kind == "U"
+    assert train.class_names == tuple("0123456789") and train.groups == {}
+
+
+def test_the_two_parts_are_all_of_scikit_learns_digits_in_its_order(digits):
+    train, test = (data.load("digits", part) for part in ("train", "test"))
+    where = np.concatenate([position(train.ids), position(test.ids)])
+    assert sorted(where) == list(range(1797)) and "digits/0000" in {*train.ids, *test.ids}
+    for split in (train, test):
+        assert (np.diff(position(split.ids)) > 0).all()
+        assert (split.y == digits.target[position(split.ids)]).all()
+
+
+def test_pixels_are_scaled_by_the_documented_rule(digits):
+    test = data.load("digits", "test")
+    raw = digits.images[position(test.ids)]
+    by_hand = {0: 0, 1: 16, 2: 32, 4: 64, 8: 128, 15: 239, 16: 255}  # floor(value * 255 / 16 + 0.5)
+    for value, scaled in by_hand.items():
+        assert set(test.x[:, 0][raw == value]) == {scaled}
+    assert (test.x == test.x[:, :1]).all()
+
+
+@pytest.mark.parametrize("n", [10, 300, 1000, 1787])
+def test_every_class_has_its_share_of_the_training_images(digits, n):
+    counts = np.bincount(data.load("digits", "train", train_images=n).y, minlength=10)
+    shares = n * np.bincount(digits.target) / 1797
+    assert counts.sum() == n and (np.abs(counts - shares) <= 1).all()
+    assert len(set(data.load("digits", "test", train_images=n).y)) == 10
+
+
+def test_the_split_depends_on_the_seed_alone_and_grows_by_adding():
+    ids = [set(data.load("digits", "train", seed=s).ids) for s in (0, 0, 1)]
+    assert ids[0] == ids[1] and ids[0] != ids[2]
+    assert ids[0] < set(data.load("digits", "train", train_images=400).ids)
+
+
+def test_without_scikit_learn_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(DataError, match="digits"):
+        data.load("digits", "train")

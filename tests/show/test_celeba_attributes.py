@@ -76,7 +76,7 @@ def test_the_figure_has_a_bar_an_attribute_in_order_and_marks_those_that_are_use
 
 def test_missing_lists_are_said_without_the_place_of_this_machine(tmp_path):
     said = celeba_attributes.not_run(tmp_path)
-    assert said.startswith("not run: ") and "list_attr_celeba.txt" in said
+    assert said.startswith("not run: ") and "`kdlib fetch celeba`" in said
     assert str(tmp_path) not in said
     assert celeba_attributes.not_run(files.write_lists(tmp_path)) == ""
 
