@@ -32,6 +32,11 @@ test-notebooks: $(INSTALLED)  ## run the executed notebooks of real-small again:
 test-slow: $(INSTALLED)  ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
 
+test-browser: $(INSTALLED)  ## run every notebook in JupyterLab in a browser; needs Chromium
+	$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable >.venv/installed.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c .venv/installed.txt -e '.[browser]'
+	$(BIN)/python -m pytest -m browser -rs tests/browser
+
 bench: $(INSTALLED)  ## race training against torchdistill's and loading against PIL's, about ten minutes; writes benchmarks/results/
 	$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable >.venv/installed.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation -c .venv/installed.txt -e '.[bench]'
@@ -57,4 +62,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help setup reproduce paper-gpu test test-notebooks test-slow bench lint lab lock
+.PHONY: help setup reproduce paper-gpu test test-notebooks test-slow test-browser bench lint lab lock

@@ -123,6 +123,7 @@ def _line(cells: list[str]) -> str:
 
 def write_markdown(board: pd.DataFrame, path: Path | str, *, title: str) -> Path:
     """Write `claims_markdown` to a file and return its path. Raises StoreError where the folder cannot be written."""
+    save.make_folder(Path(path).parent)
     files.replace_file(Path(path), claims_markdown(board, title=title).encode())
     save.note(Path(path))
     return Path(path)

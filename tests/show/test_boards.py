@@ -95,7 +95,7 @@ def test_markdown_is_one_table_with_a_row_a_claim(claims_board):
 
 
 def test_markdown_is_written(claims_board, tmp_path):
-    path = boards.write_markdown(claims_board, tmp_path / "claims.md", title="Profile x")
+    path = boards.write_markdown(claims_board, tmp_path / "new" / "claims.md", title="Profile x")
     assert path.read_text(encoding="utf-8") == boards.claims_markdown(claims_board, title="Profile x")
 
 
