@@ -1,12 +1,14 @@
-"""A profile's YAML, read strictly: unknown keys, wrong types and wrong names are refused, all of a file at once.
+"""A profile's YAML, read strictly: unknown keys, wrong types, names and ranges are refused, all of a file at once.
 
-What comes out are plain values; `studies` makes its `Study` of them.
+The file may be anyone's: whatever bytes it holds, reading ends soon, with its values or a ProfileError. What comes out
+are plain values; `studies` makes its `Study` of them.
 """
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -38,12 +40,31 @@ def _of_this_file(name: str, info: ValidationInfo) -> str:
 
 def _different(values: list[float]) -> list[float]:
     if len(set(values)) < len(values):
-        raise ValueError(f"names one twice: {values}.")
+        raise ValueError(f"names one twice: {SHORT.repr(values)}.")
     return values
 
 
-Positive = Annotated[float, Field(gt=0)]
+# The ranges of all that a profile may say. Most ends are far beyond what anyone trains: they catch slips of the pen.
+Name = Annotated[str, Field(pattern=r"^\w[\w.+ -]*$", max_length=80)]  # it becomes the name of files and folders
+Rate = Annotated[float, Field(gt=0, le=100)]
+Temperature = Annotated[float, Field(gt=0, le=10_000)]
+Scale = Annotated[float, Field(gt=0, le=10_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(gt=0, le=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+WarmUp = Annotated[float, Field(ge=0, le=100_000)]  # and shorter than the training, see `_merged`
+Batch = Annotated[int, Field(ge=1, le=1_000_000)]
+Seeds = Annotated[int, Field(ge=1, le=1_000)]
+MoreSeeds = Annotated[int, Field(ge=0, le=1_000)]
+Padding = Annotated[int, Field(ge=0, le=1_000)]  # and no wider than the image, see `_study`
+OPTIONS = {int: Field(ge=0, le=10**9), float: Field(ge=-1, le=1), bool: Field(), str: Field(max_length=200)}
+
+LONGEST = 2**15  # bytes of a profile: the longest of ours has 13,000
+MOST = 20  # errors that are told at once
+SHORT = reprlib.Repr()
+SHORT.maxstring = 80
 
 
 class _Strict(BaseModel):
@@ -51,10 +72,10 @@ class _Strict(BaseModel):
 
 
 class _Top(_Strict):
-    profile: str
+    profile: Name
     train: bool = True
     recipes: dict[str, dict]
-    studies: dict[str, dict]
+    studies: dict[Name, dict]
     artefacts: dict[Annotated[str, _among("artefact", ARTEFACTS)], list[str]] = {}
 
 
@@ -62,30 +83,30 @@ class _Settings(_Strict):
     """What a recipe says, and teacher or student may change. None: not said."""
 
     optimizer: Annotated[str, _among("optimizer", ("sgd", "adamw"))] = "sgd"
-    lr: Positive = None
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    lr: Rate = None
+    momentum: Momentum = 0.9
+    weight_decay: Decay = 0.0
     milestones: list[Share] = None
-    gamma: float = 0.1
+    gamma: Factor = 0.1
     schedule: Annotated[str, _among("schedule", ("constant", "cosine"))] = None
-    warmup: float = 0.0
-    batch_size: Annotated[int, Field(gt=0)] = None
+    warmup: WarmUp = 0.0
+    batch_size: Batch = None
     precision: Annotated[str, _among("precision", ("fp32", "bf16"))] = "fp32"
     init: Annotated[str, _among("init", ("scratch", "pretrained"))] = "scratch"
 
 
 class _Recipe(_Settings):
-    lr: Positive
-    batch_size: Annotated[int, Field(gt=0)]
+    lr: Rate
+    batch_size: Batch
 
 
 class _Part(_Settings):
     model: Annotated[str, _among("model", MODELS)]
-    epochs: Annotated[int, Field(gt=0)]
+    epochs: Epochs
 
 
 class _Augment(_Strict):
-    crop: int = 0
+    crop: Padding = 0
     flip: bool = False
     resized_crop: bool = False
 
@@ -97,47 +118,34 @@ class _Study(_Strict):
     recipe: Annotated[str, AfterValidator(_of_this_file)]
     teacher: _Part
     student: _Part
-    temperatures: Annotated[list[Positive], AfterValidator(_different)]
+    temperatures: Annotated[list[Temperature], Field(max_length=1_000), AfterValidator(_different)]
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.8
     t_squared: bool = True
-    seeds: Annotated[int, Field(ge=1)]
-    fresh_teachers: Annotated[int, Field(ge=0)] = 0
-    control_loss_scale: float = None
+    seeds: Seeds
+    fresh_teachers: MoreSeeds = 0
+    control_loss_scale: Scale = None
 
 
 @cache
 def _options(dataset: str) -> type[_Strict]:
     """The options of a data set's loader, each of the type of its default."""
     known = DATASETS[dataset]
-    types: dict[str, Any] = {key: type(default) for key, default in known.options.items()}
+    kinds = {key: type(default) for key, default in known.options.items()}
+    types: dict[str, Any] = {key: Annotated[kind, OPTIONS[kind]] for key, kind in kinds.items()}
     for key, valid in known.choices.items():
         types[key] = Annotated[types[key], _among(f"value of {key}", valid)]
     fields = {key: (types[key], default) for key, default in known.options.items()}
     return create_model(f"Options of {dataset}", __base__=_Strict, **fields)
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A profile's values. studies: {name: the other fields of a `Study`}."""
+def read(given: str | Path) -> dict[str, Any]:
+    """A profile's values, as the fields of a `Profile`; of each study, as the fields of a `Study` but its name.
 
-    name: str
-    path: Path
-    train: bool
-    studies: dict[str, dict[str, Any]]
-    artefacts: dict[str, list[str]]
-
-
-def read(path: str | Path) -> Checked:
-    """Read a profile: a path to a YAML file, or the name of one in `params/` such as 'quick'.
-
+    given: a path to a YAML file, or the name of one in `params/` such as 'quick'.
     Raises ProfileError with a line for each unknown key, wrong type, unknown name and value out of range.
     """
-    path = _find(path)
-    try:
-        with path.open(encoding="utf-8") as file:
-            raw = yaml.load(file, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    path = _find(given)
+    raw = _loaded(path)
     errors: list[str] = []
     top = _checked(_Top, raw, "", errors)
     # What is whole of a wrong file is read too, so that one look shows every error.
@@ -145,10 +153,29 @@ def read(path: str | Path) -> Checked:
     studies = {name: _study(s, recipes, f"studies.{name}", errors) for name, s in _entries(raw, "studies", dict)}
     for artefact, names in _entries(raw, "artefacts", list):
         wrong = [name for name in names if isinstance(name, str) and name not in studies]
-        errors += [str(unknown("study", name, studies, place=f"artefacts.{artefact}")) for name in wrong]
+        errors += [str(unknown("study", n, studies, place=f"artefacts.{artefact}")) for n in _first(wrong, errors)]
     if errors:
-        raise ProfileError("\n".join(f"{path}: {error}" for error in errors))
-    return Checked(top.profile, path, top.train, studies, top.artefacts)
+        more = "\nand perhaps more." if len(errors) >= MOST else ""
+        raise ProfileError("\n".join(f"{path}: {error}" for error in errors) + more)
+    return {"name": top.profile, "path": path, "train": top.train, "studies": studies, "artefacts": top.artefacts}
+
+
+def _loaded(path: Path) -> Any:
+    """What the YAML says, of whatever type. Raises ProfileError for anything that is not plain, short YAML."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise yaml.YAMLError(f"it is longer than {LONGEST:,} bytes; split it into several profiles")
+        return yaml.load(content.decode("utf-8-sig"), Loader=_StrictLoader)
+    except OSError as error:
+        raise ProfileError(f"cannot read the profile {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ProfileError(f"{path} is not UTF-8 in line {line}: save it with that encoding.") from error
+    # What PyYAML raises for values such as 2001-13-45, !!int abc or !!bool maybe.
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ProfileError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _find(given: str | Path) -> Path:
@@ -156,7 +183,7 @@ def _find(given: str | Path) -> Path:
     if Path(given).suffix in (".yaml", ".yml"):
         looked = dict.fromkeys((Path.cwd() / given, places.user_path(given)))
         for path in looked:
-            if path.is_file():
+            if os.path.isfile(path):  # False, too, for a name that no disk takes
                 return path.resolve()
         raise ProfileError(
             f"there is no profile {' or '.join(map(str, looked))}. "
@@ -182,6 +209,9 @@ def _study(raw: dict, recipes: dict[str, _Recipe | None], place: str, errors: li
     options = dataset in DATASETS and _checked(_options(dataset), raw.get("data", {}), f"{place}.data", errors)
     if not (study and options and recipes[study.recipe]):
         return {}
+    side = options.model_dump().get("image_size", study.augment.crop)
+    if study.augment.crop > side:
+        errors.append(f"{place}.augment.crop: {study.augment.crop} pixels are beyond images of {side}; take fewer.")
     parts = {"teacher": study.teacher, "student": study.student}
     for role, part in parts.items():
         kinds = MODELS[part.model].kind, DATASETS[dataset].kind
@@ -199,12 +229,19 @@ def _study(raw: dict, recipes: dict[str, _Recipe | None], place: str, errors: li
 def _merged(recipe: _Recipe, part: _Part, place: str, errors: list[str]) -> dict[str, Any]:
     """The fields of a run that teacher or student decide: the recipe with what this role changes."""
     values = {**recipe.model_dump(), **part.model_dump(exclude_unset=True)}
+    if values["warmup"] >= values["epochs"]:
+        errors.append(f"{place}: warmup {values['warmup']:g} is as long as all {values['epochs']} epochs; shorten it.")
     milestones, gamma, name = (values.pop(key) for key in ("milestones", "gamma", "schedule"))
     if milestones is None:
         return values | {"schedule": {"name": name or "constant"}}
     if name is not None:
         errors.append(f"{place} has both milestones {milestones} and the schedule {name!r}; keep one.")
     return values | {"schedule": {"name": "step", "milestones": milestones, "gamma": gamma}}
+
+
+def _first(wrong: list, errors: list[str]) -> list:
+    """As many of what is wrong as are told."""
+    return wrong[: max(0, MOST - len(errors))]
 
 
 Model = TypeVar("Model", bound=_Strict)
@@ -215,7 +252,8 @@ def _checked(model: type[Model], raw: Any, place: str, errors: list[str], contex
     try:
         return model.model_validate(raw, context=context)
     except ValidationError as found:
-        errors += [_in_words(model, place, **error) for error in found.errors(include_url=False)]
+        wrong = _first(found.errors(include_url=False), errors)
+        errors += [_in_words(model, place, **error) for error in wrong]
         return None
 
 
@@ -229,21 +267,48 @@ def _in_words(model: type[_Strict], place: str, *, type: str, loc: tuple, msg: s
         for name in loc[:-1] if type == "extra_forbidden" else loc:
             model = model.model_fields[name].annotation
         if type == "model_type":
-            return f"{where} must be a mapping with {', '.join(model.model_fields)}, not {input!r}."
+            return f"{where} must be a mapping with {', '.join(model.model_fields)}, not {SHORT.repr(input)}."
         return str(unknown("key", loc[-1], model.model_fields, place=outside))
     if type == "value_error":
         return f"{where}: {ctx['error']}"
     hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001.)" if (type, str(input)) == ("float_type", input) else ""
-    return f"{where}: {msg}, not {input!r}.{hint}"
+    return f"{where}: {msg}, not {SHORT.repr(input)}.{hint}"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice; plain PyYAML keeps the last one silently."""
+    """Safe YAML without what no profile needs: aliases, deep nests, endless values, keys that are no text or twice."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):  # a few hundred bytes of them stand for more than any memory holds
+            problem = f"*{event.anchor} is an alias: write out what it stands for"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        if self.depth > 20:
+            raise yaml.MarkedYAMLError(problem="nested too deeply: four levels do", problem_mark=event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_scalar(self, node: yaml.Node) -> Any:
+        value = super().construct_scalar(node)
+        if len(value) > 1_000:
+            problem = f"{SHORT.repr(value)} has {len(value)} characters"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (place, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
-                mark = place.start_mark
-                raise ProfileError(f"{mark.name}: the key {key!r} stands twice, in line {mark.line + 1}; keep one.")
+        known = set()
+        for place, _ in node.value:
+            key = self.construct_object(place, deep=True)
+            problem = None
+            if not (isinstance(key, str) and key.isprintable()):
+                problem = f"the key {SHORT.repr(key)} is no text: put it in quotes, or take another"
+            elif key in known:
+                problem = f"the key {key!r} stands twice: keep one"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+            known.add(key)
         return super().construct_mapping(node, deep)

@@ -198,5 +198,5 @@ def load_profile(path: str | Path) -> Profile:
     Raises ProfileError with a line for each unknown key, wrong type, unknown name and value out of range.
     """
     read = profiles.read(path)
-    studies = {name: Study(name=name, **values) for name, values in read.studies.items()}
-    return Profile(read.name, read.path, studies, read.artefacts, read.train)
+    studies = {name: Study(name=name, **values) for name, values in read["studies"].items()}
+    return Profile(**{**read, "studies": studies})
