@@ -120,7 +120,11 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
         raise unknown("split", split, DATASETS[name].parts, place=f"data set {name!r}")
     module, function = DATASETS[name].loader.split(":")
     loader = getattr(importlib.import_module(f"kdlib.data.{module}"), function)
-    return loader(split, root=root, **checked_options(name, options))
+    options = checked_options(name, options)
+    try:
+        return loader(split, root=root, **options)
+    except OSError as error:  # its text names the file
+        raise damaged(f"cannot read data set {name!r}: {error}", name) from error
 
 
 def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is costly to prepare (hashing, decoding, tokenising) is kept in `<data dir>/<data set>/.kdlib/` as .npy files.
 
 .kdlib/<hash of the key>/   0.npy, 1.npy ...   the arrays
-                            arrays.json        their names and CRC-32s
+                            arrays.json        the sha256 of its second line; there, their names and CRC-32s
 The key holds the name, size and time of every source file, so that a changed file is prepared anew.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 from kdlib import files
 
 LIST = "arrays.json"
+FORMAT = 2  # another one makes everything anew
 
 
 def prepared(folder: Path, key: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -31,9 +32,9 @@ def prepared(folder: Path, key: dict[str, Any], make: Callable[[], dict[str, np.
     two processes may make it at once, and where it cannot be written the made arrays are returned.
     Raises what `make` raises.
     """
-    text = json.dumps(key, sort_keys=True)
+    text = json.dumps([FORMAT, key], sort_keys=True)
     home = Path(folder) / ".kdlib" / files.sha256(text.encode())[:16]
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError):
         return _read(home)
     arrays = make()
     with suppress(OSError, ValueError):
@@ -49,7 +50,10 @@ def stamps(paths: Iterable[Path]) -> list[list[Any]]:
 
 def _read(home: Path) -> dict[str, np.ndarray]:
     arrays = {}
-    for i, (name, crc) in enumerate(json.loads((home / LIST).read_text(encoding="utf-8"))):
+    digest, _, names = (home / LIST).read_bytes().partition(b"\n")
+    if files.sha256(names).encode() != digest:
+        raise ValueError(LIST)
+    for i, (name, crc) in enumerate(json.loads(names)):
         if _crc32(home / f"{i}.npy") != crc:
             raise ValueError(name)
         arrays[name] = np.asarray(np.load(home / f"{i}.npy", mmap_mode="c", allow_pickle=False))
@@ -61,7 +65,8 @@ def _write(home: Path, arrays: dict[str, np.ndarray]) -> None:
         for i, array in enumerate(arrays.values()):
             np.save(fresh / f"{i}.npy", np.asarray(array, order="C"), allow_pickle=False)
         sums = [_crc32(fresh / f"{i}.npy") for i in range(len(arrays))]
-        (fresh / LIST).write_text(json.dumps(list(zip(arrays, sums, strict=True))), encoding="utf-8")
+        names = json.dumps(list(zip(arrays, sums, strict=True))).encode()
+        (fresh / LIST).write_bytes(files.sha256(names).encode() + b"\n" + names)
         shutil.rmtree(home, ignore_errors=True)  # only a damaged one is written again
         with suppress(OSError):  # another process was first
             os.replace(fresh, home)

@@ -6,14 +6,16 @@ The loader takes labels, groups and the balanced training images from here; tabl
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kdlib.data import damaged, required
-from kdlib.errors import DataError, unknown
+from kdlib import files
+from kdlib.data import PUBLISHED, damaged, required
+from kdlib.errors import DataError, KdlibWarning, unknown
 
 FOLDER, LISTS = "celeba", ("list_attr_celeba.txt", "list_eval_partition.txt")
 PARTS = ("train", "validation", "test")
@@ -28,7 +30,8 @@ def read_attributes(folder: Path) -> pd.DataFrame:
 
     Columns: 'part' ('train', 'validation' or 'test'), then the attributes by their official names, True where an image
     has one. Reads list_attr_celeba.txt and list_eval_partition.txt in the official format.
-    Raises DataError for a file that is missing, cut short, has an image twice or lacks an attribute that kdlib uses.
+    Raises DataError for a file that is missing, cut short, has an image twice or lacks an attribute that kdlib uses;
+    warns where the content is not the published one, whatever its spaces and line ends.
     """
     attributes_path, parts_path = list_files(folder)
     attributes, parts = _read(attributes_path), _read(parts_path)
@@ -42,6 +45,10 @@ def read_attributes(folder: Path) -> pd.DataFrame:
         raise damaged(f"{parts_path} is damaged: a part is not 0, 1 or 2", FOLDER)
     if not attributes.index.equals(parts.index):
         raise damaged(f"{attributes_path}: its images are not the {len(parts):,} of {parts_path.name}", FOLDER)
+    found = files.sha256(values.astype(np.int8).tobytes() + parts.to_numpy(np.int8).tobytes())
+    if found != PUBLISHED["contents"][FOLDER]:
+        what = f"{attributes_path} or {parts_path.name} does not say what the published lists do"
+        warnings.warn(f"{what}. `kdlib fetch celeba` says where they are from.", KdlibWarning, stacklevel=2)
     part = np.array(PARTS, object)[parts.iloc[:, 0]]
     return pd.concat([pd.Series(part, parts.index, name="part"), attributes == 1], axis=1)
 

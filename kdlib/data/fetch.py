@@ -17,6 +17,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ from tqdm import tqdm
 
 from kdlib import data, files, places
 from kdlib.catalogue import DATASETS
-from kdlib.data import PUBLISHED, celeba
-from kdlib.errors import DataError, unknown
+from kdlib.data import PUBLISHED, celeba, damaged
+from kdlib.errors import DataError, KdlibWarning, unknown
 
 CHUNK = 2**18
 TIMEOUT = 30  # seconds without a byte
@@ -84,6 +85,27 @@ def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda lin
                 _get(source, folder, command=command, say=say)
     say(f"{name} is complete and right: {folder}")
     return True
+
+
+def verify(name: str, folder: Path, paths: list[Path]) -> None:
+    """Compare the official files that a part is read from with what is published; loaders do so before they prepare it.
+
+    Raises DataError for a file that is another one. Warns where none can say: the archive that it is from is kept by
+    `fetch`, and is not there.
+    """
+    for source in SOURCES[name]:
+        path, wrong = folder / source.name, None
+        if not source.folder:
+            known = (source.sha256, *PUBLISHED["copies"].get(name, ()))
+            wrong = path if path in paths and files.sha256_of(path) not in known else None
+        elif is_published(path, source):
+            members = ((folder / member, content) for member, content in _members(path, source.folder))
+            wrong = next((one for one, content in members if not _same(content, one) and one.is_file()), None)
+        else:
+            what = f"{paths[0]} cannot be compared with the published file: {path}, which it is from, is not there"
+            warnings.warn(f"{what}. `kdlib fetch {name}` gets it and compares.", KdlibWarning, stacklevel=2)
+        if wrong:
+            raise damaged(f"{wrong} is not the published file", name)
 
 
 def _there_by_hand(name: str, folder: Path, root: str | Path | None, say: Say) -> bool:

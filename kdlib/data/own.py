@@ -5,7 +5,7 @@
 train.parquet    image (the bytes of an image file), label; where there are, id, and every other column is a group;
                  test.parquet
 train/<class>/   image files; test/<class>/
-Labels are the numbers 0 .. C - 1, or names (then in their order). Every class and group is in both parts.
+Labels are the numbers 0 .. C - 1, or names (then in their order). Every class and group is in both parts, no image is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from kdlib import places
 from kdlib.data import Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
-from kdlib.data.vision import content_ids, image_names, read_npz, reduce
+from kdlib.data.vision import SUFFIXES, content_ids, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
 
 IN_MEMORY = 2**31  # bytes of decoded images; folders with more are read while they are used
@@ -79,8 +79,7 @@ def _files(folder: Path) -> list[Path]:
     if any(path.is_file() for path in tables):
         return [required(path, "own") for path in tables]
     if all((folder / part).is_dir() for part in PARTS):
-        classes = [home for part in PARTS for home in sorted((folder / part).iterdir()) if home.is_dir()]
-        return [home / name for home in classes for name in image_names(home)]
+        return [path for part in PARTS for path in _class_images(folder / part)]
     raise damaged(f"{folder} has no {npz.name}, no train.parquet with test.parquet and no train/ with test/", "own")
 
 
@@ -143,6 +142,23 @@ def _read_parquet(path: Path) -> Rows:
     return _rows(images, labels, ids, {str(g): table[g].to_numpy() for g in table}, str(path))
 
 
+def _class_images(folder: Path) -> list[Path]:
+    """The image files of a part. Raises DataError for what would vanish silently; hidden files do not count."""
+
+    def inside(home: Path) -> list[Path]:
+        return sorted(path for path in home.iterdir() if not path.name.startswith(".")) if home.is_dir() else []
+
+    found = []
+    for home in inside(folder):
+        paths = inside(home)
+        wrong = [path for path in paths if path.suffix.lower() not in SUFFIXES or path.is_dir()]
+        if wrong or not paths:
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise damaged(f"{wrong[0] if wrong else home} is not {folder.name}/<class>/<image>, one of {kinds}", "own")
+        found += paths
+    return found
+
+
 def _folder_rows(folder: Path, files: list[Path]) -> Rows:
     inside = [path for path in files if path.parents[1] == folder]
     ids = [f"{path.parent.name}/{path.name}" for path in inside]
@@ -195,13 +211,18 @@ def _prepared(
     train, test = (sorted(parts[p].groups) for p in PARTS)
     if train != test:
         raise damaged(f"{folder}: groups of train are {train} and those of test {test}", "own")
+    digests = {p: _digests(rows.content) for p, rows in parts.items()}
+    trained = dict(zip(digests["train"], parts["train"].ids.tolist(), strict=True))
+    for digest, tested in zip(digests["test"], parts["test"].ids.tolist(), strict=True):
+        if digest in trained:
+            raise damaged(f"{folder}: the test image {tested!r} is the training image {trained[digest]!r}", "own")
     rows = parts[part]
     order = np.argsort(rows.ids, kind="stable")
     return {
         "ids": rows.ids[order],
         "y": labels[part][order].astype(np.int64),
         "class_names": np.array(names),
-        "fingerprint": np.array(_fingerprint(parts, names, labels)),
+        "fingerprint": np.array(_fingerprint(parts, names, labels, digests)),
         **{f"group:{group}": values[order] for group, values in rows.groups.items()},
         **_images(rows, order, image_size),
     }
@@ -217,8 +238,15 @@ def _images(rows: Rows, order: np.ndarray, image_size: int) -> dict[str, np.ndar
     return {"x": Images(content, image_size, names=names)[order]}
 
 
-def _fingerprint(parts: dict[str, Rows], names: list[str], labels: dict[str, np.ndarray]) -> str:
-    """16 hexadecimal digits of sha256 over names, ids, labels, groups and images (arrays, or files as they are)."""
+def _digests(content: Content) -> list[bytes]:
+    """The sha256 of every image: of its array, or of its file as it is."""
+    return [hashlib.sha256(one.read_bytes() if isinstance(one, Path) else one).digest() for one in content]
+
+
+def _fingerprint(
+    parts: dict[str, Rows], names: list[str], labels: dict[str, np.ndarray], digests: dict[str, list[bytes]]
+) -> str:
+    """16 hexadecimal digits of sha256 over names, ids, labels, groups and images."""
     total = hashlib.sha256(json.dumps(names).encode())
     for part in PARTS:
         rows = parts[part]
@@ -226,6 +254,5 @@ def _fingerprint(parts: dict[str, Rows], names: list[str], labels: dict[str, np.
             about: list[Any] = [part, str(rows.ids[i]), int(labels[part][i])]
             about += [[group, str(rows.groups[group][i])] for group in sorted(rows.groups)]
             total.update(json.dumps(about).encode())
-            content = rows.content[i]
-            total.update(hashlib.sha256(content.read_bytes() if isinstance(content, Path) else content).digest())
+            total.update(digests[part][i])
     return total.hexdigest()[:16]

@@ -119,18 +119,25 @@ class Images:
 
 
 def _read(source: str | Path | bytes) -> np.ndarray:
-    """(H, W, 3) uint8. A JPEG comes from torchvision's decoder where it has one, else it is PIL's: equal pixels.
+    """(H, W, 3) uint8, the way up that its EXIF data say; 16 bits are scaled to 8. Raises ValueError for other depths.
 
-    torchvision's takes two thirds of the time and leaves Python's lock alone; since 0.29 it is moving to torchcodec.
+    A JPEG comes from torchvision's decoder where it has one, else it is PIL's: equal pixels. torchvision's takes two
+    thirds of the time and leaves Python's lock alone; since 0.29 it is moving to torchcodec.
     """
     import torch
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     if content.startswith(JPEG) and (decode := jpeg_decoder()):
-        return decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), RGB).permute(1, 2, 0).numpy()
+        return decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), RGB, True).permute(1, 2, 0).numpy()
     with Image.open(BytesIO(content)) as image:
-        return np.array(image.convert("RGB"))
+        upright = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
+            gray = (np.asarray(upright).astype(np.uint32) + 128) // 257  # 65,535 -> 255
+            return gray.astype(np.uint8)[..., None].repeat(3, axis=-1)
+        if image.mode in ("I", "F"):
+            raise ValueError(f"the range of its pixels, of PIL's mode {image.mode!r}, is not known: give 8 or 16 bits")
+        return np.array(upright.convert("RGB"))
 
 
 @cache

@@ -85,6 +85,9 @@ def _prepared(paths: list[Path], data_dir: Path, tokens: int, vocabulary: int | 
 
     vocabulary: how many word pieces to learn; None takes the published ones.
     """
+    from kdlib.data import fetch
+
+    fetch.verify("hatexplain", paths[0].parent, paths)
     texts, arrays = {}, {}
     for part, posts in _read(*paths).items():
         votes = [_labeled(post_id, post, paths[0]) for post_id, post in sorted(posts.items())]
@@ -110,6 +113,9 @@ def _read(dataset: Path, divisions: Path) -> dict[str, dict[str, Any]]:
         if absent := [post_id for post_id in parts[name] if post_id not in posts]:
             what = f"{dataset} lacks {len(absent)} posts that {divisions.name} names, first {absent[0]!r}"
             raise damaged(what, "hatexplain")
+    listed = Counter(post_id for name in PARTS.values() for post_id in parts[name])
+    if twice := [post_id for post_id, times in listed.items() if times > 1]:
+        raise damaged(f"{divisions} has the post {twice[0]!r} in two parts, or twice", "hatexplain")
     return {ours: {post_id: posts[post_id] for post_id in parts[theirs]} for ours, theirs in PARTS.items()}
 
 

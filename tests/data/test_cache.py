@@ -68,6 +68,11 @@ def flip(path):
         lambda at: (at / cache.LIST).write_bytes(b"\xff\xfe garbage"),
         lambda at: (at / cache.LIST).write_text(json.dumps({"x": 1})),
         lambda at: (at / cache.LIST).write_text("5"),
+        lambda at: (at / cache.LIST).write_bytes(b""),
+        lambda at: (at / cache.LIST).write_text("[[1, 2]]"),
+        lambda at: flip(at / cache.LIST),
+        lambda at: (at / cache.LIST).write_bytes((at / cache.LIST).read_bytes().replace(b'"x"', b'"z"')),
+        lambda at: (at / cache.LIST).write_bytes((at / cache.LIST).read_bytes().partition(b"\n")[2]),
     ],
 )
 def test_a_damaged_cache_is_made_anew(tmp_path, damage):

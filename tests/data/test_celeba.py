@@ -8,9 +8,11 @@ import pytest
 
 from kdlib import places
 from kdlib.data import celeba
-from kdlib.errors import DataError
+from kdlib.errors import DataError, KdlibWarning
 from tests import celeba_files as files
 from tests import real_data
+
+pytestmark = pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")  # small lists are not the published
 
 
 @pytest.fixture
@@ -114,6 +116,20 @@ def test_undersampling_does_not_depend_on_order_and_leaves_balanced_labels_alone
     assert celeba.undersampled(numbers, numbers % 2 == 0).all()
     assert celeba.undersampled(numbers, np.zeros(30, bool)).sum() == 0, "as many as there are of the other: none"
     assert len(celeba.undersampled(np.array([], int), np.array([], bool))) == 0
+
+
+@real_data.requires("celeba")
+def test_another_attribute_than_the_published_one_is_warned_of_whatever_the_line_ends(tmp_path, recwarn):
+    source = places.data_dir() / "celeba"
+    for name in celeba.LISTS:
+        text = (source / name).read_bytes().replace(b"\n", b"\r\n")
+        (tmp_path / name).write_bytes(text)
+    celeba.read_attributes(tmp_path)
+    assert not recwarn.list
+    text = (tmp_path / celeba.LISTS[0]).read_bytes()
+    (tmp_path / celeba.LISTS[0]).write_bytes(text[:-4] + (b" 1" if text[-4:-2] == b"-1" else b"-1") + text[-2:])
+    with pytest.warns(KdlibWarning, match="list_attr_celeba.txt"):
+        celeba.read_attributes(tmp_path)
 
 
 @real_data.requires("celeba")

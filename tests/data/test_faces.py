@@ -11,6 +11,8 @@ from kdlib.errors import DataError, InvalidInput
 from tests import celeba_files as files
 from tests import real_data
 
+pytestmark = pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")  # small lists are not the published
+
 COUNTS = {"train_images": 8, "validation_images": 2, "test_images": 2}
 
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import re
 import resource
 import socket
@@ -20,7 +21,7 @@ from kdlib import data
 from kdlib.catalogue import DATASETS
 from kdlib.data import PUBLISHED, fetch, text, vision
 from kdlib.data.fetch import Source
-from kdlib.errors import DataError, InvalidInput, StoreError
+from kdlib.errors import DataError, InvalidInput, KdlibWarning, StoreError
 
 CONTENT = np.random.default_rng(0).bytes(600_000)
 OTHER = np.random.default_rng(1).bytes(600_000)
@@ -450,6 +451,68 @@ def test_a_fetched_data_set_loads(server, tmp_path, monkeypatch):
     assert sorted(train.y) == [3, 5] and list(test.y) == [7] and (test.x == 70).all()
 
 
+@pytest.mark.parametrize("name", ["train.bin", "test.bin"])
+def test_unpacked_files_are_verified_when_they_are_loaded(server, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(vision.IMAGES, "cifar100", {"train": 2, "test": 2})
+    members = {f"cifar-100-binary/{n}.bin": bytes([0, i, *[i] * 3072] * 2) for i, n in enumerate(["train", "test"])}
+    server.files["/c.tar.gz"] = content = packed("tar.gz", members)
+    source = Source(f"{server.home}/c.tar.gz", len(content), hashlib.sha256(content).hexdigest(), "cifar-100-binary")
+    monkeypatch.setitem(fetch.SOURCES, "cifar100", [source])
+    fetch.fetch("cifar100", root=tmp_path)
+    part, path = name.removesuffix(".bin"), tmp_path / "cifar100/cifar-100-binary" / name
+    right = data.load("cifar100", part, root=tmp_path).data_sha256
+    path.write_bytes(b"\x00\x05" + path.read_bytes()[2:])
+    with pytest.raises(DataError, match=name):
+        data.load("cifar100", part, root=tmp_path)
+    fetch.fetch("cifar100", root=tmp_path)
+    assert data.load("cifar100", part, root=tmp_path).data_sha256 == right
+    (tmp_path / "cifar100/c.tar.gz").unlink()
+    os.utime(path, ns=(0, 0))
+    with pytest.warns(KdlibWarning, match=name):
+        data.load("cifar100", part, root=tmp_path)
+
+
+def test_a_file_that_is_none_of_an_archive_is_verified_too(tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("train.mat", "test.mat")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    sources = [Source(f"http://h/{p.name}", 9, hashlib.sha256(p.name.encode()).hexdigest()) for p in paths]
+    monkeypatch.setitem(fetch.SOURCES, "svhn", sources)
+    fetch.verify("svhn", tmp_path, paths)
+    paths[1].write_bytes(b"Test.mat")
+    fetch.verify("svhn", tmp_path, paths[:1])
+    with pytest.raises(DataError, match="test.mat"):
+        fetch.verify("svhn", tmp_path, paths)
+    known = hashlib.sha256(b"Test.mat").hexdigest()
+    monkeypatch.setitem(PUBLISHED["copies"], "svhn", [known])
+    fetch.verify("svhn", tmp_path, paths)
+
+
+@pytest.mark.parametrize("name", ["svhn", "hatexplain", "tiny_imagenet", "cifar10"])
+def test_every_loader_of_official_files_has_them_verified(name, tmp_path, monkeypatch):
+    """Each asks before it reads what it prepares."""
+
+    class Asked(Exception):
+        pass
+
+    def ask(dataset, folder, paths):
+        raise Asked(dataset, folder, all(path.exists() for path in paths))
+
+    monkeypatch.setattr(fetch, "verify", ask)
+    folder = tmp_path / name
+    files_ = {"svhn": ["test_32x32.mat"], "hatexplain": text.FILES, "cifar10": PUBLISHED["members"]["cifar10"]["test"]}
+    lists = [
+        f"tiny-imagenet-200/{n}"
+        for n in ("wnids.txt", "words.txt", "val/val_annotations.txt", "train/x", "val/images/x")
+    ]
+    for file in files_.get(name, lists):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"{}")
+    with pytest.raises(Asked) as asked:
+        data.load(name, "test", root=tmp_path, **({"tokenizer": "learnt"} if name == "hatexplain" else {}))
+    assert asked.value.args == (name, folder, True)
+
+
 @pytest.mark.parametrize("name", ["digits", "trifeature", "trifeature-biased", "own"])
 def test_some_data_sets_need_no_download(name, tmp_path):
     said = []
@@ -475,6 +538,7 @@ def test_what_was_put_there_by_hand_is_found(tmp_path):
     assert fetch.fetch("utkface", root=tmp_path, say=said.append) and said[1].startswith("utkface is there")
 
 
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
 def test_celeba64_is_made_from_whatever_aligned_images_are_there(tmp_path):
     from PIL import Image
 

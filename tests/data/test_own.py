@@ -126,7 +126,7 @@ def test_parquet_without_ids_takes_the_hash_of_each_image(tmp_path):
 
 def test_folders_of_images(tmp_path, monkeypatch):
     folders(tmp_path)
-    (tmp_path / "pets/train/ant/notes.txt").write_text("not an image")
+    (tmp_path / "pets/train/ant/.DS_Store").write_text("hidden")
     split, print_ = load(tmp_path)
     assert split.ids.tolist()[:5] == ["ant/01.png", "ant/04.png", "ant/07.png", "ant/10.png", "bee/02.png"]
     assert split.class_names == ("ant", "bee", "cat") and (split.x[0] == chw(X[1])).all()
@@ -222,12 +222,19 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, change, message):
         ({"age": None, "sex": pd.NA}, "'sex'"),
         ({"label": 0.5}, "float64"),
         ({"id": "same"}, "'same' .* 12 "),
-        ({"image": b"\xff\xd8 half", "age": None}, "'train0'"),
     ],
 )
 def test_tables_that_do_not_fit_are_named(tmp_path, change, message):
     parquet(tmp_path, **change)
     refused(tmp_path, message)
+
+
+def test_a_table_with_a_damaged_image(tmp_path):
+    parquet(tmp_path)
+    table = pd.read_parquet(tmp_path / "pets/train.parquet")
+    table.loc[3, "image"] = b"\xff\xd8 half"
+    table.to_parquet(tmp_path / "pets/train.parquet")
+    refused(tmp_path, "'train3'")
 
 
 def test_a_folder_with_a_damaged_image_or_an_empty_part(tmp_path):
@@ -236,7 +243,50 @@ def test_a_folder_with_a_damaged_image_or_an_empty_part(tmp_path):
     refused(tmp_path, r"bee/02\.png")
     for path in (tmp_path / "pets/test").glob("*/*"):
         path.unlink()
-    refused(tmp_path, "test: 0 images")
+    refused(tmp_path, "pets/test/ant")
+
+
+@pytest.mark.parametrize(
+    "name", ["train/ant/notes.txt", "test/bee/1.tiff", "train/ant/more/1.png", "test/emu/1.gif", "train/loose.png"]
+)
+def test_files_that_would_vanish_from_folders_are_named(tmp_path, name):
+    folders(tmp_path)
+    path = tmp_path / "pets" / name
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(X[0]).save(path, "PNG")
+    refused(tmp_path, "more" if "more" in name else re.escape(str(path)))
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    folders(tmp_path)
+    (tmp_path / "pets/test/emu").mkdir()
+    refused(tmp_path, re.escape(str(tmp_path / "pets/test/emu")))
+
+
+def test_links_are_what_they_point_to(tmp_path):
+    folders(tmp_path)
+    _, right = load(tmp_path)
+    (tmp_path / "pets/train/ant").rename(tmp_path / "elsewhere")
+    (tmp_path / "pets/train/ant").symlink_to(tmp_path / "elsewhere")
+    assert load(tmp_path)[1] == right
+    (tmp_path / "elsewhere/01.png").rename(tmp_path / "gone.png")
+    (tmp_path / "elsewhere/01.png").symlink_to(tmp_path / "nowhere")
+    refused(tmp_path, r"ant/01\.png")
+
+
+def test_an_image_in_both_parts_is_named(tmp_path):
+    folders(tmp_path)
+    (tmp_path / "pets/test/bee/twin.png").write_bytes((tmp_path / "pets/train/ant/01.png").read_bytes())
+    refused(tmp_path, r"bee/twin\.png.*ant/01\.png")
+
+
+@pytest.mark.parametrize("write", ["npz", "parquet"])
+def test_an_image_in_both_parts_of_arrays_and_tables_is_named(tmp_path, write, monkeypatch):
+    images = X.copy()
+    images[13] = images[2]
+    monkeypatch.setitem(globals(), "X", images)
+    globals()[write](tmp_path)
+    refused(tmp_path, "test1[36].*train0?[29]")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

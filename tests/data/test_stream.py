@@ -89,6 +89,48 @@ def test_both_decoders_of_jpegs_give_the_same_pixels(tmp_path, monkeypatch, mode
     assert (Images(paths, 64)[:] == fast).all()
 
 
+@pytest.mark.parametrize(("suffix", "byte_order"), [("png", "<"), ("tif", "<"), ("tif", ">")])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, suffix, byte_order):
+    values = np.array([[0, 128, 129, 1000], [32768, 65406, 65407, 65535]])
+    kind = "PNG" if suffix == "png" else "TIFF"
+    Image.fromarray(values.astype(np.uint16).astype(f"{byte_order}u2")).save(tmp_path / f"a.{suffix}", kind)
+    read = stream._read(tmp_path / f"a.{suffix}")
+    assert read[..., 0].tolist() == [[0, 0, 1, 4], [128, 254, 255, 255]] and (read == read[..., :1]).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_an_unknown_range_are_refused(tmp_path, kind):
+    Image.fromarray(np.full((4, 4), 70_000, kind)).save(tmp_path / "deep.tif")
+    with pytest.raises(DataError, match="deep.tif"):
+        Images([tmp_path / "deep.tif"], 4)[0]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_exif_data_is_applied(tmp_path, monkeypatch, orientation, suffix, fast):
+    if not fast:
+        monkeypatch.setattr(stream, "jpeg_decoder", lambda: None)
+    stored, exif = np.zeros((8, 8, 3), np.uint8), Image.Exif()
+    stored[:4, :4, 0], stored[:4, 4:, 1] = 250, 250  # red at the top left, green at the top right
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(stored).save(path, exif=exif, **({} if suffix == "png" else {"quality": 100}))
+    # where red and green come to lie, by the standard's table: (row, column) of the corners
+    red, green = {
+        1: ((1, 1), (1, 6)),
+        2: ((1, 6), (1, 1)),
+        3: ((6, 6), (6, 1)),
+        4: ((6, 1), (6, 6)),
+        5: ((1, 1), (6, 1)),
+        6: ((1, 6), (6, 6)),
+        7: ((6, 6), (1, 6)),
+        8: ((6, 1), (1, 1)),
+    }[orientation]
+    seen = stream._read(path)
+    assert seen[red][0] > 150 > seen[red][1] and seen[green][1] > 150 > seen[green][0]
+
+
 def test_a_jpeg_is_resized_as_pil_does(tmp_path):
     (path,) = saved(tmp_path, [smooth(218, 178)], "jpg", quality=90)
     expected = Image.open(path).crop((20, 0, 198, 178)).resize((64, 64), Image.Resampling.BILINEAR)

@@ -264,6 +264,15 @@ def test_another_vocabulary_is_not_taken_for_the_published_one(write, load, publ
 # ------------------------------------------------------------------------------------------------ damage and bad input
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_post_in_two_parts_or_twice_is_refused(write, load, part):
+    posts = small_posts()
+    posts[part].append(posts["train"][0])
+    write(posts)
+    with pytest.raises(DataError, match=posts["train"][0]["post_id"]):
+        load("test")
+
+
 @pytest.mark.parametrize("name", text.FILES)
 def test_a_missing_file_is_named_with_the_remedy(write, load, name):
     (write(small_posts()) / name).unlink()

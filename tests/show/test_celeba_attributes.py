@@ -10,6 +10,8 @@ from kdlib.show import celeba_attributes
 from tests import celeba_files as files
 from tests import real_data
 
+pytestmark = pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")  # small lists are not the published
+
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory):
