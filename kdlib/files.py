@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import filelock
 from kdlib.errors import StoreError
 
 SEAL = 64  # bytes
+SUMS = "SHA256SUMS"
 
 
 class Stopped(Exception):
@@ -119,6 +121,43 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file, read piece by piece."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """{name: sha256} of the folder's SHA256SUMS, which `sha256sum -c` reads as well; {} where there is none."""
+    path = folder / SUMS
+    try:
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}. Restore it from the repository.") from error
+    if bad := [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)]:
+        raise StoreError(
+            f"{path} has the line {bad[0][:80]!r}, not a sha256 and a name. Restore it from the repository."
+        )
+    return {line[66:]: line[:64] for line in lines}
+
+
+def write_sum(path: Path) -> None:
+    """Note a finished file's sha256 in SHA256SUMS beside it."""
+    found = sums(path.parent) | {path.name: sha256_of(path)}
+    replace_file(path.parent / SUMS, "".join(f"{found[name]}  {name}\n" for name in sorted(found)).encode())
+
+
+def read_verified(path: Path, *, known: Iterable[Path] = ()) -> bytes:
+    """The bytes of a file that SHA256SUMS beside it lists; where there is no such list, one of the folders `known`.
+
+    Raises StoreError for other bytes, and for a file that no list has: nobody could tell whether it is whole.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}.") from error
+    folders = [path.parent] if (path.parent / SUMS).is_file() else known
+    listed = {found[path.name] for folder in folders if path.name in (found := sums(folder))}
+    if sha256(data) not in listed:
+        why = "is not what was written: its sha256 is another" if listed else f"is in no {SUMS}"
+        raise StoreError(f"{path} {why}. Restore both from the repository.")
+    return data
 
 
 def to_json(value: Any) -> bytes:

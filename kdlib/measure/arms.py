@@ -20,6 +20,7 @@ from kdlib.predictions import Predictions
 
 MODEL_ORDER = ("teacher", "nds", "ds")
 ENOUGH_SEEDS = 5
+SHARES = ("accuracy", "confidence", "worst_class_accuracy", "worst_group_accuracy")
 ARM_METRIC = ["model", "temperature", "n_seeds", "metric", "mean", "sd", "low", "high"]
 
 
@@ -80,17 +81,25 @@ def check_seeds(n_seeds: Mapping[str, int]) -> None:
         )
 
 
-def by_arm(predictions: Predictions, values: np.ndarray) -> pd.DataFrame:
+def by_arm(predictions: Predictions, values: np.ndarray, *, share: bool = True) -> pd.DataFrame:
     """One row per arm: model, temperature (NaN for teacher and nds), n_seeds, mean, sd, low, high.
 
     values: (R,) one number per run, for example predictions.accuracy; mean, sd (n - 1) and the t-interval over seeds
-    have its unit. Rows in the order teacher, nds, ds by temperature.
-    Raises InvalidInput for an arm of fewer than two seeds; warns (KdlibWarning) of two to four.
+    have its unit. share: they are shares, 0 .. 1, and so are the ends of the interval. Rows in the order teacher, nds,
+    ds by temperature.
+    Raises InvalidInput for an arm of fewer than two seeds or a share outside 0 .. 1; warns (KdlibWarning) of two to
+    four seeds.
     """
     values, found = _one_each(predictions, values), arm_rows(predictions.runs)
+    if share and (off := values[(values < 0) | (values > 1)]).size:
+        raise InvalidInput(f"a share of {off[0]:g} lies outside 0 .. 1; for other numbers say share=False.")
     check_seeds({arm.name: len(arm.rows) for arm in found})
+    if predictions.collapsed:
+        _warn_of_collapsed(second_line(predictions, values, share=share))
     about = [{"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows)} for arm in found]
-    return pd.DataFrame([one | mean_and_interval(values[arm.rows]) for one, arm in zip(about, found, strict=True)])
+    return pd.DataFrame(
+        [one | mean_and_interval(values[arm.rows], share=share) for one, arm in zip(about, found, strict=True)]
+    )
 
 
 def by_arm_and_metric(predictions: Predictions, runs: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
@@ -98,7 +107,7 @@ def by_arm_and_metric(predictions: Predictions, runs: pd.DataFrame, metrics: Ite
 
     runs: one row per run, in the order of `predictions`.
     """
-    found = [by_arm(predictions, runs[name].to_numpy()).assign(metric=name) for name in metrics]
+    found = [by_arm(predictions, runs[name].to_numpy(), share=name in SHARES).assign(metric=name) for name in metrics]
     return pd.concat(found, ignore_index=True)[ARM_METRIC]
 
 
@@ -107,12 +116,42 @@ def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) 
 
     runs: one row per run, in the order of `predictions`. Intervals and order are those of `by_arm`.
     """
-    found = [by_arm(predictions, runs[name].to_numpy()) for name in names]
+    found = [by_arm(predictions, runs[name].to_numpy(), share=name in SHARES) for name in names]
     parts = [
         arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
         for name, arm in zip(names, found, strict=True)
     ]
     return pd.concat([found[0][["model", "temperature", "n_seeds"]], *parts], axis=1)
+
+
+def second_line(predictions: Predictions, values: np.ndarray, *, share: bool = True) -> pd.DataFrame:
+    """`by_arm` without the runs that collapsed, of the arms that have some; `collapsed`: which they are, and why.
+
+    It stands below the result with all runs, never in its place. An arm that keeps fewer than two seeds has no mean.
+    """
+    why = predictions.runs["run_id"].map(predictions.collapsed)
+    rows = []
+    for arm in arm_rows(predictions.runs):
+        bad = why.iloc[arm.rows].notna().to_numpy()
+        if bad.any():
+            kept = _one_each(predictions, values)[arm.rows[~bad]]
+            found = mean_and_interval(kept, share=share) if len(kept) > 1 else {}
+            named = "; ".join(f"run {predictions.runs['run_id'].iloc[i]} {why.iloc[i]}" for i in arm.rows[bad])
+            about = {"model": arm.model, "temperature": arm.temperature, "n_seeds": len(kept)}
+            rows.append(about | found | {"collapsed": named})
+    return pd.DataFrame(rows, columns=["model", "temperature", "n_seeds", "mean", "sd", "low", "high", "collapsed"])
+
+
+def _warn_of_collapsed(rows: pd.DataFrame) -> None:
+    for row in rows.to_dict("records"):
+        name = Arm(row["model"], row["temperature"], np.array([])).name
+        without = f"{row['mean']:.4g} [{row['low']:.4g}, {row['high']:.4g}]" if row["n_seeds"] > 1 else "unknown"
+        warnings.warn(
+            f"collapsed in {name}: {row['collapsed']}. The mean of all keeps it; of the other {row['n_seeds']} it is "
+            f"{without}.",
+            KdlibWarning,
+            stacklevel=3,
+        )
 
 
 def _one_each(predictions: Predictions, values: np.ndarray) -> np.ndarray:

@@ -160,12 +160,12 @@ def calibration(predictions: Predictions, *, sensitive: str | None = None) -> pd
 
 def _confidence(predictions: Predictions) -> np.ndarray:
     if predictions.probabilities is not None:
-        return predictions.probabilities.max(axis=2)
+        return predictions.probabilities.max(axis=2).astype(float)
     if predictions.confidence is None:
         raise InvalidInput(
             "these predictions have classes alone; calibration needs probabilities (columns prob_* or logit_*)."
         )
-    return predictions.confidence
+    return predictions.confidence.astype(float)
 
 
 def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:

@@ -6,6 +6,7 @@ runs with one numpy.bincount each, `differences` is Algorithm 1 of the paper. No
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.nda
 
     missing   "error" (raise InvalidInput), "group" (a group '(missing)' of its own) or "drop" (code -1)
     Missing are None, NaN, empty text, and the words that numpy makes of them ('nan', 'None', ...).
-    Raises InvalidInput for values that look continuous, UndefinedMetric for declared categories without samples.
+    Raises InvalidInput for values that look continuous, or of which some are text and others numbers or truth values,
+    UndefinedMetric for declared categories without samples.
     """
     if missing not in ("error", "group", "drop"):
         raise unknown("missing", missing, ("error", "group", "drop"))
@@ -36,7 +38,7 @@ def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.nda
             "Join several sensitive features into one column of text first."
         )
     _refuse_empty_categories(array, place)
-    codes, names = _factorize(array)
+    codes, names = _factorize(array, place)
     absent = codes < 0
     if missing == "error" and absent.any():
         raise InvalidInput(
@@ -50,12 +52,32 @@ def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.nda
     return codes, tuple(str(name) for name in names)
 
 
-def _factorize(values) -> tuple[np.ndarray, list]:
+def _factorize(values, place: str) -> tuple[np.ndarray, list]:
     """(N,) codes, -1 where missing, and the values that they stand for in order of their text."""
-    codes, found = pd.factorize(np.asarray(values))
+    array = np.asarray(values)
+    if array.dtype.kind in "SO":
+        array = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array], object)
+        _refuse_mixed(array, place)
+    codes, found = pd.factorize(array)
     names = sorted((name for name in found if str(name).strip() not in MISSING_WORDS), key=str)
     rank = {name: code for code, name in enumerate(names)}
     return np.array([*(rank.get(name, -1) for name in found), -1], np.intp)[codes], names
+
+
+def _refuse_mixed(array: np.ndarray, place: str) -> None:
+    """0 and "0" have one name, True and 1 are one value: what is one group is not for us to guess."""
+    first = {_kind(value): value for value in array[::-1] if not pd.isna(value)}
+    if len(first) > 1:
+        one, other, *_ = first.values()
+        raise InvalidInput(
+            f"{place} has {one!r} ({type(one).__name__}) and {other!r} ({type(other).__name__}). Make all values of "
+            "one kind first, for example text with astype(str)."
+        )
+
+
+def _kind(value: object) -> type:
+    kinds = (str, (bool, np.bool_), numbers.Number)
+    return next((kind for kind in kinds if isinstance(value, kind)), type(value))
 
 
 def _refuse_empty_categories(array, place: str) -> None:
@@ -69,9 +91,9 @@ def _refuse_empty_categories(array, place: str) -> None:
 
 
 def _refuse_continuous(found, n_samples: int, place: str) -> None:
-    numbers = pd.to_numeric(pd.Series(np.asarray(found, dtype=object)), errors="coerce")
-    numeric = len(numbers) > 0 and numbers.notna().all()
-    fractional = numeric and (numbers % 1 != 0).any()
+    as_numbers = pd.to_numeric(pd.Series(np.asarray(found, dtype=object)), errors="coerce")
+    numeric = len(as_numbers) > 0 and as_numbers.notna().all()
+    fractional = numeric and (as_numbers % 1 != 0).any()
     if fractional or (len(found) > MANY and (numeric or n_samples < 10 * len(found))):
         raise InvalidInput(
             f"{place} has {len(found)} distinct values for {n_samples} samples (such as {found[0]!r}); "

@@ -33,9 +33,14 @@ def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarra
     return values.mean(axis=0) - half, values.mean(axis=0) + half
 
 
-def mean_and_interval(values: np.ndarray, *, coverage: float = 0.95) -> dict[str, float]:
-    """{'mean', 'sd', 'low', 'high'} of one number per seed."""
+def mean_and_interval(values: np.ndarray, *, coverage: float = 0.95, share: bool = False) -> dict[str, float]:
+    """{'mean', 'sd', 'low', 'high'} of one number per seed. The interval of a share ends at 0 and 1.
+
+    Clipping costs no coverage, as the mean of a share lies there too, and moves no end that is inside. An interval on
+    the scale of the logit would move all of them, and has none for a run that is right everywhere.
+    """
     low, high = t_interval(values, coverage=coverage)
+    low, high = np.clip([low, high], 0, 1) if share else (low, high)
     return {"mean": values.mean(), "sd": values.std(ddof=1), "low": low, "high": high}
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
+from kdlib.predictions.collapsed import collapsed
 
 RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
+ROUNDED = 2e-3  # as much may a probability change where it, or its logarithm, is rounded to half precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,16 @@ class Predictions:
     features: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        """The one door: whatever types come in, classes are int64, other numbers float64 or float32, ids text."""
+        put = partial(object.__setattr__, self)
+        put("labels", whole_numbers(self.labels, "labels", self.n_classes))
+        put("predicted", whole_numbers(self.predicted, "predicted", self.n_classes))
+        put("sample_ids", np.asarray(self.sample_ids).astype(str))
+        put("groups", {name: np.asarray(values) for name, values in self.groups.items()})
+        put("twins", {name: real_numbers(values, f"{name} twins") for name, values in self.twins.items()})
+        for name in ("probabilities", "confidence"):
+            if getattr(self, name) is not None:
+                put(name, real_numbers(getattr(self, name), name))
         check(self)
 
     def __repr__(self) -> str:
@@ -70,6 +82,16 @@ class Predictions:
     def accuracy(self) -> np.ndarray:
         """(R,) share of correct predictions, 0 .. 1."""
         return self.correct.mean(axis=1)
+
+    @cached_property
+    def collapsed(self) -> dict[str, str]:
+        """{run_id: why} of the runs that learned nothing (`collapsed.collapsed`). They stay in every primary result."""
+        why = [collapsed(row, self.labels, n_classes=self.n_classes) for row in self.predicted]
+        return {run_id: reason for run_id, reason in zip(self.runs["run_id"], why, strict=True) if reason}
+
+    def without_collapsed(self) -> Predictions:
+        """The runs that learned something, for the second line beside a result."""
+        return self.take(np.flatnonzero(~self.runs["run_id"].isin(list(self.collapsed))))
 
     @property
     def temperatures(self) -> list[float]:
@@ -128,17 +150,16 @@ def check(p: Predictions) -> None:
     _require(len(ids) == n, f"sample id {str(ids[counts.argmax()])!r} stands twice.")
     missing = [column for column in RUN_COLUMNS if column not in p.runs]
     _require(not missing, f"the table of runs lacks {', '.join(missing)}.")
-    for name, values in (("labels", p.labels), ("predicted", p.predicted)):
-        _require(
-            np.issubdtype(values.dtype, np.integer), f"{name} must be whole numbers 0 .. {c - 1}, not {values.dtype}."
-        )
-        low, high = (values.min(), values.max()) if values.size else (0, 0)
-        _require(0 <= low <= high < c, f"{name} must lie in 0 .. {c - 1}; found {low} .. {high}.")
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
     if p.probabilities is not None:
         check_probabilities(p.probabilities, (len(p.runs), n, c), what="probabilities")
+        _check_predicted(p)
+    if p.confidence is not None:
+        _require(p.confidence.shape == p.predicted.shape, f"confidence has shape {p.confidence.shape}.")
+        off = np.argwhere(~((p.confidence >= 0) & (p.confidence <= 1)))
+        _require(not len(off), f"confidence is {p.confidence[tuple(off[0])]!r}, not 0 .. 1." if len(off) else "")
     for feature, values in p.twins.items():
         check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
     _check_repeats(p)
@@ -155,6 +176,20 @@ def check_probabilities(probabilities: np.ndarray, shape: tuple[int, ...], *, wh
     _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); {logits}")
 
 
+def _check_predicted(p: Predictions) -> None:
+    """A predicted class has the largest probability, but for what rounding to half precision ties."""
+    own = np.take_along_axis(p.probabilities, p.predicted[..., None], axis=2)[..., 0]
+    off = np.argwhere(p.probabilities.max(axis=2) - own > ROUNDED)
+    if len(off):
+        run, sample = off[0]
+        best = p.probabilities[run, sample].argmax()
+        raise InvalidInput(
+            f"run {p.runs['run_id'].iloc[run]} predicts {p.class_names[p.predicted[run, sample]]!r} for sample "
+            f"{str(p.sample_ids[sample])!r}, but gives {p.class_names[best]!r} more probability. Are the columns those "
+            "of the classes that they are named after?"
+        )
+
+
 def _check_repeats(p: Predictions) -> None:
     """Two runs that agree in every probability are one run twice; in every class, perhaps."""
     for first, row in p.repeats(range(len(p.runs))):
@@ -166,6 +201,23 @@ def _check_repeats(p: Predictions) -> None:
             )
         if not p.correct[row].all():  # two runs without an error are bound to agree
             warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
+
+
+def whole_numbers(values: object, name: str, n_classes: int) -> np.ndarray:
+    """As int64, whatever width or library they come from. Raises InvalidInput unless they are whole, 0 .. C-1."""
+    values = np.asarray(values)
+    kind = values.dtype
+    _require(kind.kind in "iu", f"{name} must be whole numbers 0 .. {n_classes - 1}, not {kind}.")
+    low, high = (values.min(), values.max()) if values.size else (0, 0)
+    _require(0 <= low <= high < n_classes, f"{name} must lie in 0 .. {n_classes - 1}; found {low} .. {high}.")
+    return values.astype(np.int64, copy=False)
+
+
+def real_numbers(values: object, name: str) -> np.ndarray:
+    """As float64, or float32 if that is how they come (a store for many runs: sums are in float64)."""
+    values = np.asarray(values)
+    _require(values.dtype.kind in "fiu", f"{name} must be real numbers, not {values.dtype}.")
+    return values if values.dtype == np.float32 else values.astype(float, copy=False)
 
 
 def _require(condition: bool, message: str) -> None:

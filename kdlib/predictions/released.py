@@ -5,7 +5,8 @@ group:<name>, and of each run its predicted class and log-probabilities in fp16:
 FULL of them, of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 % near 0 and
 near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations released;
 what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's metadata, and
-for people in <study>.json beside it.
+for people in <study>.json beside it. The sha256 of the file stands in SHA256SUMS, and is checked when it is read; so
+are the types and values, because a file may be whole and still wrong.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax
 
-from kdlib import files, store
+from kdlib import files, places, store
 from kdlib.errors import NotTrained, StoreError, unknown
+from kdlib.predictions import check_probabilities, whole_numbers
 from kdlib.studies import Run, Study
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace_file(path, _parquet([arrays for arrays, _ in read], about))
+        files.write_sum(path)
         files.replace_file(path.with_suffix(".json"), files.to_json(_summary(study, about)))
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error}. Free space or choose another folder.") from error
@@ -163,37 +166,62 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
     path = path_of(folder, study)
     if not path.is_file():
         return []
-    parts, about = _load(path)
+    data = files.read_verified(path, known=sorted(places.project_root().glob("figures/*/predictions")))
     wanted = {run.id: run for run in study.runs()}
     found = []
-    for i, entry in enumerate(about["runs"]):
-        if Run.from_dict(entry["run"]).id != entry["id"]:
-            raise _damaged(path, f"run {i} is not what its id {entry['id'][:16]} says")
-        if entry["id"] in wanted:
-            arrays = {
-                name if part == "test" else f"{part}:{name}": values
-                for part, table in parts.items()
-                for name, values in _arrays(table, i, about["class_names"]).items()
-            }
-            found.append((wanted[entry["id"]], arrays, entry["scalars"]))
+    try:
+        parts, about = _load(data)
+        for i, entry in enumerate(about["runs"]):
+            if Run.from_dict(entry["run"]).id != entry["id"]:
+                raise ValueError(f"run {i} is not what its id {entry['id'][:16]} says")
+            if entry["id"] in wanted:
+                arrays = {
+                    name if part == "test" else f"{part}:{name}": values
+                    for part, table in parts.items()
+                    for name, values in _arrays(table, i, about["class_names"]).items()
+                }
+                found.append((wanted[entry["id"]], arrays, entry["scalars"]))
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, RecursionError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise StoreError(
+            f"{path} is no file of released predictions, or damaged: {text}. Restore it from the repository."
+        ) from error
     return found
 
 
-def _load(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """({part: {column: values}}, metadata)."""
+def _load(data: bytes) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """({part: {column: values}}, metadata). What is malformed raises errors of many kinds."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         about = json.loads((table.schema.metadata or {})[b"kdlib"])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+        _check_metadata(about, table.column_names)
+        names = table["part"].unique().to_pylist()
+        if "test" not in names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"parts {names[:9]} are not texts with 'test' among them")
+        parts = {name: table.filter(pc.equal(table["part"], name)) for name in names}
+        return {name: _columns(rows) for name, rows in parts.items()}, about
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_metadata(about: dict[str, Any], columns: list[str]) -> None:
+    """Types of all that is read, and a column of predicted classes for each run and no other."""
     if about["schema"] != SCHEMA:
-        raise _damaged(path, f"schema {about['schema']} is not {SCHEMA}")
-    parts = {part: table.filter(pc.equal(table["part"], part)) for part in table["part"].unique().to_pylist()}
-    return {part: _columns(rows) for part, rows in parts.items()}, about
+        raise ValueError(f"schema {about['schema']!r} is not {SCHEMA}")
+    names = about["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise ValueError(f"class_names {names!r} are no list of different texts")
+    for entry in about["runs"]:
+        for name, value in entry["scalars"].items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{name} of run {entry['id']!r} is {value!r}, no number")
+    predicted = {name for name in columns if name.endswith(":predicted")}
+    if predicted != {f"{i}:predicted" for i in range(len(about["runs"]))} or len({*columns}) < len(columns):
+        raise ValueError(f"{len(about['runs'])} runs, but columns {sorted(predicted)}")
 
 
 def _columns(rows: pa.Table) -> dict[str, np.ndarray]:
@@ -203,17 +231,34 @@ def _columns(rows: pa.Table) -> dict[str, np.ndarray]:
 
 def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -> dict[str, np.ndarray]:
     def log(what: str) -> np.ndarray:
-        return np.stack([table[f"{run}:log {what}{c}"] for c in range(len(class_names))], axis=1).astype(np.float32)
+        columns = [logarithms(f"{what}{c}") for c in range(len(class_names))]
+        found = np.stack(columns, axis=1)
+        check_probabilities(np.exp(found), found.shape, what=f"probabilities '{what}' of run {run}")
+        return found
 
-    arrays = {name: values.astype(str) for name, values in table.items() if name.startswith("group:")}
-    arrays |= {"sample_ids": table["sample_id"].astype(str), "labels": table["label"].astype(np.int64)}
-    arrays |= {"class_names": np.array(class_names), "predicted": table[f"{run}:predicted"].astype(np.int64)}
+    def logarithms(what: str) -> np.ndarray:
+        name = f"{run}:log {what}"
+        values = table[name]
+        if values.dtype != np.float16 or not (values <= 0).all():  # NaN is neither
+            raise ValueError(f"{name} has a value that is no logarithm of a probability in half precision")
+        return values.astype(np.float32)
+
+    def classes(name: str) -> np.ndarray:
+        return whole_numbers(table[name], name, len(class_names))
+
+    def text(name: str) -> np.ndarray:
+        if not all(isinstance(value, str) for value in table[name]):
+            raise ValueError(f"{name} has a value that is no text")
+        return table[name].astype(str)
+
+    arrays = {name: text(name) for name in table if name.startswith("group:")} | {"sample_ids": text("sample_id")}
+    arrays |= {
+        "labels": classes("label"),
+        "class_names": np.array(class_names),
+        "predicted": classes(f"{run}:predicted"),
+    }
     if f"{run}:log 0" not in table:
-        return arrays | {"confidence": np.exp(table[f"{run}:log predicted"].astype(np.float32))}
+        return arrays | {"confidence": np.exp(logarithms("predicted"))}
     twins = {name.split("twin:")[1].rsplit(" ", 1)[0] for name in table if name.startswith(f"{run}:log twin:")}
     arrays |= {f"twin:{feature}": log(f"twin:{feature} ") for feature in sorted(twins)}
     return arrays | {"log_probabilities": log("")}
-
-
-def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(f"{path} is no file of released predictions, or damaged: {what}. Restore it from the repository.")

@@ -210,6 +210,45 @@ BAD_GROUPS = {
 }
 
 
+MIXED = {  # values of which two have one name, or two are one value
+    "number and text": ([0, 1, "0", "1"], "0"),
+    "text and truth value": ([True, False, "True", "False"], "True"),
+    "number and truth value": ([1, 0, True, False], "True"),
+    "several types and missing ones": ([0, None, "0", np.nan], "0"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+@pytest.mark.parametrize("form", [lambda v: np.array(v, object), lambda v: pd.Series(v, dtype=object)])
+def test_groups_of_one_name_are_refused_if_they_are_of_several_types(case, form):
+    values, told = MIXED[case]
+    with pytest.raises(InvalidInput, match=told):
+        group_counts.encode_groups(form(values), "g", missing="drop")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([b"0", b"1", "0", "1"], object),
+        np.array(["0", b"1", b"0", "1"], object),
+        np.array([b"0", b"1", b"0", b"1"]),
+        np.array([0, 1, 0, 1], np.uint8),
+        pd.Series([0, 1, 0, 1], dtype="Int8"),
+        pd.Series(["0", "1", "0", "1"], dtype="string"),
+        pd.Series(["0", "1", "0", "1"]).astype("category"),
+        ["0", "1", "0", "1"],
+    ],
+)
+def test_one_group_is_one_whatever_holds_it(values):
+    codes, names = group_counts.encode_groups(values, "g")
+    assert codes.tolist() == [0, 1, 0, 1] and names == ("0", "1")
+
+
+def test_whole_numbers_and_the_same_as_fractions_are_one_group():
+    codes, _ = group_counts.encode_groups(np.array([1, 1.0, np.float32(1), 2], object), "g")
+    assert codes.tolist() == [0, 0, 0, 1]
+
+
 @pytest.mark.parametrize("case", BAD_GROUPS)
 @pytest.mark.parametrize("metric", SCALARS.values())
 def test_groups_that_cannot_be_compared(metric, case):

@@ -1,6 +1,7 @@
 """Intervals over seeds, arms, corrections."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -51,13 +52,45 @@ def test_t_interval_refuses(values, coverage, message):
 
 def test_by_arm_has_one_row_an_arm_in_a_fixed_order():
     predictions = five_seeds(temperatures=(10, 2))
-    table = arms.by_arm(predictions, np.arange(20.0))
+    table = arms.by_arm(predictions, np.arange(20.0), share=False)
     assert list(table.columns) == ["model", "temperature", "n_seeds", "mean", "sd", "low", "high"]
     assert table.model.tolist() == ["teacher", "nds", "ds", "ds"]
     assert table.temperature.isna().tolist() == [True, True, False, False]
     assert table.temperature.tolist()[2:] == [2, 10]
     assert table["mean"].tolist() == [2, 7, 17, 12]  # T = 10 was trained before T = 2
     assert table.sd.tolist() == pytest.approx([np.sqrt(2.5)] * 4)
+
+
+def test_an_interval_of_shares_ends_at_0_and_1():
+    """One student of five at 9.6 %: the t-interval would reach from -24 to 158 %. Other ends stay where they are."""
+    predictions = five_seeds()
+    values = np.full(20, 0.5)
+    values[:5] = [0.9, 0.95, 0.92, 0.93, 0.096]
+    values[5:10] += 0.01 * np.arange(5)
+    share, free = arms.by_arm(predictions, values), arms.by_arm(predictions, values, share=False)
+    assert free.high[0] > 1 and share.high[0] == 1
+    assert share[["mean", "sd"]].equals(free[["mean", "sd"]]) and share.loc[1:].equals(free.loc[1:])
+    runs = predictions.runs.assign(accuracy=values, kl=values)
+    assert arms.arm_columns(predictions, runs, ["accuracy"]).accuracy_high[0] == 1
+    assert arms.arm_columns(predictions, runs, ["kl"]).kl_high[0] > 1
+    with pytest.raises(InvalidInput, match="1.9"):
+        arms.by_arm(predictions, values + 1)
+
+
+def test_an_arm_with_a_run_that_collapsed_has_a_second_line_without_it():
+    predictions = five_seeds()
+    predicted = predictions.predicted.copy()
+    predicted[7] = 1
+    bad = replace(predictions, predicted=predicted)
+    name = bad.runs["run_id"][7]
+    with pytest.warns(KdlibWarning, match=f"{name}.*class 1") as caught:
+        whole = arms.by_arm(bad, bad.accuracy)
+    assert len(caught) == 1 and whole.n_seeds.tolist() == [5] * 4, "the first line keeps every run"
+    line = arms.second_line(bad, bad.accuracy)
+    assert line[["model", "n_seeds"]].to_numpy().tolist() == [["nds", 4]] and name in line.collapsed[0]
+    assert line["mean"][0] == pytest.approx(np.delete(bad.accuracy[5:10], 2).mean())
+    assert arms.second_line(predictions, predictions.accuracy).empty
+    assert name not in set(bad.without_collapsed().runs["run_id"])
 
 
 def test_by_arm_does_not_depend_on_the_order_of_runs():

@@ -8,6 +8,7 @@ import pytest
 
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
+from kdlib.measure import class_bias
 from kdlib.predictions import Predictions, softmax
 from kdlib.predictions.collect import assemble, collect, collect_parts
 
@@ -252,3 +253,84 @@ def test_runs_that_predict_alike_are_named_unless_they_make_no_error():
     with pytest.warns(KdlibWarning, match="run0 and run1"):
         Predictions(runs, alike, labels, np.array(list("abcd")), ("no", "yes"))
     Predictions(runs, np.stack([labels, labels]), labels, np.array(list("abcd")), ("no", "yes"))
+
+
+# --- types of the world, and what a run says of itself ----------------------------------------------------------------
+
+
+SEVENTEEN = np.array([*range(17), 16, 16])
+
+
+def seventeen(labels, predicted, **more):
+    names = tuple(f"class {c}" for c in range(17))
+    return Predictions(table(1), predicted, labels, np.arange(19), names, **more)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32, np.uint64, "UInt8", "Int64", list, "torch"])
+def test_whole_numbers_of_any_kind_count_alike(kind):
+    """16 * 17 + 16 is more than a byte holds."""
+    said = np.where(np.arange(19) == 17, 2, SEVENTEEN)
+    if kind == "torch":
+        import torch
+
+        given = [torch.tensor(values, dtype=torch.uint8) for values in (SEVENTEEN, said[None])]
+    elif kind is list:
+        given = [SEVENTEEN.tolist(), [said.tolist()]]
+    elif isinstance(kind, str):
+        given = [pd.Series(SEVENTEEN, dtype=kind), said[None].astype(kind.lower())]
+    else:
+        given = [SEVENTEEN.astype(kind), said[None].astype(kind)]
+    p = seventeen(*given)
+    assert p.labels.dtype == p.predicted.dtype == np.int64
+    counts = class_bias.disagreement(seventeen(SEVENTEEN, SEVENTEEN[None]), p)
+    assert counts[16, 2] == 1 and counts[16, 16] == 2 and counts.trace() == 18
+
+
+@pytest.mark.parametrize("given", [SEVENTEEN + 0.0, SEVENTEEN > 3, pd.Series([*SEVENTEEN[:-1], None], dtype="Int64")])
+def test_labels_that_are_no_whole_numbers_are_refused(given):
+    with pytest.raises(InvalidInput, match="labels"):
+        seventeen(given, SEVENTEEN[None])
+
+
+def test_half_precision_is_computed_in_double():
+    half = np.full((1, 19, 17), 1 / 17, np.float16)
+    p = seventeen(SEVENTEEN, SEVENTEEN[None], probabilities=half, confidence=half.max(axis=2))
+    assert p.probabilities.dtype == p.confidence.dtype == np.float64
+    with pytest.raises(InvalidInput, match="confidence"):
+        seventeen(SEVENTEEN, SEVENTEEN[None], confidence=np.full((1, 19), "1"))
+
+
+def test_ids_of_several_types_are_compared_as_text():
+    with pytest.raises(InvalidInput, match="'1'"):
+        simple(sample_ids=np.array([1, "1", "a"], object))
+
+
+def test_predicted_classes_that_contradict_the_probabilities_are_refused():
+    p = simple()
+    for at, name in ((0, "a"), (2, "c")):
+        wrong = p.predicted.copy()
+        wrong[1, at] = 0  # TWO says class 1 everywhere
+        with pytest.raises(InvalidInput, match=f"r1 .*'no'.*'{name}'"):
+            replace(p, predicted=wrong)
+    tied = p.probabilities.copy()
+    tied[0, 0] = [0.4995, 0.5005]  # as near as half precision rounds
+    assert replace(p, probabilities=tied).predicted[0, 0] == 0
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])
+def test_confidence_lies_between_0_and_1(bad):
+    given = np.full((2, 3), 0.9)
+    given[1, 2] = bad
+    with pytest.raises(InvalidInput, match=str(bad)):
+        simple(probabilities=None, confidence=given)
+    with pytest.raises(InvalidInput, match=r"\(2, 2\)"):
+        simple(probabilities=None, confidence=given[:, :2])
+
+
+def test_runs_that_collapsed_are_named():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    predicted = np.stack([labels, rng.integers(0, 3, 300), np.full(300, 2), np.where(rng.random(300) < 0.2, 0, labels)])
+    p = Predictions(table(4), predicted, labels, np.arange(300), ("a", "b", "c"))
+    assert list(p.collapsed) == ["r1", "r2"] and "class 2" in p.collapsed["r2"]
+    assert p.without_collapsed().runs["run_id"].tolist() == ["r0", "r3"]

@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kdlib import cli, store
+from kdlib import cli, files, store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.measure import fidelity, individual, individual_runs
 from kdlib.predictions import released
@@ -206,6 +207,75 @@ def test_damaged_files_are_refused(study, tmp_path, ruin):
         collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
 
 
+def test_a_file_is_read_by_the_sum_beside_it_or_the_projects_own(study, tmp_path, monkeypatch):
+    fill(tmp_path / "runs", study, classes=2)
+    home = tmp_path / "figures/quick/predictions"
+    path = write(study, tmp_path / "runs", home)
+    assert files.sums(home) == {"tiny.parquet": files.sha256_of(path)}
+    (tmp_path / "copy").mkdir()
+    copy = tmp_path / "copy" / path.name
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(StoreError, match="tiny.parquet"):  # nobody could tell whether it is whole
+        released.read(copy.parent, study)
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(released.read(copy.parent, study)) == len(study.runs())
+    copy.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(StoreError, match="tiny.parquet"):
+        released.read(copy.parent, study)
+    (copy.parent / "SHA256SUMS").write_text("all is well")
+    with pytest.raises(StoreError, match="all is well"):
+        released.read(copy.parent, study)
+
+
+def changed(path, *, columns=(), metadata=()):
+    """The file with these columns {name: values} and changes {key: value} of its metadata, and a sum that fits."""
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"kdlib"]) | dict(metadata)
+    for name, values in dict(columns).items():
+        table = table.set_column(table.column_names.index(name), name, values)
+    pq.write_table(table.replace_schema_metadata({"kdlib": json.dumps(about)}), path)
+    files.write_sum(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "metadata", "told"),
+    [
+        ({"0:log 0": [pa.array(np.full(60, np.nan, np.float16))]}, {}, "0:log 0"),
+        ({"0:log 0": [pa.array(np.full(60, 1, np.float16))]}, {}, "0:log 0"),
+        ({"0:log 0": [pa.array(np.full(60, -9, np.float16))]}, {}, "sum to 1"),
+        ({"0:log 0": [pa.array(["a"] * 60)]}, {}, "0:log 0"),
+        ({"0:predicted": [pa.array(np.full(60, 2))]}, {}, "0:predicted"),
+        ({"0:predicted": [pa.array(np.full(60, 0.5))]}, {}, "0:predicted"),
+        ({"label": [pa.array([True, False] * 30)]}, {}, "label"),
+        ({"sample_id": [pa.array(range(60))]}, {}, "sample_id"),
+        ({"group:sex": [pa.array([None] + ["f"] * 59)]}, {}, "group:sex"),
+        ({}, {"class_names": ["yes", "yes"]}, "'yes', 'yes'"),
+        ({}, {"class_names": "no"}, "'no'"),
+        ({}, {"class_names": ["a", "b", "c"]}, "sex 2"),
+        ({}, {"runs": []}, "0 runs"),
+        ({}, {"schema": "2"}, "'2'"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_though_the_sum_fits(study, tmp_path, columns, metadata, told):
+    fill(tmp_path / "runs", study, classes=2)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    changed(path, columns=columns, metadata=metadata)
+    with pytest.raises(StoreError, match="tiny.parquet") as caught:
+        released.read(tmp_path / "out", study)
+    assert told in str(caught.value)
+
+
+def test_a_scalar_that_is_no_number_is_refused(study, tmp_path):
+    fill(tmp_path / "runs", study, classes=2)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    runs = json.loads(pq.read_table(path).schema.metadata[b"kdlib"])["runs"]
+    runs[0]["scalars"]["ece"] = "0.1"
+    changed(path, metadata={"runs": runs})
+    with pytest.raises(StoreError, match="ece"):
+        released.read(tmp_path / "out", study)
+
+
 def test_a_recipe_that_does_not_fit_its_id_is_refused(study, tmp_path):
     fill(tmp_path / "runs", study, classes=2)
     path = write(study, tmp_path / "runs", tmp_path / "out")
@@ -213,6 +283,7 @@ def test_a_recipe_that_does_not_fit_its_id_is_refused(study, tmp_path):
     about = json.loads(table.schema.metadata[b"kdlib"])
     about["runs"][0]["run"]["lr"] = 7.0
     pq.write_table(table.replace_schema_metadata({"kdlib": json.dumps(about)}), path)
+    files.write_sum(path)
     with pytest.raises(StoreError, match="run 0 "):
         released.read(tmp_path / "out", study)
 
