@@ -22,6 +22,7 @@ from kdlib.measure.stats import LEVEL, adjust
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions
 from kdlib.predictions import collect as readers
+from kdlib.predictions.collapsed import named
 from kdlib.studies import Profile, Study, load_profile
 
 VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")
@@ -81,7 +82,23 @@ def by_study(
 
 
 def judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
-    """Verdicts of a family of findings, or of the reasons why there is none; one row each, columns COLUMNS."""
+    """Verdicts of a family of findings, or of the reasons why there is none; one row each, columns COLUMNS.
+
+    The verdict is on all runs. Where another would be given without the runs that collapsed, it is 'inconclusive'.
+    """
+    board = _judged(found)
+    hang = {place: f for place, f in enumerate(found.values()) if isinstance(f, Finding) and f.collapsed}
+    others = _judged({place: hang[place].without if place in hang else f for place, f in enumerate(found.values())})
+    for place, f in hang.items():
+        here, other = board.loc[place], others.loc[place]
+        agree = here["verdict"] == other["verdict"]
+        end = "" if agree else " The two disagree, so the verdict is inconclusive."
+        board.loc[place, "sentence"] = f"{here['sentence']} Collapsed: {f.collapsed}. Without: {other['sentence']}{end}"
+        board.loc[place, "verdict"] = here["verdict"] if agree else "inconclusive"
+    return board
+
+
+def _judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
     p = adjust(np.array([f.p if isinstance(f, Finding) else np.nan for f in found.values()]), "holm")
     return pd.DataFrame([_row(f, p_holm) for f, p_holm in zip(found.values(), p, strict=True)], columns=list(COLUMNS))
 
@@ -90,18 +107,9 @@ def _row(f: Finding | str, p_holm: float) -> dict[str, object]:
     if isinstance(f, str):
         return {"verdict": "not run", "sentence": f"Not run: {f}", "statistic": "", "n_blocks": 0, "n_temperatures": 0}
     word = verdict(f, p_holm)
-    return {
-        "statistic": f.statistic,
-        "value": f.value,
-        "low": f.low,
-        "high": f.high,
-        "p": f.p,
-        "p_holm": p_holm,
-        "n_blocks": f.n_blocks,
-        "n_temperatures": len(f.temperatures),
-        "verdict": word,
-        "sentence": " ".join(filter(None, [f.text, f.control, _because(f, word, p_holm)])),
-    }
+    told = " ".join(filter(None, [f.text, f.control, _because(f, word, p_holm)]))
+    more = {"p_holm": p_holm, "n_temperatures": len(f.temperatures), "verdict": word, "sentence": told}
+    return f._asdict() | more
 
 
 def verdict(f: Finding, p_holm: float) -> str:
@@ -148,8 +156,17 @@ class _Loader:
         return found
 
 
-def _found(claim: Claim, studies: Sequence[Study], load: _Loader) -> Finding:
-    return claim.rule(*(_lean(load(study), claim) for study in studies))
+def find(claim: Claim, studies: Sequence[Predictions]) -> Finding:
+    """What a rule finds on its studies, and what it finds without the runs that collapsed, where some did."""
+    every = [_lean(p, claim) for p in studies]
+    on_all, collapsed = claim.rule(*every), "; ".join(name for p in every for name in named(p))
+    if not collapsed:
+        return on_all
+    try:
+        without = claim.rule(*(p.without_collapsed() for p in every))
+    except KdlibError as error:
+        without = str(error)
+    return on_all._replace(collapsed=collapsed, without=without)
 
 
 def _lean(p: Predictions, claim: Claim) -> Predictions:
@@ -166,7 +183,7 @@ def _own(claim: Claim, profile: Profile, load: _Loader) -> Finding | str:
         lacking = [study.name for study in studies if _untrained(load(study))]
         if lacking:
             return f"runs are still missing. Train them: {_trains(lacking, profile.handle)}"
-        return _with_failures(_found(claim, studies, load), [load(study) for study in studies])
+        return _with_failures(find(claim, [*map(load, studies)]), [*map(load, studies)])
     except NotTrained:
         return f"no run is there. Train it: {_trains(claim.studies, profile.handle)}"
     except KdlibError as error:
@@ -203,7 +220,7 @@ def _attempt(claim: Claim, studies: Sequence[Study], profile: Profile, load: _Lo
         fewest = min(load(study).n_classes for study in studies)
         if fewest < claim.least_classes:
             return f"the rule counts classes, and {fewest} are too few for a trend."
-        return _found(claim, studies, load)
+        return find(claim, [*map(load, studies)])
     except NotTrained:  # its own message names a folder of this machine
         return f"no run is there. Train it: {_trains([study.name for study in studies], profile.handle)}"
     except KdlibError as error:

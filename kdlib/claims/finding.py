@@ -24,6 +24,8 @@ class Finding(NamedTuple):
     control      what was checked to rule out another explanation
     instead      the verdict that this check leaves where the rule is met; '' where it holds
     flat         whether the number is shown to be about 0, which is against the claim
+    collapsed    the runs behind it that learned nothing, in words; '' where all learned something
+    without      what the rule finds without these runs, or why it cannot find anything
     """
 
     statistic: str
@@ -38,6 +40,8 @@ class Finding(NamedTuple):
     control: str = ""
     instead: str = ""
     flat: bool = False
+    collapsed: str = ""
+    without: Finding | str = ""
 
 
 def joint(found: Sequence[Tested], signs: Sequence[int]) -> tuple[float, bool | None]:

@@ -86,6 +86,43 @@ def test_the_sentence_ends_with_what_follows():
     ]
 
 
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        (finding(), "reproduced"),
+        (finding(toward=False), "inconclusive"),
+        (finding(p=0.2), "inconclusive"),
+        ("one block is left.", "inconclusive"),
+    ],
+)
+def test_a_verdict_that_hangs_on_collapsed_runs_is_none(without, expected):
+    hangs = finding(collapsed="ds T=4 seed 0 predicts class 1 alone", without=without)
+    rows = board.judged({3: finding(), 4: hangs})
+    assert rows["verdict"].tolist() == ["reproduced", expected]
+    assert "ds T=4 seed 0 predicts class 1 alone" in rows["sentence"][1] and "ds" not in rows["sentence"][0]
+    assert rows["value"][1] == 1, "the number is that of all runs"
+
+
+def with_one_collapsed(p, *, temperature):
+    """One student of seed 0 gives class 0 for every image."""
+    row = p.runs.index[(p.runs["temperature"] == temperature) & (p.runs["seed"] == 0)][0]
+    predicted = p.predicted.copy()
+    predicted[row] = 0
+    return replace(p, predicted=predicted)
+
+
+def test_one_student_at_chance_does_not_make_claim_4_reproduced():
+    """Nine classes in ten change. One run at chance of five hides them: the counts fall to what chance gives."""
+    p = with_teacher_ids(classes(lambda t: 0.1 * signs(10), n_classes=10, temperatures=(4,), total=400))
+    worse, claim = with_one_collapsed(p, temperature=4), rules.CLAIMS[3]
+    with_it = board.find(claim, [worse])
+    assert board.verdict(with_it, np.nan) == "reproduced", "the trap"
+    (row,) = board.judged({4: with_it}).to_dict("records")
+    assert row["verdict"] == "inconclusive" and "ds T=4 seed 0 predicts class 0 alone" in row["sentence"]
+    (clean,) = board.judged({4: board.find(claim, [p])}).to_dict("records")
+    assert clean["verdict"] == "not reproduced" and "Collapsed" not in clean["sentence"]
+
+
 # ---------------------------------------------------------------------------------------------------- the twelve claims
 
 
