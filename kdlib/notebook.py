@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from kdlib.errors import ProfileError, unknown
 from kdlib.paper import numbers
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions, collect, released
+from kdlib.predictions.collapsed import named
 from kdlib.show import boards, save, style, tables
 from kdlib.studies import Profile, Study, load_profile
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
+JOINED = ("beyond_bias_dial", "beyond_t_squared")  # one picture of several studies, each of them once
 BOTH_PARTS = ("table02", "table09", "table10")  # the paper does not say which part of CelebA its numbers are of
 
 
@@ -36,6 +38,7 @@ class Text(str):
 class Shown:
     """What an artefact shows of a study: predictions on one part, by one sensitive feature where there are groups.
 
+    collapsed: the runs in it that learned nothing, in words; with `left_out` it is shown without them.
     name: what the names of its files end in, 'celeba64-smiling_young_validation'.
     """
 
@@ -43,11 +46,18 @@ class Shown:
     predictions: Predictions
     sensitive: str | None = None
     part: str = "test"
+    collapsed: tuple[str, ...] = ()
+    left_out: bool = False
+
+    @property
+    def loaded(self) -> str:
+        """The study's name, and whether collapsed runs are left out: what was loaded, before any sensitive feature."""
+        return self.study.name + ("_without_collapsed" if self.left_out else "")
 
     @property
     def name(self) -> str:
         of_part = None if self.part == "test" else self.part
-        return "_".join(filter(None, (self.study.name, self.sensitive, of_part)))
+        return "_".join(filter(None, (self.loaded, self.sensitive, of_part)))
 
     @property
     def is_text(self) -> bool:
@@ -55,8 +65,12 @@ class Shown:
 
     @property
     def heading(self) -> str:
-        """A figure's title: the study, and whether it is a stand-in."""
-        return style.heading(self.study)
+        """A figure's title: the study, whether it is a stand-in, and the runs that collapsed."""
+        if not self.collapsed:
+            return style.heading(self.study)
+        return (
+            f"{style.heading(self.study)}\n{'without' if self.left_out else 'collapsed:'} {'; '.join(self.collapsed)}"
+        )
 
     @property
     def title(self) -> str:
@@ -109,8 +123,8 @@ class Workspace:
     def load(self) -> dict[str, Shown]:
         """{name: what is shown}: train what is missing, then read the runs or what is released of them.
 
-        One for each study; with groups one for each study, sensitive feature and part that the artefact shows. Raises
-        NotTrained where no study has enough runs.
+        One for each study; with groups one for each study, sensitive feature and part that the artefact shows. Where
+        runs collapsed, a second one without them. Raises NotTrained where no study has enough runs.
         """
         if self.device != "none" and any(self._is_missing(study) for study in self.to_train):
             from kdlib.training import sweep
@@ -134,18 +148,18 @@ class Workspace:
             features = numbers.sensitive_features(parts["test"], study, self.artefact)
         for sensitive in features:
             for part, predictions in parts.items():
-                yield Shown(study, numbers.at_its_temperatures(predictions, self.artefact), sensitive, part)
+                chosen = numbers.at_its_temperatures(predictions, self.artefact)
+                shown = Shown(study, chosen, sensitive, part, tuple(named(chosen)))
+                yield shown
+                if shown.collapsed and self.artefact not in JOINED and _has_every_arm(chosen):
+                    yield replace(shown, predictions=chosen.without_collapsed(), left_out=True)
 
     def split(self, features: Mapping[str, Iterable[str]]) -> dict[str, Shown]:
         """{name: what is shown} for each sensitive feature by which something was measured: {study: features}."""
-        pairs = [
-            Shown(self.found[study].study, self.found[study].predictions, feature)
-            for study, names in features.items()
-            for feature in names
-        ]
-        named = {shown.name: shown for shown in pairs}
-        self.found |= named
-        return named
+        pairs = [replace(self.found[name], sensitive=feature) for name, names in features.items() for feature in names]
+        entries = {shown.name: shown for shown in pairs}
+        self.found |= entries
+        return entries
 
     # ---------------------------------------------------------------------------------------------- beside the paper
 
@@ -233,12 +247,18 @@ class Workspace:
 
     def _there(self, study: Study) -> tuple[str, ...]:
         """Runs, samples by part, absent runs."""
-        parts = {shown.part: shown.predictions for shown in self.found.values() if shown.study == study}
+        parts = {shown.part: shown.predictions for shown in self.found.values() if shown.loaded == study.name}
         if not parts:
             return ("not run", "", "") if self.found else ()
         samples = ", ".join(f"{len(p.labels):,} {part}" for part, p in parts.items())
         first = next(iter(parts.values()))
         return str(len(first.runs)), samples, str(len(first.absent))
+
+
+def _has_every_arm(p: Predictions) -> bool:
+    """Whether every arm keeps two runs without those that collapsed."""
+    before, after = (q.runs.groupby(["model", "temperature"], dropna=False).size() for q in (p, p.without_collapsed()))
+    return after.reindex(before.index, fill_value=0).min() >= 2
 
 
 def _row(cells: Iterable[str]) -> str:

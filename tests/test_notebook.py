@@ -1,6 +1,7 @@
 """What a notebook opens: wrong parameters are told in one line, what is there in words, and files get their names."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,12 @@ import pytest
 
 from kdlib import notebook, store
 from kdlib.errors import InvalidInput, NotTrained, ProfileError
-from kdlib.show import tables
+from kdlib.measure import arms, class_bias
+from kdlib.show import tables, tidy
 from kdlib.training import sweep
+from tests import simulated
 from tests.conftest import TINY, make_project
+from tests.simulated_claims import with_teacher_ids
 
 STUDY = TINY[TINY.index("  tiny:") : TINY.index("artefacts:")]
 AWAY = STUDY.replace("tiny:", "away:").replace("train_images: 100", "train_images: 120")
@@ -25,10 +29,11 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params/tiny.yaml").write_text(PROFILE, encoding="utf-8")
     monkeypatch.chdir(tmp_path / "notebooks")
     rng = np.random.default_rng(0)
+    labels = np.arange(20) % 2
     for run in notebook.load_profile("tiny").study("tiny").runs():
         arrays = {
-            "logits": rng.normal(size=(20, 2)).astype(np.float32),
-            "labels": np.arange(20) % 2,
+            "logits": (rng.normal(size=(20, 2)) + 4 * np.eye(2)[labels]).astype(np.float32),
+            "labels": labels,
             "sample_ids": np.array([f"s{i}" for i in range(20)]),
             "class_names": np.array(["a", "b"]),
         }
@@ -134,3 +139,51 @@ def test_what_is_missing_is_trained(project, monkeypatch):
     assert asked == [["tiny", "away"]] and "Trained: 8 of 16." in repr(here)
     opened(device="none").load()
     assert len(asked) == 1
+
+
+@pytest.fixture
+def one_collapsed(project, monkeypatch):
+    """Five seeds an arm; the student of seed 2 at T = 4 gives class 1 for every image."""
+    p = with_teacher_ids(simulated.study(n_classes=4, temperatures=(2, 4)))
+    row = p.runs.index[p.runs["run_id"] == "ds-T4-2"][0]
+    predicted = p.predicted.copy()
+    predicted[row] = 1
+    p = replace(p, predicted=predicted)
+    monkeypatch.setattr(notebook.collect, "collect_parts", lambda *a, **k: {"tiny": {"test": p}})
+    return p
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_a_run_that_collapsed_is_named_and_a_second_one_is_without_it(one_collapsed):
+    here = opened()
+    found = here.load()
+    assert list(found) == ["tiny", "tiny_without_collapsed"]
+    every, without = found.values()
+    name = "ds T=4 seed 2 predicts class 1 alone"
+    assert every.heading.endswith(f"\ncollapsed: {name}") and without.heading.endswith(f"\nwithout {name}")
+    assert name in every.title and len(every.predictions.runs) == len(without.predictions.runs) + 1
+    assert "| 20 |" in repr(here), "the runs that are there, the collapsed one too"
+    rows = {key: tidy.class_bias(*measured(s.predictions)) for key, s in found.items()}
+    shown = {key: tables.class_bias_table(rows[key], title=s.title) for key, s in found.items()}
+    assert all(name in table.caption for table in shown.values())
+    assert (
+        shown["tiny"].data.loc["DS, T = 4"].tolist() != shown["tiny_without_collapsed"].data.loc["DS, T = 4"].tolist()
+    )
+    assert (
+        shown["tiny"].data.loc["DS, T = 2"].tolist() == shown["tiny_without_collapsed"].data.loc["DS, T = 2"].tolist()
+    )
+    here.save(shown, rows, shows="counts")
+    about = [json.loads((here.out_dir / f"table06_{key}.json").read_text()) for key in found]
+    assert about[0]["collapsed"] == [name] and "collapsed" not in about[1]
+    assert list(here.split({"tiny_without_collapsed": ["color"]})) == ["tiny_without_collapsed_color"]
+
+
+def measured(p):
+    return arms.by_arm(p, p.accuracy), class_bias.counts(p)
+
+
+def test_without_it_no_arm_is_shown_that_one_run_is_left_of(one_collapsed, monkeypatch):
+    few = one_collapsed.take(np.flatnonzero(one_collapsed.runs["seed"].isin([1, 2])))
+    monkeypatch.setattr(notebook.collect, "collect_parts", lambda *a, **k: {"tiny": {"test": few}})
+    found = opened().load()
+    assert list(found) == ["tiny"] and "ds T=4 seed 2" in found["tiny"].heading

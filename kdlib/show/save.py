@@ -14,6 +14,7 @@ from kdlib import __version__, files
 from kdlib.errors import StoreError
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions
+from kdlib.predictions.collapsed import named
 from kdlib.show import style, tables
 from kdlib.studies import Study
 
@@ -26,6 +27,7 @@ LIST = "KDLIB_SAVED"  # environment variable: a file that gets the path of every
 
 def about(study: Study, predictions: Predictions, *, profile: str, shows: str, part: str = "test") -> dict[str, object]:
     """What a saved picture is of: profile, study, reasons of a stand-in, seeds, runs, and `shows` in words."""
+    collapsed = {"collapsed": runs} if (runs := named(predictions)) else {}
     return {
         "profile": profile,
         "study": study.name,
@@ -34,6 +36,7 @@ def about(study: Study, predictions: Predictions, *, profile: str, shows: str, p
         "seeds": int(predictions.runs["seed"].nunique()),
         "runs": len(predictions.runs),
         "absent": list(predictions.absent),
+        **collapsed,
         f"{part}_samples": len(predictions.labels),
         "shows": shows,
         "kdlib": __version__,
