@@ -1,5 +1,6 @@
 """The command: what it prints, its exit status, and errors in one line."""
 
+import io
 import json
 import subprocess
 import sys
@@ -163,6 +164,28 @@ def test_reproduce_without_runs_names_the_command(command, tmp_path):
     assert status == 0
     assert "not run: python -m kdlib train tiny" in out.splitlines()[-1]
     assert json.loads((tmp_path / "out/summary.json").read_text())[0]["verdict"].startswith("not run")
+
+
+@pytest.mark.parametrize("below", ["", "out"])
+def test_an_output_folder_that_cannot_be_made_is_one_line(command, tmp_path, below):
+    (tmp_path / "file").write_text("kept")
+    status, out, error = command("reproduce", "--no-train", "--out-dir", str(tmp_path / "file" / below))
+    assert status == 2 and not out and len(error.splitlines()) == 1 and str(tmp_path / "file" / below) in error
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_summary_that_cannot_be_written_is_one_line(command, tmp_path):
+    (tmp_path / "out/summary.json").mkdir(parents=True)
+    status, _, error = command("reproduce", "--no-train", "--out-dir", str(tmp_path / "out"))
+    assert status == 2 and len(error.splitlines()) == 1 and "summary.json" in error
+
+
+def test_a_terminal_that_has_no_arrow_ends_nothing(command, tmp_path, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
+    monkeypatch.setattr(sweep, "train", lambda study, **_: Progress(8, 8))
+    assert command("reproduce", "--out-dir", str(tmp_path / "out"))[0] == 0
+    assert b"ResNet-8 ? LeNet-5" in written.getvalue()
 
 
 def test_a_reader_that_stops_reading_is_no_error(tiny_yaml):

@@ -227,7 +227,9 @@ def test_notebooks_run_in_this_python_whatever_kernelspec_is_called_python3(proj
     argv = ["/nowhere/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     hostile.write_text(json.dumps({"argv": argv, "display_name": "other", "language": "python"}), encoding="utf-8")
     monkeypatch.setenv("JUPYTER_PATH", str(project / "jupyter"))
-    code = f"import sys\nassert sys.executable == {sys.executable!r}, sys.executable\n{GOOD}"
+    monkeypatch.setenv("KDLIB_DATA", "sets")  # below the folder of the command, not below notebooks/
+    code = f"import os, sys\nassert sys.executable == {sys.executable!r}, sys.executable\n{GOOD}"
+    code += f"assert os.environ['KDLIB_DATA'] == {str(project / 'sets')!r}"
     write_notebook(project / "notebooks" / ARTEFACTS["fig1"].notebook, code=code)
     assert run(artefacts=["fig1"])["fig1"].outputs == ["accuracy.csv"]
 
