@@ -183,12 +183,15 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
-    folder, states, damaged = places.runs_dir(arguments.runs_dir), [], []
+    folder, states, damaged, collapsed = places.runs_dir(arguments.runs_dir), [], [], ""
     for run in study.runs():
         states.append(store.state(folder, run))
-        if arguments.verify and states[-1] == "done":
+        if states[-1] == "done":
             try:
-                store.verify(folder, run)
+                reason = store.provenance(folder, run).get("collapsed")
+                collapsed += f"\n    collapsed: {run} {reason}" if reason else ""
+                if arguments.verify:
+                    store.verify(folder, run)
             except StoreError as error:
                 damaged.append(f"\n    {run}: {error}")
     counts = ", ".join(
@@ -199,8 +202,8 @@ def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, boo
         for run, s in zip(study.runs(), states, strict=True)
         if s == "failed"
     )
-    checked = f", {len(damaged)} damaged" if arguments.verify else ""
-    return f"{len(states)} runs: {counts}{checked}{failed}{''.join(damaged)}", bool(failed or damaged)
+    checked = f", {len(damaged)} damaged" if arguments.verify or damaged else ""
+    return f"{len(states)} runs: {counts}{checked}{failed}{''.join(damaged)}{collapsed}", bool(failed or damaged)
 
 
 def minutes(text: str | None) -> float | None:

@@ -31,6 +31,10 @@ class StoreError(KdlibError):
     """A run's folder that is damaged, or cannot be written."""
 
 
+class Damaged(StoreError):
+    """A run's folder whose content is not what was written, or does not fit its teacher's; other runs can go on."""
+
+
 class NotTrained(KdlibError):
     """Predictions were asked for that no run on disk provides."""
 

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import shutil
-import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from kdlib.errors import StoreError
 
 SEAL = 64  # bytes
 SUMS = "SHA256SUMS"
+LEFT_OVER_SECONDS = 86_400
 
 
 class Stopped(Exception):
@@ -45,7 +47,7 @@ def replace_file(path: Path, data: bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A hidden file beside `path` to write to. It takes that name at the end, unless something was raised."""
-    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    fresh = _beside(path)
     try:
         yield fresh
         os.replace(fresh, path)
@@ -56,12 +58,24 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_beside(home: Path) -> Iterator[Path]:
     """A hidden, empty folder beside `home`, to be filled and then renamed to `home`. What is left of it is deleted."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+    fresh = _beside(home)
+    fresh.mkdir(parents=True)  # mkdtemp would let its owner alone read it, whatever the umask says
     try:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writes left in a folder and two levels below: older than a day, when none is being written."""
+    for pattern in (".*-????????", "*/.*-????????", "*/*/.*-????????"):
+        for path in Path(folder).glob(pattern):
+            if time.time() - path.lstat().st_mtime > LEFT_OVER_SECONDS:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -108,7 +122,10 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 def read_sealed(path: Path) -> bytes | None:
     """The content that `write_sealed` wrote, or None if the file is not there or damaged."""
-    raw = path.read_bytes() if path.is_file() else b""
+    try:
+        raw = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error}. Give yourself the right to read it.") from error
     return raw[SEAL:] if sha256(raw[SEAL:]).encode() == raw[:SEAL] else None
 
 

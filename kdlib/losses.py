@@ -1,7 +1,9 @@
 """The distillation loss: pure functions of logits."""
 
 import math
+from numbers import Real
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -41,11 +43,23 @@ def distillation_loss(
     labels       (N,) int, 0 .. C-1
     temperature  > 0
     alpha        0 .. 1, weight of the distillation term; 0 is plain cross-entropy, 1 ignores labels
+    Numbers and labels of any width, numpy's too; in half precision it is computed and returned as float32. A class
+    that is -inf in both logits is left out. The teacher gets no gradient.
     Returns a scalar >= 0. CE(teacher, student) is at least the teacher's entropy: 0 needs a certain teacher.
-    Raises InvalidInput for T <= 0 or not finite, alpha outside 0 .. 1, an empty batch, or shapes that differ (one row
-    or one column would broadcast silently).
+    Raises InvalidInput for T <= 0 or not finite, alpha outside 0 .. 1, an empty batch, shapes that differ (one row or
+    one column would broadcast silently), and labels outside 0 .. C-1, -100 among them, or of a class left out.
     """
     _check(student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha)
+    temperature, alpha = float(temperature), float(alpha)
+    student_logits = student_logits.to(torch.promote_types(student_logits.dtype, torch.float32))
+    teacher_logits, labels = teacher_logits.detach().to(student_logits.dtype), labels.long()
+    masked = torch.isneginf(student_logits) & torch.isneginf(teacher_logits)
+    if masked.any():  # so far below the others that its probability is 0, but finite: 0 * inf would be NaN
+        rows = masked.gather(1, labels[:, None]).flatten().nonzero().flatten().tolist()
+        if rows:
+            raise InvalidInput(f"label {labels[rows[0]].item()} of sample {rows[0]} is a class whose logits are -inf.")
+        lowest = student_logits.detach()[torch.isfinite(student_logits)].min().item()
+        student_logits = student_logits.masked_fill(masked, lowest - 1e4 * max(temperature, 1.0))
     soft, hard = distillation_terms(
         student_logits, teacher_logits, labels, temperature=temperature, alpha=alpha, t_squared=t_squared
     )
@@ -76,7 +90,12 @@ def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, te
         raise InvalidInput(
             f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class per sample."
         )
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InvalidInput(f"labels are {labels.dtype}; expected whole numbers.")
+    classes = student_logits.shape[1]
+    if rows := ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist():
+        raise InvalidInput(f"label {labels[rows[0]].item()} of sample {rows[0]} is not in 0 .. {classes - 1}.")
 
 
 def _is_finite_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
-import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from kdlib import files
-from kdlib.errors import StoreError
+from kdlib.errors import Damaged, StoreError
 from kdlib.studies import Run
 
+ARRAYS = {"logits", "labels", "sample_ids", "class_names"}  # of every run
 MEASURED = ("run.json", "predictions.npz")
 WEIGHTS = "weights.safetensors"
 LFS_POINTER = b"version https://git-lfs"
@@ -38,7 +39,10 @@ def folder(runs_dir: Path, run: Run) -> Path:
 def state(runs_dir: Path, run: Run) -> str:
     """'done', 'failed', 'partial' or 'missing'. Cheap: looks at names, verifies nothing."""
     home = folder(runs_dir, run)
-    if (home / "manifest.json").is_file():
+    try:
+        if (home / "manifest.json").is_file():
+            return "done"
+    except PermissionError:  # not to be trained anew: whoever reads it is told
         return "done"
     if failure_path(runs_dir, run).is_file():
         return "failed"
@@ -99,14 +103,48 @@ def save(
 def read(runs_dir: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays, provenance) of a finished run. Raises StoreError if they are damaged or of another run."""
     home = folder(runs_dir, run)
-    contents = _verified(home, *MEASURED)
-    about = json.loads(contents["run.json"])
-    if about["id"] != run.id:
-        raise _damaged(home, f"holds run {about['id'][:16]}, not {run.id[:16]}")
-    if not zipfile.is_zipfile(io.BytesIO(contents["predictions.npz"])):
-        raise _damaged(home, "predictions.npz is no npz archive")
-    with np.load(io.BytesIO(contents["predictions.npz"]), allow_pickle=False) as archive:
-        return dict(archive), about["provenance"]
+    about = provenance(runs_dir, run)
+    data = _verified(home, "predictions.npz")["predictions.npz"]
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:  # numpy, zipfile and zlib have many kinds of their own
+        raise _damaged(home, f"predictions.npz holds no plain arrays ({error})") from error
+    if lacking := ARRAYS - arrays.keys():
+        raise _damaged(home, f"predictions.npz lacks {', '.join(sorted(lacking))}")
+    if len({len(arrays[name]) for name in ("logits", "labels", "sample_ids")}) > 1:
+        raise _damaged(home, "predictions.npz has logits, labels and sample_ids of different numbers of samples")
+    return arrays, about
+
+
+def provenance(runs_dir: Path, run: Run) -> dict[str, Any]:
+    """What is known of a finished run beside its identity. Cheap: reads run.json and manifests.
+
+    Raises Damaged for a damaged file, another run, or a student of another teacher than the one that is there.
+    """
+    home = folder(runs_dir, run)
+    try:
+        about = json.loads(_verified(home, "run.json")["run.json"])
+        identity, known = about["id"], dict(about["provenance"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(home, f"run.json does not describe a run ({error!r})") from error
+    if identity != run.id:
+        raise _damaged(home, f"holds run {str(identity)[:16]}, not {run.id[:16]}")
+    learned_from = known.get("teacher_sha256")  # older runs do not say
+    if learned_from and state(runs_dir, run.teacher) == "done":
+        there = weights_sha256(runs_dir, run.teacher)
+        if learned_from != there:
+            raise _damaged(
+                home,
+                f"{run} learned from a teacher with weights {learned_from[:16]}, and {folder(runs_dir, run.teacher)} "
+                f"holds {str(there)[:16]}",
+            )
+    return known
+
+
+def weights_sha256(runs_dir: Path, run: Run) -> str:
+    """The sha256 of a run's weights, as its manifest has it."""
+    return _expected(folder(runs_dir, run), WEIGHTS)[WEIGHTS][1]
 
 
 def read_weights(runs_dir: Path, run: Run) -> bytes:
@@ -140,22 +178,19 @@ def forget_failure(runs_dir: Path, run: Run) -> None:
 def failure(runs_dir: Path, run: Run) -> str | None:
     """Why the run failed, or None."""
     path = failure_path(runs_dir, run)
-    return json.loads(path.read_bytes())["reason"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_bytes())["reason"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"it failed, and {path} does not say why ({error!r}). Train it again with --retry-failed"
 
 
 def _verified(home: Path, *names: str) -> dict[str, bytes]:
     """The bytes of these files in a run's folder, each equal to its entry in the manifest."""
-    try:
-        manifest = json.loads((home / "manifest.json").read_bytes())
-        expected = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(home, f"manifest.json cannot be read ({error})") from error
     contents = {}
-    for name, (size, digest) in expected.items():
-        try:
-            data = (home / name).read_bytes()
-        except OSError as error:
-            raise _damaged(home, f"{name} cannot be read ({error})") from error
+    for name, (size, digest) in _expected(home, *names).items():
+        data = _bytes(home, name)
         if data.startswith(LFS_POINTER):
             raise _damaged(home, f"{name} is a Git-LFS pointer, not the file")
         if (len(data), files.sha256(data)) != (size, digest):
@@ -164,8 +199,27 @@ def _verified(home: Path, *names: str) -> dict[str, bytes]:
     return contents
 
 
-def _damaged(home: Path, what: str) -> StoreError:
-    return StoreError(
-        f"the run in {home} is damaged: {what}. Delete that folder, then start the same command again: "
-        "only this run is trained anew."
+def _expected(home: Path, *names: str) -> dict[str, tuple[int, str]]:
+    """{name: (bytes, sha256)} from a run's manifest."""
+    data = _bytes(home, "manifest.json")
+    try:
+        manifest = json.loads(data)
+        return {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in names}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(home, f"manifest.json is no manifest ({error!r})") from error
+
+
+def _bytes(home: Path, name: str) -> bytes:
+    try:
+        return (home / name).read_bytes()
+    except PermissionError as error:
+        raise StoreError(f"{error}. The run may be whole: give yourself the right to read it.") from error
+    except OSError as error:
+        raise _damaged(home, f"{name} cannot be read ({error})") from error
+
+
+def _damaged(home: Path, what: str) -> Damaged:
+    return Damaged(
+        f"the run in {home} is damaged: {what}. Mend it with: rm -r {shlex.quote(str(home))}  Then start the same "
+        "command again: only this run is trained anew."
     )

@@ -133,6 +133,24 @@ def test_pingouin_is_imported_nowhere():
         assert "pingouin" not in {name.split(".")[0] for name in imports(path)}, path
 
 
+def test_nothing_is_pickled():
+    """Whoever unpickles a file runs what it says: runs are safetensors, npz and JSON."""
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not {name.split(".")[0] for name in imports(path)} & {
+            "pickle",
+            "cloudpickle",
+            "dill",
+            "joblib",
+            "shelve",
+        }
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name, options = ast.unparse(call.func), {option.arg: option.value for option in call.keywords}
+            assert name not in ("torch.load", "torch.save", "pd.read_pickle") and not name.endswith(".to_pickle"), path
+            if "allow_pickle" in options or name == "np.load":
+                assert ast.unparse(options.get("allow_pickle", call)) == "False", f"{path}: {ast.unparse(call)}"
+
+
 def test_nothing_is_printed_but_by_the_command():
     for name, path in MODULES.items():
         tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

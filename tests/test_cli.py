@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from kdlib import cli, store
@@ -28,7 +29,8 @@ def command(tiny_yaml, tmp_path, capsys):
 
 def fill(folder, runs):
     for run in runs:
-        store.save(folder, run, arrays={}, weights=b"", provenance={})
+        arrays = {name: np.zeros(1) for name in store.ARRAYS}
+        store.save(folder, run, arrays=arrays, weights=b"", provenance={})
 
 
 def test_train_hands_on_its_arguments_and_sums_up(command, monkeypatch):

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,12 +69,6 @@ def test_the_gradient_scales_with_temperature_as_stated(t_squared, power):
         assert torch.allclose(z.grad, expected, atol=1e-6)
 
 
-def test_teacher_gets_no_gradient_when_it_is_detached_and_student_does():
-    z = STUDENT.clone().requires_grad_()
-    distillation_loss(z, TEACHER, LABELS, temperature=2, alpha=0.8).backward()
-    assert z.grad.abs().sum() > 0 and TEACHER.grad is None
-
-
 @pytest.mark.parametrize("temperature", [0, -1, -0.5, math.nan, math.inf, "4", None, True])
 def test_bad_temperatures_are_refused(temperature):
     with pytest.raises(InvalidInput, match=f"temperature .*{temperature!r}"):
@@ -107,3 +102,60 @@ def test_a_student_equal_to_its_teacher_has_the_least_distillation_loss(seed, te
     labels = torch.randint(4, (5,), generator=g)
     same = distillation_terms(teacher, teacher, labels, temperature=temperature, alpha=alpha)[0]
     assert same <= distillation_terms(other, teacher, labels, temperature=temperature, alpha=alpha)[0] + 1e-5
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64, int])
+def test_numbers_of_any_kind_are_taken(kind):
+    right = distillation_loss(STUDENT, TEACHER, LABELS, temperature=4.0, alpha=1.0).item()
+    assert distillation_loss(STUDENT, TEACHER, LABELS, temperature=kind(4), alpha=kind(1)).item() == right
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
+def test_whole_labels_of_any_width_are_taken(kind):
+    right = distillation_loss(STUDENT, TEACHER, LABELS, temperature=4, alpha=0.5)
+    assert torch.equal(distillation_loss(STUDENT, TEACHER, LABELS.to(kind), temperature=4, alpha=0.5), right)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite_where_the_value_is(kind):
+    z = torch.zeros(2, 3, dtype=kind, requires_grad=True)
+    loss = distillation_loss(z, z.detach(), LABELS, temperature=300.0, alpha=1.0)
+    assert loss.item() == pytest.approx(300**2 * math.log(3)) and loss.dtype == torch.float32
+    loss.backward()
+    assert z.grad.dtype == kind and torch.isfinite(z.grad).all()
+
+
+@pytest.mark.parametrize("temperature", [0.1, 4.0, 1e4])
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_a_class_masked_in_both_is_left_out(temperature, scale):
+    options = dict(temperature=temperature, alpha=0.8)
+    short = (scale * STUDENT).requires_grad_()
+    right = distillation_loss(short, scale * TEACHER, LABELS, **options)
+    right.backward()
+    nothing = torch.full((2, 1), -torch.inf)
+    student = torch.cat([scale * STUDENT, nothing], 1).requires_grad_()
+    loss = distillation_loss(student, torch.cat([scale * TEACHER, nothing], 1), LABELS, **options)
+    loss.backward()
+    assert loss.item() == pytest.approx(right.item(), rel=1e-5)
+    assert torch.allclose(student.grad[:, :2], short.grad, rtol=1e-4) and (student.grad[:, 2] == 0).all()
+    with pytest.raises(InvalidInput, match="label 2 of sample 1"):
+        distillation_loss(student, torch.cat([TEACHER, nothing], 1), torch.tensor([0, 2]), **options)
+
+
+def test_the_teacher_gets_no_gradient():
+    student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
+    distillation_loss(student, teacher, LABELS, temperature=2, alpha=0.8).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.8, 1.0])
+@pytest.mark.parametrize("label", [-100, -1, 2])
+def test_labels_that_are_no_class_are_refused(alpha, label):
+    with pytest.raises(InvalidInput, match=f"label {label} of sample 1"):
+        distillation_loss(STUDENT, TEACHER, torch.tensor([0, label]), temperature=2, alpha=alpha)
+
+
+@pytest.mark.parametrize("labels", [LABELS.float(), LABELS.bool()])
+def test_labels_that_are_not_whole_numbers_are_refused(labels):
+    with pytest.raises(InvalidInput, match=str(labels.dtype)):
+        distillation_loss(STUDENT, TEACHER, labels, temperature=2, alpha=0.5)

@@ -157,7 +157,7 @@ def test_a_damaged_run_is_named_and_nothing_is_lost(project):
     write_notebook(project / "notebooks" / ARTEFACTS["table06"].notebook, code=REAL)
     outcomes = run(artefacts=["table06"])
     assert outcomes["table06"].failed
-    assert victim.id[:16] in outcomes["table06"].verdict and "Delete that folder" in outcomes["table06"].verdict
+    assert victim.id[:16] in outcomes["table06"].verdict and "rm -r" in outcomes["table06"].verdict
     assert len(list((project / "runs").glob("*/manifest.json"))) == 8
 
 

@@ -135,7 +135,7 @@ def test_pickled_arrays_are_refused(tmp_path, run, saved):
         "bytes": len(buffer.getvalue()),
     }
     (saved / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(StoreError, match="predictions.npz"):
         store.read(tmp_path / "runs", run)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from kdlib import store
-from kdlib.errors import InvalidInput, NotTrained
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
 from kdlib.predictions import Predictions, softmax
 from kdlib.predictions import released as published
 from kdlib.studies import Run, Study
 
 # A run, its arrays, and what released predictions know of it beside them.
 Found = list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]
+
+MIXED = ("data_sha256", "device", "hardware", "torch", "numpy", "kdlib", "flags")  # of a run's provenance
 
 
 def collect(
@@ -27,7 +30,8 @@ def collect(
 
     released: a folder of released predictions (`released.write`). They are read where they hold more of the study's
     runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
-    Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage.
+    Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage and
+    for a student of another teacher than the one in runs_dir.
     """
     return _of_part(study, *_read(study, Path(runs_dir), released), part)
 
@@ -46,7 +50,22 @@ def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Fo
             f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}"
         )
     absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
-    return [(run, store.read(runs_dir, run)[0], {}) for run in done], absent
+    read = [(run, *store.read(runs_dir, run)) for run in done]
+    _warn_of_mixtures(study, {run: provenance for run, _, provenance in read})
+    return [(run, arrays, {}) for run, arrays, _ in read], absent
+
+
+def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
+    """Warn of arms whose runs saw other data, or were trained elsewhere, than each other. Older runs do not say all."""
+    for key in MIXED:
+        arms = defaultdict(lambda: defaultdict(list))
+        for run, about in known.items():
+            if key in about:
+                arms[run.role, run.temperature, run.loss_scale][str(about[key])].append(str(run))
+        for values in arms.values():
+            if len(values) > 1:
+                listed = "; ".join(f"{value[:100]} for {', '.join(runs)}" for value, runs in values.items())
+                warnings.warn(f"runs of one arm of {study.name} differ in {key}: {listed}.", KdlibWarning, stacklevel=5)
 
 
 def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:

@@ -27,9 +27,10 @@ class State:
     losses: list[Tensor] | None = None  # of the current epoch's steps
     best: dict[str, Tensor] | None = None  # weights of the epoch with the best validation accuracy, if the run keeps it
     best_accuracy: float = -1.0
+    teacher: str | None = None  # sha256 of its weights
 
 
-POSITION = ("epoch", "step", "seconds", "history", "best_accuracy")
+POSITION = ("epoch", "step", "seconds", "history", "best_accuracy", "teacher")
 
 
 def save_checkpoint(state: State, path: Path) -> None:
@@ -47,11 +48,17 @@ def save_checkpoint(state: State, path: Path) -> None:
 
 
 def load_checkpoint(state: State, path: Path) -> bool:
-    """Bring `state` to where the checkpoint was. False, and nothing changed, if there is none or it is damaged."""
+    """Bring `state` to where the checkpoint was.
+
+    False, and nothing changed, if there is none, it is damaged, or its student learned from another teacher.
+    """
     payload = files.read_sealed(path)
     if payload is None:
         return False
     header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+    position = {"teacher": state.teacher} | json.loads(header["__metadata__"]["position"])  # older ones do not say
+    if position["teacher"] != state.teacher:
+        return False
     tensors = load_tensors(payload)
     state.model.load_state_dict(_under("model.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
@@ -59,7 +66,6 @@ def load_checkpoint(state: State, path: Path) -> bool:
         i, name = key.split(".", 1)
         moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    position = json.loads(header["__metadata__"]["position"])
     for name in POSITION:
         setattr(state, name, position[name])
     state.best = _under("best.", tensors) or None

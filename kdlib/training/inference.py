@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from kdlib import models, store
-from kdlib.errors import StoreError
+from kdlib.errors import Damaged
 from kdlib.files import Stopped
 from kdlib.studies import Run
 from kdlib.training.views import AnyViews
@@ -54,8 +55,8 @@ def load_model(runs_dir: Path, run: Run, *, classes: int, device: str = "cpu", *
     model = models.build(run.model, classes=classes, **input_)
     try:
         model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
-    except (RuntimeError, ValueError) as error:
-        raise StoreError(
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise Damaged(
             f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}"
         ) from error
     return model.to(device, memory_format=torch.channels_last)

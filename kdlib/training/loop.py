@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+import kdlib
 from kdlib import data, losses, models, store
 from kdlib.catalogue import DATASETS
 from kdlib.errors import DataError, TrainingFailed
 from kdlib.files import Stopped
+from kdlib.predictions.collapsed import collapsed
 from kdlib.studies import Run
 from kdlib.training.checkpoint import State, load_checkpoint, save_checkpoint
 from kdlib.training.inference import Stop, autocast, forward_all
@@ -71,7 +73,16 @@ def train_run(
             arrays |= {prefix + name: values for name, values in found.items()}
         if not np.isfinite(arrays["logits"]).all():  # the very last steps can ruin weights, their losses still fine
             raise _failed(run, runs_dir, "the logits of the trained network are not finite")
-        provenance = _provenance(state, device, len(train.y))
+        provenance = _provenance(state, device) | {
+            "train_images": len(train.y),
+            "data_sha256": {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()},
+            "collapsed": collapsed(
+                arrays["logits"].argmax(axis=1),
+                arrays["labels"],
+                n_classes=len(train.class_names),
+                probabilities=arrays["logits"],
+            ),
+        }
         store.save(runs_dir, run, arrays=arrays, weights=_weights(state.model), provenance=provenance)
 
 
@@ -94,10 +105,11 @@ def _fit(
         int(run.rng(INIT).integers(2**63)),
     )
     model = model.to(device, memory_format=torch.channels_last)
-    state = State(model, make_optimizer(run, model), history=[], losses=[])
+    teacher = Teacher(run, views, classes, runs_dir=runs_dir, device=device, stop=stop) if run.teacher else None
+    taught_by = teacher.sha256 if teacher else None
+    state = State(model, make_optimizer(run, model), history=[], losses=[], teacher=taught_by)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
     load_checkpoint(state, checkpoint)
-    teacher = Teacher(run, views, classes, runs_dir=runs_dir, device=device, stop=stop) if run.teacher else None
     saved = started = time.monotonic()
     before = state.seconds
     while state.epoch < run.epochs:
@@ -213,14 +225,24 @@ def _arrays(run: Run, model: nn.Module, part: data.Split, *, like: AnyViews) -> 
     }
 
 
-def _provenance(state: State, device: str, train_images: int) -> dict[str, Any]:
+def _provenance(state: State, device: str) -> dict[str, Any]:
     hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     return {
         "device": device,
         "hardware": hardware,
         "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "kdlib": kdlib.__version__,
+        "system": platform.platform(),
+        "flags": {
+            "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        "teacher_sha256": state.teacher,
         "seconds": round(state.seconds, 3),
         "date": time.strftime("%Y-%m-%d"),
-        "train_images": train_images,
         "history": state.history,
     }

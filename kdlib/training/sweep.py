@@ -22,20 +22,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kdlib import places, store
+from kdlib import files, places, store
 from kdlib.catalogue import DEVICES
-from kdlib.errors import InvalidInput, StoreError, TrainingFailed, unknown
+from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, unknown
 from kdlib.studies import Run, Study
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a study stands: numbers of runs planned, done, and trained in this call; failed: {run: reason}."""
+    """Where a study stands: numbers of runs planned, done, and trained in this call.
+
+    failed: {run: reason}, with runs that are damaged or whose teacher is. collapsed: {run: reason}, done all the same.
+    """
 
     planned: int
     done: int
     trained: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    collapsed: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
     seconds: float = 0.0
 
@@ -45,6 +49,7 @@ class Progress:
 
     def __str__(self) -> str:
         rest = "".join(f"; failed: {run}: {reason}" for run, reason in self.failed.items())
+        rest += "".join(f"; collapsed: {run} {reason}" for run, reason in self.collapsed.items())
         stopped = "; stopped, start again to go on" if self.stopped else ""
         return f"{self.done} of {self.planned} runs are there{stopped}{rest}"
 
@@ -75,18 +80,29 @@ def train(
     runs = list(dict.fromkeys(run for one in ([study] if isinstance(study, Study) else study) for run in one.runs()))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
-    started, stopped = time.monotonic(), False
+    started, stopped, failed, collapsed = time.monotonic(), False, {}, {}
     if missing:
+        files.remove_leftovers(folder)
         for run in missing:
             store.forget_failure(folder, run)
         deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
-        stopped = _train_missing(missing, folder, data_root, device, deadline, workers)
+        stopped, failed = _train_missing(missing, folder, data_root, device, deadline, workers)
     states = {run: store.state(folder, run) for run in runs}
+    for run, state in states.items():
+        if state == "failed":
+            failed[str(run)] = store.failure(folder, run)
+        if state == "done":
+            try:
+                reason = store.provenance(folder, run).get("collapsed")
+                collapsed |= {str(run): reason} if reason else {}
+            except StoreError as error:
+                failed[str(run)], states[run] = str(error), "damaged"
     return Progress(
         len(runs),
         sum(state == "done" for state in states.values()),
         trained=sum(states[run] == "done" for run in missing),
-        failed={str(run): store.failure(folder, run) for run, state in states.items() if state == "failed"},
+        failed=failed,
+        collapsed=collapsed,
         stopped=stopped,
         seconds=time.monotonic() - started,
     )
@@ -105,8 +121,8 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
 
 def _train_missing(
     missing: list[Run], folder: Path, data_root: Path | str | None, device: str, deadline: float, workers: int | None
-) -> bool:
-    """Train these runs; True if stopped before all were tried."""
+) -> tuple[bool, dict[str, str]]:
+    """Train these runs: whether it stopped before all were tried, and {run: what is damaged} where that kept it."""
 
     if device != "cpu":
         from kdlib.training.process import choose_device  # only torch knows what there is
@@ -116,16 +132,19 @@ def _train_missing(
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))
-    others, outcomes = set(active_children()), set()
+    others, outcomes = set(active_children()), {}
     try:
         futures = {pool.submit(_work, run.to_dict(), folder, data_root, device): run for run in _in_order(missing)}
         started = set(active_children()) - others
         with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
             for future in as_completed(futures):
-                outcomes.add(outcome := future.result())
-                bar.update(outcome == "done")
-                bar.set_postfix_str(str(futures[future]), refresh=False)
-        return "stopped" in outcomes
+                run = str(futures[future])
+                outcomes[run] = future.result()
+                bar.update(outcomes[run] == "done")
+                bar.set_postfix_str(run, refresh=False)
+        plain = ("done", "stopped", "failed")
+        damaged = {run: outcome for run, outcome in outcomes.items() if outcome not in plain}
+        return "stopped" in outcomes.values(), damaged
     except BrokenProcessPool as error:
         pool.shutdown(wait=True)  # only then is it known how each process ended
         raise TrainingFailed(
@@ -191,7 +210,6 @@ def _stopping() -> bool:
 def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, device: str) -> str:
     if _stopping():
         return "stopped"
-    from kdlib import files
     from kdlib.training import loop, process
 
     process.prepare_process()
@@ -201,6 +219,8 @@ def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, devic
         return "stopped"
     except TrainingFailed:
         return "failed"  # it is recorded on disk, and the rest of the study is worth having
+    except Damaged as error:
+        return str(error)
     except OSError as error:
         raise StoreError(f"{Run.from_dict(run)}: {error}") from error
     return "done"

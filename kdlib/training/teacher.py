@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlib import files
+from kdlib import files, store
 from kdlib.studies import Run
 from kdlib.training import logit_table
 from kdlib.training.inference import Stop, autocast, forward_all, load_model
@@ -44,6 +44,7 @@ class Teacher:
 
     def __init__(self, run: Run, views: AnyViews, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
         self.precision, self.table = run.teacher.precision, None
+        self.sha256 = store.weights_sha256(runs_dir, run.teacher)
         model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, len(views.labels), views.count, classes):
@@ -60,6 +61,9 @@ class Teacher:
 
 
 def table_path(runs_dir: Path, run: Run) -> Path:
-    """The table of a student's teacher; students with the same teacher, data and augmentation share it."""
-    key = files.sha256(files.to_json([run.data, run.augment]))[:8]
+    """The table of a student's teacher; students with the same teacher, data and augmentation share it.
+
+    The teacher's weights are in the name: one with the same id may have been trained on another machine.
+    """
+    key = files.sha256(files.to_json([run.data, run.augment, store.weights_sha256(runs_dir, run.teacher)]))[:16]
     return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}"

@@ -15,7 +15,13 @@ def noted(tmp_path, tiny):
     for run in study.runs():
         value = {} if run.teacher is None else {"gradient_teacher": 4 / run.temperature}
         history = [{"epoch": e, "gradient_labels": 1 + run.seed + 2 * e, **value} for e in (0, 1)]
-        store.save(tmp_path, run, arrays={"logits": np.zeros((1, 2))}, weights=b"", provenance={"history": history})
+        store.save(
+            tmp_path,
+            run,
+            arrays={name: np.zeros(1) for name in store.ARRAYS},
+            weights=b"",
+            provenance={"history": history},
+        )
     return study, tmp_path
 
 
