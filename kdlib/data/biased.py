@@ -1,6 +1,6 @@
 """`trifeature-biased`: Trifeature's images with a binary label, a binary group, and a dial for their correlation.
 
-Its disparities can be worked out on paper (`bias_dial.expected_disparity`), so it tests every fairness number. It is
+Its disparities can be worked out on paper, so it tests every fairness number. It is
 also a study of its own: what does distillation do to a disparity whose cause is known? The dial itself is plain
 arithmetic: the data set is made by it, and measuring compares with it. torch is needed to draw alone.
 """

@@ -21,7 +21,6 @@ from kdlib.predictions import Predictions
 MODEL_ORDER = ("teacher", "nds", "ds")
 ENOUGH_SEEDS = 5
 SHARES = ("accuracy", "confidence", "worst_class_accuracy", "worst_group_accuracy")
-ARM_METRIC = ["model", "temperature", "n_seeds", "metric", "mean", "sd", "low", "high"]
 
 
 class Arm(NamedTuple):
@@ -102,15 +101,6 @@ def by_arm(predictions: Predictions, values: np.ndarray, *, share: bool = True) 
     )
 
 
-def by_arm_and_metric(predictions: Predictions, runs: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-    """`by_arm` of columns of `runs`, one row per arm and metric: `ARM_METRIC`.
-
-    runs: one row per run, in the order of `predictions`.
-    """
-    found = [by_arm(predictions, runs[name].to_numpy(), share=name in SHARES).assign(metric=name) for name in metrics]
-    return pd.concat(found, ignore_index=True)[ARM_METRIC]
-
-
 def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """One row per arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
 
@@ -145,7 +135,7 @@ def second_line(predictions: Predictions, values: np.ndarray, *, share: bool = T
 def _warn_of_collapsed(rows: pd.DataFrame) -> None:
     for row in rows.to_dict("records"):
         name = Arm(row["model"], row["temperature"], np.array([])).name
-        without = f"{row['mean']:.4g} [{row['low']:.4g}, {row['high']:.4g}]" if row["n_seeds"] > 1 else "unknown"
+        without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**row)
         warnings.warn(
             f"collapsed in {name}: {row['collapsed']}. The mean of all keeps it; of the other {row['n_seeds']} it is "
             f"{without}.",

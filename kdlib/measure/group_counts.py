@@ -54,11 +54,15 @@ def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.nda
 
 def _factorize(values, place: str) -> tuple[np.ndarray, list]:
     """(N,) codes, -1 where missing, and the values that they stand for in order of their text."""
-    array = np.asarray(values)
+    nullable = isinstance(getattr(values, "dtype", None), pd.api.extensions.ExtensionDtype)
+    array = np.asarray(values, object if nullable else None)  # else a missing value makes fractions of whole numbers
     if array.dtype.kind in "SO":
         array = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array], object)
         _refuse_mixed(array, place)
-    codes, found = pd.factorize(array)
+    try:
+        codes, found = pd.factorize(array)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{place} has values that are no names, such as {array[0]!r}. Make them text.") from error
     names = sorted((name for name in found if str(name).strip() not in MISSING_WORDS), key=str)
     rank = {name: code for code, name in enumerate(names)}
     return np.array([*(rank.get(name, -1) for name in found), -1], np.intp)[codes], names

@@ -141,7 +141,8 @@ def describe_arms(runs: pd.DataFrame) -> str:
 def check(p: Predictions) -> None:
     """Raise InvalidInput unless the parts of `p` fit together; warn of runs with identical predictions."""
     n, c = len(p.labels), p.n_classes
-    _require(n > 0, "there are no test samples.")
+    _require(p.labels.ndim == 1 and n > 0, f"labels have shape {p.labels.shape}; (N,), one or more, are wanted.")
+    _require(len({*p.class_names}) == c, f"class_names {p.class_names} has a name twice.")
     _require(
         p.predicted.shape == (len(p.runs), n), f"predicted has shape {p.predicted.shape}, expected {(len(p.runs), n)}."
     )
@@ -170,7 +171,8 @@ def check_probabilities(probabilities: np.ndarray, shape: tuple[int, ...], *, wh
     _require(probabilities.shape == shape, f"{what} have shape {probabilities.shape}, expected {shape}.")
     bad = np.argwhere(~np.isfinite(probabilities))
     _require(not len(bad), f"{what} are not finite at position {bad[0].tolist()}." if len(bad) else "")
-    low, off = probabilities.min(), np.abs(probabilities.sum(axis=-1, dtype=float) - 1).max()
+    low = probabilities.min(initial=0)  # of no runs as well
+    off = np.abs(probabilities.sum(axis=-1, dtype=float) - 1).max(initial=0)
     logits = "are these logits? Take predictions.softmax of them first, or name the columns logit_*."
     _require(low >= 0, f"{what} are negative (smallest {low:.3g}); {logits}")
     _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); {logits}")
@@ -205,7 +207,7 @@ def _check_repeats(p: Predictions) -> None:
 
 def whole_numbers(values: object, name: str, n_classes: int) -> np.ndarray:
     """As int64, whatever width or library they come from. Raises InvalidInput unless they are whole, 0 .. C-1."""
-    values = np.asarray(values)
+    values = _array(values, name)
     kind = values.dtype
     _require(kind.kind in "iu", f"{name} must be whole numbers 0 .. {n_classes - 1}, not {kind}.")
     low, high = (values.min(), values.max()) if values.size else (0, 0)
@@ -215,9 +217,16 @@ def whole_numbers(values: object, name: str, n_classes: int) -> np.ndarray:
 
 def real_numbers(values: object, name: str) -> np.ndarray:
     """As float64, or float32 if that is how they come (a store for many runs: sums are in float64)."""
-    values = np.asarray(values)
+    values = _array(values, name)
     _require(values.dtype.kind in "fiu", f"{name} must be real numbers, not {values.dtype}.")
     return values if values.dtype == np.float32 else values.astype(float, copy=False)
+
+
+def _array(values: object, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of several lengths
+        raise InvalidInput(f"{name} cannot be an array: {error}.") from error
 
 
 def _require(condition: bool, message: str) -> None:

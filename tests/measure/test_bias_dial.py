@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlib.errors import InvalidInput, UndefinedMetric
+from kdlib.errors import InvalidInput
 from kdlib.measure import bias_dial
 from kdlib.predictions import Predictions
 from tests import simulated
@@ -38,7 +38,6 @@ def test_disparities_by_hand():
     assert runs["accuracy"].tolist() == pytest.approx([1 - 12 / 80, 1 - 12 / 80, 1])
     # warm: TPR 1, FPR 6 / 20; cool: TPR 14 / 20, FPR 0
     assert runs["dpd"].tolist() == pytest.approx([0.3, 0, 0])
-    assert runs["expected_dpd"].tolist() == pytest.approx([0.3, 0, 0])
     assert runs["with_color"].tolist()[:2] == [1, 0.5] and np.isnan(runs["with_color"][2])
     assert runs["dpd"][0] == pytest.approx(2 * (1 - runs["accuracy"][0])), (
         "all errors with the color: the most there is"
@@ -73,30 +72,6 @@ def test_a_part_that_is_not_balanced_is_refused():
             bias_dial.dial_runs(bad, rho=0.6)
     with pytest.raises(InvalidInput, match="color_set"):
         bias_dial.dial_runs(replace(p, groups={"colour_set": p.groups["color_set"]}), rho=0.6)
-
-
-def test_expected_disparity_by_hand():
-    # a perfect classifier selects the base rates 0.75 and 0.4375; a blind one selects alike
-    part = {"rho": 0.25, "group_share": 0.2}
-    for tpr, fpr, dpd in ((1.0, 0.0, 0.3125), (0.3, 0.3, 0.0)):
-        rates = bias_dial.expected_disparity(**part, true_positive_rate=tpr, false_positive_rate=fpr)
-        assert rates == pytest.approx({"dpd": dpd, "eod": 0})
-    # cool 0.4375 * 0.8 + 0.5625 * 0.2 = 0.4625, warm 0.75 * 0.9 + 0.25 * 0.4 = 0.775
-    rates = bias_dial.expected_disparity(
-        **part, true_positive_rate={"cool": 0.8, "warm": 0.9}, false_positive_rate={"cool": 0.2, "warm": 0.4}
-    )
-    assert rates == pytest.approx({"dpd": 0.3125, "eod": 0.2})
-    assert bias_dial.expected_disparity(rho=-0.4, group_share=0.5, true_positive_rate=0.9, false_positive_rate=0.1)[
-        "dpd"
-    ] == pytest.approx(0.4 * 0.8)
-
-
-def test_undefined_or_impossible_rates_are_refused():
-    with pytest.raises(UndefinedMetric, match="1.0"):
-        bias_dial.expected_disparity(rho=1.0, group_share=0.5, true_positive_rate=1, false_positive_rate=0)
-    for rate in (1.2, {"cool": 0.5}, float("nan")):
-        with pytest.raises(InvalidInput, match="true_positive_rate"):
-            bias_dial.expected_disparity(rho=0, group_share=0.5, true_positive_rate=rate, false_positive_rate=0)
 
 
 def test_ideal_disparity_by_hand():

@@ -244,6 +244,20 @@ def test_one_group_is_one_whatever_holds_it(values):
     assert codes.tolist() == [0, 1, 0, 1] and names == ("0", "1")
 
 
+@pytest.mark.parametrize("kind", ["Int8", "boolean", "string"])
+def test_a_missing_value_does_not_rename_the_other_groups(kind):
+    values = pd.Series([0, 1, pd.NA], dtype=kind)
+    whole = group_counts.encode_groups(values[:2], "g")[1]
+    assert group_counts.encode_groups(values, "g", missing="drop")[1] == whole
+
+
+def test_values_that_are_no_names_are_refused():
+    lists = np.empty(4, object)
+    lists[:] = [["a"], ["b"], ["a"], ["b"]]
+    with pytest.raises(InvalidInput, match="'a'"):
+        group_counts.encode_groups(lists, "g")
+
+
 def test_whole_numbers_and_the_same_as_fractions_are_one_group():
     codes, _ = group_counts.encode_groups(np.array([1, 1.0, np.float32(1), 2], object), "g")
     assert codes.tolist() == [0, 0, 0, 1]

@@ -91,6 +91,9 @@ def test_equal_classes_with_other_probabilities_only_warn():
         ({"labels": np.array(["0", "1", "1"])}, "labels .*<U1"),
         ({"labels": np.array([True, False, True])}, "labels .*bool"),
         ({"predicted": np.array([[0, 1, 0]])}, r"predicted .*\(1, 3\)"),
+        ({"labels": np.array([[0], [1], [1]])}, r"\(3, 1\)"),
+        ({"predicted": [[0, 1, 0], [1]]}, "predicted"),
+        ({"class_names": ("no", "no")}, "no"),
         ({"groups": {"sex": np.array(["f"])}}, "'sex' .* 1 "),
         ({"runs": table(2).drop(columns="seed")}, "seed"),
         ({"probabilities": np.array([ONE, TWO], float)}, "probabilities .*3"),
@@ -325,6 +328,12 @@ def test_confidence_lies_between_0_and_1(bad):
         simple(probabilities=None, confidence=given)
     with pytest.raises(InvalidInput, match=r"\(2, 2\)"):
         simple(probabilities=None, confidence=given[:, :2])
+
+
+def test_where_every_run_collapsed_no_run_is_left():
+    p = simple()
+    none = p.take(np.array([], int))
+    assert len(none.runs) == 0 and none.probabilities.shape == (0, 3, 2)
 
 
 def test_runs_that_collapsed_are_named():
