@@ -134,6 +134,8 @@ def _options(dataset: str) -> type[_Strict]:
     types: dict[str, Any] = {key: Annotated[kind, OPTIONS[kind]] for key, kind in kinds.items()}
     for key, valid in known.choices.items():
         types[key] = Annotated[types[key], _among(f"value of {key}", valid)]
+    for key, (least, most) in known.ranges.items():
+        types[key] = Annotated[types[key], Field(ge=least, le=most)]
     fields = {key: (types[key], default) for key, default in known.options.items()}
     return create_model(f"Options of {dataset}", __base__=_Strict, **fields)
 

@@ -11,7 +11,8 @@ from PIL import Image
 from kdlib import data
 from kdlib.catalogue import DATASETS
 from kdlib.data.stream import Images
-from kdlib.errors import InvalidInput
+from kdlib.errors import InvalidInput, ProfileError
+from kdlib.studies import load_profile
 
 SPLIT = data.Split(
     np.array(["a", "b", "c"]),
@@ -68,6 +69,13 @@ def test_the_data_of_two_seeds_differ_and_of_one_do_not():
 def test_bad_options_are_refused_and_named(options, told):
     with pytest.raises(InvalidInput, match=told):
         data.load("digits", "train", **options)
+
+
+def test_a_profile_with_an_option_out_of_range_is_refused_before_anything_is_loaded(tiny_yaml):
+    text = tiny_yaml.read_text(encoding="utf-8")
+    tiny_yaml.write_text(text.replace("train_images: 100", "train_images: 1788"), encoding="utf-8")
+    with pytest.raises(ProfileError, match="train_images.*1788"):
+        load_profile(tiny_yaml)
 
 
 def test_bad_names_are_refused_and_named():
