@@ -1,4 +1,4 @@
-"""The paper's twelve claims: what each says, the study that decides, what is tested, and the rule. No torch."""
+"""The paper's twelve claims: what each says, which studies decide, what is tested, and the rule. No torch."""
 
 from __future__ import annotations
 

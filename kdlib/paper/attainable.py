@@ -56,22 +56,8 @@ def ranges(artefact: str) -> pd.DataFrame:
         for counts in LABEL_COUNTS
         if all(arm[key] == getattr(counts, key) for key in ("dataset", "label", "sensitive"))
     ]
-    columns = [
-        "dataset",
-        "label",
-        "sensitive",
-        "split",
-        "model",
-        "temperature",
-        "accuracy",
-        "eod",
-        "dpd",
-        "label_dpd",
-        "lowest",
-        "highest",
-        "inside",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    of = ["dataset", "label", "sensitive", "split", "model", "temperature"]
+    return pd.DataFrame(rows, columns=[*of, "accuracy", "eod", "dpd", "label_dpd", "lowest", "highest", "inside"])
 
 
 def _reported_arms(artefact: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from kdlib.measure.class_bias import null_band
 from kdlib.measure.class_nulls import Expected, ShiftModel, shifted_count
 from kdlib.measure.stats import require_share
 from kdlib.paper.numbers import reported
+from kdlib.paper.stand_in import SEEDS
 
 # Classes, and test images of each; SVHN's classes have 1,595 to 5,099, on average 2,603.
 SIZES = {
@@ -28,8 +29,7 @@ SIZES = {
     "tiny_imagenet": (200, 50),
     "imagenet": (1000, 50),
 }
-ARTEFACTS = ("table01", "table06", "table07", "table08")
-SEEDS = 5
+COUNTED_IN = ("table01", "table06", "table07", "table08")
 PAIR = ["dataset", "teacher", "student", "alpha"]
 REFERENCE = {"n_significant_sc": "nds", "n_significant_tc": "teacher"}
 
@@ -102,28 +102,18 @@ def reported_table() -> pd.DataFrame:
     One row per count: artefact, dataset, teacher, student, alpha, temperature, metric ('n_significant_sc' or '_tc'),
     count, classes, accuracy_reference (of NDS or teacher) and accuracy (of DS), fractions.
     """
-    table = pd.concat([reported(name) for name in ARTEFACTS]).drop_duplicates([*PAIR, "model", "temperature", "metric"])
-    rows = table[table["metric"] == "accuracy"].to_dict("records")
-    accuracy = {(*_pair(row), row["model"], _temperature(row)): row["mean"] / 100 for row in rows}
+    table = pd.concat(map(reported, COUNTED_IN)).drop_duplicates([*PAIR, "model", "temperature", "metric"])
+    accuracy = table[table["metric"] == "accuracy"].assign(accuracy=lambda rows: rows["mean"] / 100)
+    students = accuracy[accuracy["model"] == "ds"][[*PAIR, "temperature", "accuracy"]]
+    others = accuracy[accuracy["model"] != "ds"][[*PAIR, "model", "accuracy"]]
     counts = table[table["metric"].isin(REFERENCE)]
-    return pd.DataFrame([_with_accuracies(row, accuracy) for row in counts.to_dict("records")])
-
-
-def _pair(row: dict[str, object]) -> tuple[object, ...]:
-    return tuple(row[key] for key in PAIR)
-
-
-def _temperature(row: dict[str, object]) -> float | None:
-    return None if np.isnan(row["temperature"]) else row["temperature"]
-
-
-def _with_accuracies(row: dict[str, object], accuracy: dict[tuple[object, ...], float]) -> dict[str, object]:
-    return {key: row[key] for key in ("artefact", *PAIR, "temperature", "metric")} | {
-        "count": int(row["mean"]),
-        "classes": SIZES[row["dataset"]][0],
-        "accuracy_reference": accuracy[(*_pair(row), REFERENCE[row["metric"]], None)],
-        "accuracy": accuracy[(*_pair(row), "ds", row["temperature"])],
-    }
+    counts = counts[["artefact", *PAIR, "temperature", "metric"]].assign(
+        count=counts["mean"].astype(int),
+        classes=[SIZES[name][0] for name in counts["dataset"]],
+        model=counts["metric"].map(REFERENCE),
+    )
+    counts = counts.merge(others.rename(columns={"accuracy": "accuracy_reference"}), on=[*PAIR, "model"], how="left")
+    return counts.drop(columns="model").merge(students, on=[*PAIR, "temperature"], how="left")
 
 
 def reported_counts() -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from kdlib import files
 from kdlib.catalogue import DATASETS, MODELS
+from kdlib.errors import InvalidInput
 from kdlib.studies import Study
 
 REPORTED = Path(__file__).with_name("reported.csv")
@@ -52,7 +53,19 @@ LEAST = {"per_combination": 10, "test_images": 4000}
 @lru_cache(maxsize=1)
 def all_reported() -> pd.DataFrame:
     """Every row of reported.csv; see `numbers.reported`."""
-    return pd.read_csv(io.BytesIO(files.read_verified(REPORTED)))
+    return in_range(pd.read_csv(io.BytesIO(files.read_verified(REPORTED))))
+
+
+def in_range(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, unchanged. Raises InvalidInput for percent outside 0 .. 100, parts of a class, values below 0."""
+    mean, unit = table["mean"], table["unit"]
+    off = (unit == "percent") & ~mean.between(0, 100) | (unit == "classes") & (mean % 1 != 0) | ~(mean >= 0)
+    for row in table[off].to_dict("records"):
+        raise InvalidInput(
+            f"{REPORTED.name}: {row['metric']} of {row['model']} in {row['artefact']} is {row['mean']} {row['unit']}. "
+            "Percent lie in 0 .. 100, counts are whole. Correct the row."
+        )
+    return table
 
 
 def stand_in_reasons(study: Study) -> list[str]:

@@ -86,13 +86,13 @@ def test_attainable_by_brute_force():
 
 
 def test_attainable_refuses_what_cannot_be():
-    with pytest.raises(InvalidInput, match="no classifier has accuracy 1 and EOD 0.5"):
+    with pytest.raises(InvalidInput, match="1.* 0.5"):
         attainable.attainable_dpd([50, 50], [50, 50], accuracy=1, eod=0.5)
-    with pytest.raises(InvalidInput, match="accuracy is 93.09; it is a fraction"):
+    with pytest.raises(InvalidInput, match="93.09"):
         attainable.attainable_dpd([50, 50], [50, 50], accuracy=93.09, eod=0.05)
-    with pytest.raises(UndefinedMetric, match="each group needs both"):
+    with pytest.raises(UndefinedMetric, match=r"\[50.0, 0.0\]"):
         attainable.attainable_dpd([50, 0], [50, 50], accuracy=0.9, eod=0.05)
-    with pytest.raises(InvalidInput, match="two groups or more"):
+    with pytest.raises(InvalidInput, match=r"\(1,\)"):
         attainable.attainable_dpd([50], [50], accuracy=0.9, eod=0.05)
 
 

@@ -350,7 +350,18 @@ def test_sensitive_features_of_faces(artefact, study, expected):
 
 
 def test_what_cannot_be_set_beside_is_named():
-    with pytest.raises(InvalidInput, match="lacks low, high"):
+    with pytest.raises(InvalidInput, match="low, high"):
         numbers.beside(ours().drop(columns=["low", "high"]), cifar10(), "table06")
     with pytest.raises(InvalidInput, match="table6"):
         numbers.beside(ours(), cifar10(), "table6")
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"), [("percent", 170.87), ("percent", -0.5), ("classes", 2.5), ("classes", -1.0), ("ratio", np.nan)]
+)
+def test_a_reported_value_out_of_range_is_refused(unit, value):
+    table = stand_in.all_reported()
+    assert stand_in.in_range(table) is table
+    place = table.index[table["unit"] == unit][3]
+    with pytest.raises(InvalidInput, match=str(value)):
+        stand_in.in_range(table.assign(mean=table["mean"].mask(table.index == place, value)))
