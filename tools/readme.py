@@ -24,7 +24,7 @@ PICTURES = (
     "fig1_digits.png",
     "fig2_digits.png",
     "fig3_digits.png",
-    "fig4_trifeature-shape_color.png",
+    "fig4_trifeature-shape-small_color.png",
     "fig7_trifeature.png",
 )
 GALLERY = (*PICTURES, "claims.csv", "claims.md", "summary.json")

@@ -209,7 +209,7 @@ def test_stand_ins_never_judge_the_paper(collected):
 def test_the_same_rules_run_on_the_stand_ins(collected):
     rows = board.verdicts("quick", runs_dir="").set_index("claim")
     assert rows["stand_in"][[1, 2, 7]].tolist() == ["digits"] * 3
-    assert rows["stand_in"][8] == "trifeature-shape"
+    assert rows["stand_in"][8] == "trifeature-shape-small"
     assert rows["stand_in"][12] == "digits, digits-alpha06"
     assert rows["stand_in_verdict"][5] == "not run"
     assert "four data sets" in rows["stand_in_sentence"][5]
@@ -220,7 +220,7 @@ def test_every_study_that_a_rule_can_work_with_has_its_row(collected):
     rows = board.by_study("quick", runs_dir="somewhere")
     studies = rows.groupby("claim")["studies"].agg(list)
     assert set(studies[7]) == set(QUICK.artefacts["claims"])
-    assert set(studies[8]) == {"trifeature-shape"}, "no other has groups here"
+    assert set(studies[8]) == {"trifeature-shape-small"}, "no other has groups here"
     assert studies[5] == [""] and "four data sets" in rows.set_index("claim")["sentence"][5]
     assert studies[12] == ["digits, digits-alpha06"]
     tested = rows["p"].notna()
@@ -229,7 +229,7 @@ def test_every_study_that_a_rule_can_work_with_has_its_row(collected):
 
 
 def test_the_count_of_two_classes_is_asked_for_no_trend(collected):
-    names = ["trifeature-shape"]
+    names = ["trifeature-shape-small"]
     two = replace(QUICK, studies={name: QUICK.studies[name] for name in names}, artefacts={"claims": names})
     rows = board.by_study(two, runs_dir="").set_index("claim")
     assert [rows["verdict"][number] for number in (2, 3, 6)] == ["not run"] * 3

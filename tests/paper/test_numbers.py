@@ -123,7 +123,7 @@ def test_what_the_paper_does_not_state_is_no_reason():
 def test_every_study_of_the_quick_profile_is_a_stand_in():
     reasons = {name: stand_in.stand_in_reasons(study) for name, study in load_profile("quick").studies.items()}
     assert reasons["digits"] == ["data set digits is not in the paper"]
-    assert "image size 32 instead of 224" in reasons["trifeature-shape"]
+    assert "image size 16 instead of 224" in reasons["trifeature-shape-small"]
     assert all(reasons.values())
 
 
