@@ -1,4 +1,4 @@
-"""The quick profile, end to end: what `make reproduce` does, and nbval over the executed notebooks.
+"""The quick profile, end to end: what `make reproduce` does.
 
 Runs are kept in the project's runs/, so a second `make test` trains nothing.
 """
@@ -18,6 +18,8 @@ from kdlib.catalogue import ARTEFACTS
 from kdlib.data import celeba
 from kdlib.show import celeba_attributes
 from kdlib.studies import load_profile
+
+pytestmark = pytest.mark.xdist_group("quick")  # one process makes it, and begins with it: it takes longest
 
 
 @pytest.fixture(scope="module")
@@ -76,21 +78,6 @@ def test_executed_notebooks_hold_no_times_bars_or_machine_paths(quick):
                 text = json.dumps(output)
                 assert output.output_type != "error" and "it/s" not in text and "site-packages" not in text, path.name
                 assert output.get("name") != "stderr", f"{path.name}: {output.get('text')}"
-
-
-def test_nbval_accepts_the_executed_notebooks(quick):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--nbval-lax",
-        "-p",
-        "no:cacheprovider",
-        str(quick[1] / "executed"),
-    ]
-    out = subprocess.run(command, cwd=quick[1], capture_output=True, text=True)
-    assert out.returncode == 0, out.stdout[-3000:]
 
 
 def test_numbers_in_the_outputs_are_finite(quick):
