@@ -141,7 +141,7 @@ def shrink_variances(variance: np.ndarray, level: np.ndarray, *, df: int) -> Shr
     Variances of 0 or NaN take no part in the fit; with fewer than three others nothing is shrunk.
     """
     known = np.isfinite(variance) & (variance > 0)
-    degree = int((known.sum() >= 10) + (known.sum() >= 30))
+    degree = int(known.sum() >= 10) + int(known.sum() >= 30)
     if known.sum() < 3:
         return Shrunken(variance, 0.0)
     centered = (level - level[known].mean()) / max(np.ptp(level[known]), 1e-12)
