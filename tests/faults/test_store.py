@@ -16,25 +16,11 @@ from kdlib import files, store
 from kdlib.errors import Damaged, KdlibError, KdlibWarning, StoreError
 from kdlib.predictions.collect import collect
 from kdlib.training import sweep
+from tests.faults.runs import save
 
 FILES = [*store.MEASURED, store.WEIGHTS, "manifest.json"]
 SLOW = pytest.mark.slow
 settings.register_profile("faults", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def arrays(rng, n=40, classes=10):
-    labels = np.arange(n) % classes
-    return {
-        "logits": (np.eye(classes)[labels] + rng.normal(size=(n, classes))).astype(np.float32),
-        "labels": labels,
-        "sample_ids": np.array([f"s{i}" for i in range(n)]),
-        "class_names": np.array(list("0123456789")),
-    }
-
-
-def save(folder, run, seed=0, **provenance):
-    rng = np.random.default_rng(seed)
-    return store.save(folder, run, arrays=arrays(rng), weights=rng.bytes(200), provenance=provenance)
 
 
 def reseal(home, name, data):
@@ -239,7 +225,7 @@ import sys
 sys.path.insert(0, sys.argv[3])
 from kdlib import store
 from kdlib.studies import load_profile
-from tests.faults.test_store import save
+from tests.faults.runs import save
 for run in load_profile(sys.argv[1]).study("tiny").runs():
     with store.locked(sys.argv[2], run):
         if store.state(sys.argv[2], run) != "done":
