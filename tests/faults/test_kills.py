@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kdlib import files, store
+from tests.faults.ledger import injected
 from tests.faults.runs import save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,9 @@ def check_killed(tmp_path, tiny_yaml, tiny, at):
     run, other = tiny.study("tiny").runs()[:2]
     checkpoint = prepared(tmp_path / "runs", tiny)
     assert child(tiny_yaml, tmp_path / "runs", at).returncode == -signal.SIGKILL
+    count = injected("kill -9 while a run is written")
+    count["killed"] += 1
+    count["lost"] += 1
     for one in (run, other):
         if store.state(tmp_path / "runs", one) == "done":
             store.verify(tmp_path / "runs", one)
@@ -72,6 +76,8 @@ def check_killed(tmp_path, tiny_yaml, tiny, at):
     for one in (run, other):
         assert contents(save(tmp_path / "runs", one)) == contents(save(tmp_path / "whole", one))
         assert store.state(tmp_path / "runs", one) == "done"
+    count["lost"] -= 1
+    count["found"] += 1
 
 
 def test_killed_at_any_write(tmp_path, tiny_yaml, tiny):

@@ -16,6 +16,7 @@ from kdlib import files, store
 from kdlib.errors import Damaged, KdlibError, KdlibWarning, StoreError
 from kdlib.predictions.collect import collect
 from kdlib.training import sweep
+from tests.faults.ledger import injected
 from tests.faults.runs import save
 
 FILES = [*store.MEASURED, store.WEIGHTS, "manifest.json"]
@@ -65,13 +66,16 @@ def test_no_flipped_bit_is_read_silently(tmp_path, student, flips):
         damaged = bytearray(whole)
         damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(damaged))
+        count = injected("a flipped bit in a file of a run")
         try:
             found = store.read(tmp_path, student), store.read_weights(tmp_path, student)
         except StoreError as error:
             assert home.name in str(error)
+            count["found"] += 1
         else:
             assert found[0][1] == right[0][1] and found[1] == right[1]
             assert all(np.array_equal(found[0][0][name], right[0][0][name]) for name in right[0][0])
+            count["harmless"] += 1
         path.write_bytes(whole)
 
 
@@ -93,9 +97,11 @@ def fuzz(tmp_path, student, name, data):
         (home / name).write_bytes(data)
     else:
         reseal(home, name, data)
+    count = injected("malformed content behind a valid manifest")
     with pytest.raises(Damaged) as caught:
         store.read(tmp_path, student)
     assert home.name in str(caught.value) and "rm -r" in str(caught.value)
+    count["found"] += 1
 
 
 @pytest.mark.parametrize(
@@ -257,7 +263,9 @@ def test_no_flipped_bit_in_a_sealed_file_is_read(tmp_path, flips):
         damaged = bytearray(whole)
         damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
         (tmp_path / "sealed").write_bytes(bytes(damaged))
+        count = injected("a flipped bit in a checkpoint or logit table")
         assert files.read_sealed(tmp_path / "sealed") is None
+        count["found"] += 1
 
 
 def test_a_sealed_file_that_cannot_be_read_is_an_error_of_ours(tmp_path, monkeypatch):
