@@ -118,6 +118,13 @@ class Workspace:
         there = {shown.study.name for shown in self.found.values()}
         return [study for study in self.studies if study.name not in there]
 
+    @property
+    def heading(self) -> str:
+        """The title of one figure of all studies: that of the first, and the runs of each that collapsed."""
+        shown = list(self.found.values())
+        collapsed = [f"collapsed in {s.study.name}: {'; '.join(s.collapsed)}" for s in shown if s.collapsed]
+        return "\n".join([style.heading(shown[0].study), *collapsed])
+
     # ---------------------------------------------------------------------------------------------------- what is there
 
     def load(self) -> dict[str, Shown]:

@@ -10,6 +10,7 @@ import pytest
 from kdlib import notebook, store
 from kdlib.errors import InvalidInput, NotTrained, ProfileError
 from kdlib.measure import arms, class_bias
+from kdlib.predictions.collapsed import named
 from kdlib.show import tables, tidy
 from kdlib.training import sweep
 from tests import simulated
@@ -187,3 +188,15 @@ def test_without_it_no_arm_is_shown_that_one_run_is_left_of(one_collapsed, monke
     monkeypatch.setattr(notebook.collect, "collect_parts", lambda *a, **k: {"tiny": {"test": few}})
     found = opened().load()
     assert list(found) == ["tiny"] and "ds T=4 seed 2" in found["tiny"].heading
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_one_figure_of_several_studies_names_the_collapsed_runs_of_each(one_collapsed):
+    here = opened()
+    whole = one_collapsed.without_collapsed()
+    here.found = {
+        name: notebook.Shown(replace(here.studies[0], name=name), p, collapsed=tuple(named(p)))
+        for name, p in (("a", whole), ("b", one_collapsed))
+    }
+    assert here.heading.splitlines()[-1] == "collapsed in b: ds T=4 seed 2 predicts class 1 alone"
+    assert "collapsed in a" not in here.heading
