@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, unknown
-from kdlib.measure.stats import Tested, block_slopes, mean_and_interval, t_test, tested
+from kdlib.measure.stats import Tested, as_floats, block_slopes, mean_and_interval, t_test, tested
 from kdlib.predictions import Predictions
 
 MODEL_ORDER = ("teacher", "nds", "ds")
@@ -145,7 +145,7 @@ def _warn_of_collapsed(rows: pd.DataFrame) -> None:
 
 
 def _one_each(predictions: Predictions, values: np.ndarray) -> np.ndarray:
-    values, wanted = np.asarray(values, float), (len(predictions.runs),)
+    values, wanted = as_floats(values), (len(predictions.runs),)
     if values.shape != wanted:
         raise InvalidInput(f"values have shape {values.shape}, not {wanted}: one number per run.")
     return values

@@ -56,13 +56,13 @@ def _factorize(values, place: str) -> tuple[np.ndarray, list]:
     """(N,) codes, -1 where missing, and the values that they stand for in order of their text."""
     nullable = isinstance(getattr(values, "dtype", None), pd.api.extensions.ExtensionDtype)
     array = np.asarray(values, object if nullable else None)  # else a missing value makes fractions of whole numbers
+    wrong = [v for v in array if not pd.api.types.is_scalar(v)] if array.dtype.kind == "O" else []
+    if wrong or array.dtype.names:
+        raise InvalidInput(f"{place} has values that are no names, such as {[*wrong, array[0]][0]!r}. Make them text.")
     if array.dtype.kind in "SO":
         array = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array], object)
         _refuse_mixed(array, place)
-    try:
-        codes, found = pd.factorize(array)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{place} has values that are no names, such as {array[0]!r}. Make them text.") from error
+    codes, found = pd.factorize(array)
     names = sorted((name for name in found if str(name).strip() not in MISSING_WORDS), key=str)
     rank = {name: code for code, name in enumerate(names)}
     return np.array([*(rank.get(name, -1) for name in found), -1], np.intp)[codes], names

@@ -24,7 +24,7 @@ def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarra
     bootstrap, which covers 84 to 87 % where 95 is asked for at n = 5.
     Raises InvalidInput for fewer than two values, values that are not finite, or a coverage outside (0, 1).
     """
-    values = np.asarray(values, float)
+    values = as_floats(values)
     require_share("coverage", coverage)
     check_finite(values)
     if len(values) < 2:
@@ -42,6 +42,14 @@ def mean_and_interval(values: np.ndarray, *, coverage: float = 0.95, share: bool
     low, high = t_interval(values, coverage=coverage)
     low, high = np.clip([low, high], 0, 1) if share else (low, high)
     return {"mean": values.mean(), "sd": values.std(ddof=1), "low": low, "high": high}
+
+
+def as_floats(values: object) -> np.ndarray:
+    """`values` in float64. Raises InvalidInput for what is no number."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"values must be numbers, one a run: {error}.") from None
 
 
 def check_finite(values: np.ndarray) -> None:

@@ -251,11 +251,14 @@ def test_a_missing_value_does_not_rename_the_other_groups(kind):
     assert group_counts.encode_groups(values, "g", missing="drop")[1] == whole
 
 
-def test_values_that_are_no_names_are_refused():
-    lists = np.empty(4, object)
-    lists[:] = [["a"], ["b"], ["a"], ["b"]]
+@pytest.mark.parametrize("kind", [list, tuple, "rows of a table"])
+def test_values_that_are_no_names_are_refused(kind):
+    values = np.array([("a", 1), ("b", 2)] * 2, dtype=[("x", "U1"), ("y", int)])
+    if kind != "rows of a table":
+        values, rows = np.empty(4, object), values
+        values[:] = [kind(row) for row in rows]
     with pytest.raises(InvalidInput, match="'a'"):
-        group_counts.encode_groups(lists, "g")
+        group_counts.encode_groups(values, "g")
 
 
 def test_whole_numbers_and_the_same_as_fractions_are_one_group():

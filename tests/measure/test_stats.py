@@ -101,6 +101,11 @@ def test_by_arm_does_not_depend_on_the_order_of_runs():
     )
 
 
+def test_values_that_are_no_numbers_are_refused():
+    with pytest.raises(InvalidInput, match="'high'"):
+        stats.t_interval(["high", "low"])
+
+
 def test_by_arm_refuses_one_seed_and_names_the_arm():
     predictions = five_seeds().take(np.arange(16))
     with pytest.raises(InvalidInput, match="ds T=10"):
