@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from kdlib.training.teacher import table_path
 FIXTURES = Path(__file__).parent / "fixtures"
 RUNS, WHOLE = FIXTURES / "runs", FIXTURES / "whole"
 OLD, BROKEN = load_profile(FIXTURES / "runs.yaml").studies.values()
+BROKEN = replace(BROKEN, student=BROKEN.student | {"lr": 1e12})
 TEACHER, NDS, DS, STOPPED = OLD.runs()
 COMPLETE = (TEACHER, NDS, DS)
 REASON = "the loss was nan at epoch 0, step 1"

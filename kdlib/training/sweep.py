@@ -163,7 +163,9 @@ def _train_missing(
 
 def _ending(exit_codes: Iterable[int | None]) -> str:
     """How the process that broke the pool ended, in words; the pool ends the others by SIGTERM."""
-    code = min({*exit_codes} - {None, -signal.SIGTERM}, default=-signal.SIGTERM)
+    code = min({*exit_codes} - {None, -signal.SIGTERM}, default=None)
+    if code is None:
+        return "nobody saw how"
     if code >= 0:
         return f"exit status {code}; its last words stand above"
     name = signal.Signals(-code).name

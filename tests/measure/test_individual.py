@@ -266,6 +266,7 @@ def test_scale_shift_and_order_do_not_matter(seed):
     assert individual.individual_fairness(constant, x, k=3) == 0
 
 
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")  # some drawn runs predict alike
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([np.uint8, np.float16, np.float32, np.float64]))
 def test_the_order_of_rows_changes_nothing_though_neighbors_are_tied(seed, kind):
