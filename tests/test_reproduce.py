@@ -118,7 +118,7 @@ def test_an_interrupt_ends_the_kernels_and_leaves_nothing_that_looks_finished(pr
     for artefact, name in (("table06", "one"), ("fig1", "two")):
         changed = code.replace("accuracy", name)
         write_notebook(project / "notebooks" / ARTEFACTS[artefact].notebook, code=changed)
-    command = [sys.executable, "-m", "kdlib", "reproduce", "--profile", "tiny", "--no-train", "--workers", "2"]
+    command = [sys.executable, "-P", "-m", "kdlib", "reproduce", "--profile", "tiny", "--no-train", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pids, patience = [project / "notebooks" / name for name in ("one", "two")], time.monotonic() + 180
     while not all(path.exists() and path.read_text() for path in pids) and time.monotonic() < patience:
