@@ -72,7 +72,8 @@ def _beside(path: Path) -> Path:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed writes left in a folder and two levels below: older than a day, when none is being written."""
-    for pattern in (".*-????????", "*/.*-????????", "*/*/.*-????????"):
+    name = ".*-" + 8 * "[0-9a-f]"  # as `_beside` gives it, and hardly anyone else
+    for pattern in (name, f"*/{name}", f"*/*/{name}"):
         for path in Path(folder).glob(pattern):
             if time.time() - path.lstat().st_mtime > LEFT_OVER_SECONDS:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from kdlib import __version__, places, store
 from kdlib.catalogue import ARTEFACTS, DATASETS, DEVICES
-from kdlib.errors import KdlibWarning, ProfileError, unknown
+from kdlib.errors import ProfileError, unknown
 from kdlib.paper import numbers
 from kdlib.paper.stand_in import stand_in_reasons
-from kdlib.predictions import Predictions, collect, released
-from kdlib.predictions.collapsed import named
+from kdlib.predictions import Predictions, collect, named_collapsed, released
 from kdlib.show import boards, save, style, tables
 from kdlib.studies import Profile, Study, load_profile
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
 JOINED = ("beyond_bias_dial", "beyond_t_squared")  # one picture of several studies, each of them once
 BOTH_PARTS = ("table02", "table09", "table10")  # the paper does not say which part of CelebA its numbers are of
-
-
-_format = warnings.formatwarning
 
 
 class Text(str):
@@ -160,7 +155,7 @@ class Workspace:
         for sensitive in features:
             for part, predictions in parts.items():
                 chosen = numbers.at_its_temperatures(predictions, self.artefact)
-                shown = Shown(study, chosen, sensitive, part, tuple(named(chosen)))
+                shown = Shown(study, chosen, sensitive, part, tuple(named_collapsed(chosen)))
                 yield shown
                 if shown.collapsed and self.artefact not in JOINED and _has_every_arm(chosen):
                     yield replace(shown, predictions=chosen.without_collapsed(), left_out=True)
@@ -290,7 +285,6 @@ def open(
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
     read = load_profile(profile)
-    warnings.formatwarning = _one_line
     return Workspace(
         artefact,
         ARTEFACTS[artefact].title,
@@ -299,15 +293,6 @@ def open(
         places.runs_dir(runs_dir),
         places.figures_dir(read.name, out_dir),
         device,
-    )
-
-
-def _one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-    """A warning as a notebook shows it: ours name their run, and the number of a cell's file is new each time."""
-    return (
-        f"{category.__name__}: {message}\n"
-        if issubclass(category, KdlibWarning)
-        else _format(message, category, *place, **line)
     )
 
 

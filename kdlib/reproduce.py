@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable
@@ -235,6 +236,9 @@ def _same_bytes(notebook: NotebookNode) -> bytes:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill draws one for the cell that it adds
         cell.metadata.pop("papermill", None)
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":  # a warning begins with the file that gave it: a path, a process number
+                output.text = re.sub(r"^\S+\.py:\d+: ", "", output.text, flags=re.MULTILINE)
     return (nbformat.writes(notebook) + "\n").encode()
 
 

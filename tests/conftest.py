@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlib.studies import Profile, load_profile
+from kdlib.studies import Profile, Run, Study, load_profile
 
 TINY = """
 profile: tiny
@@ -42,3 +42,23 @@ def tiny_yaml(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(tiny_yaml: Path) -> Profile:
     return load_profile(tiny_yaml)
+
+
+@pytest.fixture
+def study(tiny: Profile) -> Study:
+    return tiny.study("tiny")
+
+
+@pytest.fixture
+def runs(study: Study) -> dict[tuple[str, int, float | None], Run]:
+    return {(run.role, run.seed, run.temperature): run for run in study.runs()}
+
+
+@pytest.fixture
+def teacher(runs) -> Run:
+    return runs["teacher", 0, None]
+
+
+@pytest.fixture
+def student(runs) -> Run:
+    return runs["ds", 0, 4.0]

@@ -10,7 +10,7 @@ import pytest
 from kdlib import notebook, store
 from kdlib.errors import InvalidInput, NotTrained, ProfileError
 from kdlib.measure import arms, class_bias
-from kdlib.predictions.collapsed import named
+from kdlib.predictions import named_collapsed
 from kdlib.show import tables, tidy
 from kdlib.training import sweep
 from tests import simulated
@@ -195,7 +195,7 @@ def test_one_figure_of_several_studies_names_the_collapsed_runs_of_each(one_coll
     here = opened()
     whole = one_collapsed.without_collapsed()
     here.found = {
-        name: notebook.Shown(replace(here.studies[0], name=name), p, collapsed=tuple(named(p)))
+        name: notebook.Shown(replace(here.studies[0], name=name), p, collapsed=tuple(named_collapsed(p)))
         for name, p in (("a", whole), ("b", one_collapsed))
     }
     assert here.heading.splitlines()[-1] == "collapsed in b: ds T=4 seed 2 predicts class 1 alone"

@@ -97,6 +97,14 @@ def test_the_same_results_are_the_same_file(project):
     assert {o.name: o.text for o in outputs if o.output_type == "stream"} == {"stdout": "0\n1\n2\n", "stderr": "2\n"}
 
 
+def test_a_warning_does_not_say_in_which_process_it_was_given(project):
+    write_notebook(project / "notebooks/table06_class_bias.ipynb", code="import warnings\nwarnings.warn('few seeds')")
+    run(artefacts=["table06"])
+    notebook = nbformat.read(project / "figures/tiny/executed/table06_class_bias.ipynb", as_version=4)
+    said = [output.text for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert [text.splitlines()[0] for text in said] == ["UserWarning: few seeds"]
+
+
 def test_a_notebook_that_fails_leaves_nothing_that_looks_finished_and_the_rest_still_runs(project):
     write_notebook(project / "notebooks/table06_class_bias.ipynb", code=f"{GOOD}raise ValueError('seeds ran away')")
     code = GOOD.replace("accuracy", "other")

@@ -13,8 +13,8 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
+from kdlib.collapse import collapsed
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
-from kdlib.predictions.collapsed import collapsed
 
 RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
 ROUNDED = 2e-3  # as much may a probability change where it, or its logarithm, is rounded to half precision
@@ -131,6 +131,14 @@ class Predictions:
             confidence=None if self.confidence is None else self.confidence[rows],
             twins={feature: values[rows] for feature, values in self.twins.items()},
         )
+
+
+def named_collapsed(predictions: Predictions) -> list[str]:
+    """The collapsed runs in words: 'ds T=4 seed 3 predicts class 2 alone'."""
+    runs = predictions.runs.set_index("run_id").loc[list(predictions.collapsed)]
+    why = zip(runs.itertuples(), predictions.collapsed.values(), strict=True)
+    at = {run: "" if np.isnan(t) else f" T={t:g}" for run, t in runs["temperature"].items()}
+    return [f"{run.model}{at[run.Index]} seed {run.seed} {reason}" for run, reason in why]
 
 
 def describe_arms(runs: pd.DataFrame) -> str:

@@ -11,7 +11,9 @@ import pandas as pd
 
 from kdlib.catalogue import DATASETS, MODELS
 from kdlib.measure.bias_dial import ideal_disparity
+from kdlib.measure.class_bias import chance_rate
 from kdlib.paper.nulls import PAIR, STANDINGS
+from kdlib.paper.stand_in import SEEDS
 from kdlib.show import style
 from kdlib.show.style import COLORS, LINES, MARKERS, NAMES, in_style, look
 
@@ -298,8 +300,9 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
         right.plot(t, 100 * group["count"] / group["classes"], **drawn, label=_pair_name(*pair).replace("\n", ", "))
     nds = left.axhline(0, color=COLORS["nds"], linestyle=LINES["nds"])
     left.set_title("accuracy of DS less NDS (points)")
-    right.set_title("#SC, percent of the classes; 4.5 % by chance")
-    right.axhline(4.5, color=COLORS["chance"], linestyle=LINES["chance"])
+    by_chance = 100 * np.mean([chance_rate(classes, SEEDS) for classes in rows["classes"].unique()])
+    right.set_title(f"#SC, percent of the classes; {by_chance:.1f} % by chance")
+    right.axhline(by_chance, color=COLORS["chance"], linestyle=LINES["chance"])
     right.set_ylim(bottom=0)
     for ax in (left, right):
         style.temperature_axis(ax, [2, 3, 4, 5, 6, 8, 10, 20, 30, 40])

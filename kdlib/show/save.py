@@ -13,8 +13,7 @@ import pandas as pd
 from kdlib import __version__, files
 from kdlib.errors import StoreError
 from kdlib.paper.stand_in import stand_in_reasons
-from kdlib.predictions import Predictions
-from kdlib.predictions.collapsed import named
+from kdlib.predictions import Predictions, named_collapsed
 from kdlib.show import style, tables
 from kdlib.studies import Study
 
@@ -27,7 +26,7 @@ LIST = "KDLIB_SAVED"  # environment variable: a file that gets the path of every
 
 def about(study: Study, predictions: Predictions, *, profile: str, shows: str, part: str = "test") -> dict[str, object]:
     """What a saved picture is of: profile, study, reasons of a stand-in, seeds, runs, and `shows` in words."""
-    collapsed = {"collapsed": runs} if (runs := named(predictions)) else {}
+    collapsed = {"collapsed": runs} if (runs := named_collapsed(predictions)) else {}
     return {
         "profile": profile,
         "study": study.name,

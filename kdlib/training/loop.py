@@ -24,9 +24,9 @@ from torch import Tensor, nn
 import kdlib
 from kdlib import data, losses, models, store
 from kdlib.catalogue import DATASETS
+from kdlib.collapse import collapsed
 from kdlib.errors import DataError, TrainingFailed
 from kdlib.files import Stopped
-from kdlib.predictions.collapsed import collapsed
 from kdlib.studies import Run
 from kdlib.training.checkpoint import State, load_checkpoint, save_checkpoint
 from kdlib.training.inference import Stop, autocast, forward_all

@@ -32,26 +32,6 @@ def reseal(home, name, data):
     (home / "manifest.json").write_bytes(files.to_json(manifest))
 
 
-@pytest.fixture
-def study(tiny):
-    return tiny.study("tiny")
-
-
-@pytest.fixture
-def runs(study):
-    return {(run.role, run.seed, run.temperature): run for run in study.runs()}
-
-
-@pytest.fixture
-def teacher(runs):
-    return runs["teacher", 0, None]
-
-
-@pytest.fixture
-def student(runs):
-    return runs["ds", 0, 4.0]
-
-
 # ------------------------------------------------------------------------------------------------------ flipped bits
 
 
@@ -208,6 +188,14 @@ def test_the_umask_decides_who_can_read_a_run(tmp_path, student, mask):
         os.umask(before)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (home, *home.iterdir())}
     assert modes == {path: (0o777 if path.is_dir() else 0o666) & ~mask for path in modes}
+
+
+def test_hidden_folders_of_other_makers_stay(tmp_path):
+    theirs = tmp_path / ".editor-settings"  # eight letters as well
+    theirs.mkdir()
+    os.utime(theirs, (0, 0))
+    files.remove_leftovers(tmp_path)
+    assert theirs.exists()
 
 
 def test_leftovers_of_killed_writes_go_after_a_day(tmp_path, student):

@@ -52,11 +52,6 @@ def fill(folder, study, *, classes, n=60, validation=0, twins=True):
         store.save(folder, run, arrays=arrays, weights=b"", provenance=PROVENANCE)
 
 
-@pytest.fixture
-def study(tiny):
-    return tiny.study("tiny")
-
-
 def write(study, runs_dir, folder):
     scalars = fidelity.scalars(collect(study, runs_dir=runs_dir))
     return released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)

@@ -32,21 +32,6 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def runs(tiny):
-    return {(r.role, r.seed, r.temperature): r for r in tiny.study("tiny").runs()}
-
-
-@pytest.fixture
-def teacher(runs):
-    return runs["teacher", 0, None]
-
-
-@pytest.fixture
-def student(runs):
-    return runs["ds", 0, 4.0]
-
-
 def never():
     return False
 

@@ -24,11 +24,6 @@ from kdlib.training.loop import train_run
 from tests.conftest import make_project
 
 
-@pytest.fixture
-def study(tiny):
-    return tiny.study("tiny")
-
-
 def train_here(study, folder):
     """The same runs in this process, one after the other: what every sweep must equal."""
     before = torch.get_num_threads()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdlib.predictions.collapsed import collapsed
+from kdlib.collapse import collapsed
 
 LABELS = np.arange(1000) % 10
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from kdlib.predictions import Predictions
 
 DEVIATIONS, SHARE = 3, 0.1  # of the binomial distribution; of what lies between chance and all right
 
@@ -36,11 +31,3 @@ def collapsed(
     right, chance = np.mean(predicted == labels), of_predicted @ of_labels
     margin = min(DEVIATIONS * np.sqrt(chance * (1 - chance) / len(labels)), SHARE * (1 - chance))
     return f"is right for {right:.1%}, and chance gives {chance:.1%}" if right <= chance + margin else None
-
-
-def named(predictions: Predictions) -> list[str]:
-    """The collapsed runs in words: 'ds T=4 seed 3 predicts class 2 alone'."""
-    runs = predictions.runs.set_index("run_id").loc[list(predictions.collapsed)]
-    why = zip(runs.itertuples(), predictions.collapsed.values(), strict=True)
-    at = {run: "" if np.isnan(t) else f" T={t:g}" for run, t in runs["temperature"].items()}
-    return [f"{run.model}{at[run.Index]} seed {run.seed} {reason}" for run, reason in why]
