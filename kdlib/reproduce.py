@@ -237,8 +237,8 @@ def _same_bytes(notebook: NotebookNode) -> bytes:
         cell.id = f"cell-{number}"  # papermill draws one for the cell that it adds
         cell.metadata.pop("papermill", None)
         for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":  # a warning begins with the file that gave it: a path, a process number
-                output.text = re.sub(r"^\S+\.py:\d+: ", "", output.text, flags=re.MULTILINE)
+            if output.get("name") == "stderr":  # a warning's file is a path or a process number; its line stands above
+                output.text = re.sub(r"^\S+\.py:\d+: (.*\n)(  .*\n)?", r"\1", output.text, flags=re.MULTILINE)
     return (nbformat.writes(notebook) + "\n").encode()
 
 

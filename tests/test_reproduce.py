@@ -102,7 +102,7 @@ def test_a_warning_does_not_say_in_which_process_it_was_given(project):
     run(artefacts=["table06"])
     notebook = nbformat.read(project / "figures/tiny/executed/table06_class_bias.ipynb", as_version=4)
     said = [output.text for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert [text.splitlines()[0] for text in said] == ["UserWarning: few seeds"]
+    assert said == ["UserWarning: few seeds\n"]
 
 
 def test_a_notebook_that_fails_leaves_nothing_that_looks_finished_and_the_rest_still_runs(project):
