@@ -58,6 +58,7 @@ WarmUp = Annotated[float, Field(ge=0, le=100_000)]  # and shorter than the train
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
 Seeds = Annotated[int, Field(ge=1, le=1_000)]
 MoreSeeds = Annotated[int, Field(ge=0, le=1_000)]
+FirstSeed = Annotated[int, Field(ge=0, le=1_000_000)]
 Padding = Annotated[int, Field(ge=0, le=1_000)]  # and no wider than the image, see `_study`
 OPTIONS = {int: Field(ge=0, le=10**9), float: Field(ge=-1, le=1), bool: Field(), str: Field(max_length=200)}
 
@@ -123,6 +124,7 @@ class _Study(_Strict):
     t_squared: bool = True
     seeds: Seeds
     fresh_teachers: MoreSeeds = 0
+    first_seed: FirstSeed = 0
     control_loss_scale: Scale = None
 
 

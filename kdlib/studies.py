@@ -94,8 +94,9 @@ class Run:
 class Study:
     """One pair of architectures on one data set, over temperatures and seeds.
 
-    Teacher of seed s teaches the students of seed s. `fresh_teachers` more teachers (seeds after the others) have
-    no students: #TC against them is free of the correlation between a teacher and its own students.
+    Its seeds are first_seed .. first_seed + seeds - 1. Teacher of seed s teaches the students of seed s.
+    `fresh_teachers` more teachers (seeds after the others) have no students: #TC against them is free of the
+    correlation between a teacher and its own students.
     `control_loss_scale`: also train NDS with the loss scaled by it, the limit of distillation without T^2.
     """
 
@@ -110,6 +111,7 @@ class Study:
     t_squared: bool
     seeds: int
     fresh_teachers: int = 0
+    first_seed: int = 0
     control_loss_scale: float | None = None
 
     @property
@@ -145,17 +147,18 @@ class Study:
         return Run(**{**values, **part, **changes})
 
     def teachers(self) -> list[Run]:
-        return [self._run("teacher", seed) for seed in range(self.seeds + self.fresh_teachers)]
+        return [self._run("teacher", self.first_seed + i) for i in range(self.seeds + self.fresh_teachers)]
 
     def runs(self) -> list[Run]:
         """Every run of the study, each teacher before its students."""
-        runs = self.teachers()
-        runs += [self._run("nds", seed) for seed in range(self.seeds)]
+        teachers = self.teachers()
+        own = teachers[: self.seeds]
+        runs = teachers + [self._run("nds", teacher.seed) for teacher in own]
         if self.control_loss_scale is not None:
-            runs += [self._run("nds", seed, loss_scale=self.control_loss_scale) for seed in range(self.seeds)]
+            runs += [self._run("nds", teacher.seed, loss_scale=self.control_loss_scale) for teacher in own]
         runs += [
-            self._run("ds", seed, teacher=runs[seed], temperature=t, alpha=self.alpha, t_squared=self.t_squared)
-            for seed in range(self.seeds)
+            self._run("ds", teacher.seed, teacher=teacher, temperature=t, alpha=self.alpha, t_squared=self.t_squared)
+            for teacher in own
             for t in self.temperatures
         ]
         return runs

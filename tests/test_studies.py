@@ -109,6 +109,21 @@ def test_fresh_teachers_have_no_students():
     assert {run.teacher.seed for run in runs if run.teacher} == {0, 1, 2, 3, 4}
 
 
+def test_seeds_begin_where_the_study_says_and_fresh_teachers_follow(tmp_path):
+    given = TINY.replace("seeds: 2", "seeds: 2\n    first_seed: 10\n    fresh_teachers: 1\n    control_loss_scale: 0.2")
+    runs = read(tmp_path, given).study("tiny").runs()
+    assert [run.seed for run in runs if run.role == "teacher"] == [10, 11, 12]
+    assert [(run.seed, run.loss_scale) for run in runs if run.role == "nds"] == [(10, 1), (11, 1), (10, 0.2), (11, 0.2)]
+    taught = [(run.seed, run.teacher.seed) for run in runs if run.role == "ds"]
+    assert taught == [(10, 10), (10, 10), (11, 11), (11, 11)]
+
+
+def test_where_seeds_begin_is_no_part_of_a_run(tiny, tmp_path):
+    """Seeds 0 and 1, or 1 alone: run 1 is the same run."""
+    later = read(tmp_path, TINY.replace("seeds: 2", "seeds: 1\n    first_seed: 1")).study("tiny")
+    assert later.runs() == [run for run in tiny.study("tiny").runs() if run.seed == 1]
+
+
 def test_the_paper_profile_holds_the_whole_design():
     paper = load_profile("paper")
     assert set(paper.artefacts) == set(ARTEFACTS) - {"beyond_bias_dial"}  # its data set is made by kdlib
@@ -164,6 +179,9 @@ def test_a_pilot_with_the_recipe_of_a_sweep_is_part_of_it(pilot, sweep):
         ("seeds: 2", "seeds: '2'", ["studies.tiny.seeds", "'2'"]),
         ("seeds: 2", "seeds: 0", ["studies.tiny.seeds", "not 0"]),
         ("seeds: 2", "seeds: 2\n    fresh_teachers: -1", ["studies.tiny.fresh_teachers", "not -1"]),
+        ("seeds: 2", "seeds: 2\n    first_seed: -1", ["studies.tiny.first_seed", "not -1"]),
+        ("seeds: 2", "seeds: 2\n    first_seed: 1000001", ["studies.tiny.first_seed", "not 1000001"]),
+        ("seeds: 2", "seeds: 2\n    first_seed: 1.5", ["studies.tiny.first_seed", "not 1.5"]),
         ("    seeds: 2\n", "", ["studies.tiny needs", "'seeds'"]),
         ("profile: tiny", "profile: tiny\ntrain: 1", ["train", "not 1"]),
         ("profile: tiny", "profile: tiny\ntrian: false", ["'trian'", "Did you mean 'train'"]),
