@@ -33,15 +33,30 @@ class Stopped(Exception):
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole. Raises StoreError if the disk refuses; the previous file is left untouched."""
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as fresh:
             write_synced(fresh, data)
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Raises StoreError, with what to do, where the disk refuses what is written inside. what: its path, or words."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error}. What stood there before is untouched; free space or choose another "
+            f"cannot write {what}: {error}. What stood there before is untouched; free space or choose another "
             "folder, then start the same command again."
         ) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file. Raises StoreError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error}. Put it back, or give yourself the right to read it.") from error
 
 
 @contextmanager
@@ -97,7 +112,7 @@ def locked(
     StoreError where the folder cannot be written.
     """
     lock, told = filelock.FileLock(path), False
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while not lock.is_locked:
             try:
@@ -108,8 +123,6 @@ def locked(
                 if not told:
                     waiting()
                 told = True
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}. Free space or choose another folder.") from error
     try:
         yield
     finally:
@@ -123,10 +136,7 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 def read_sealed(path: Path) -> bytes | None:
     """The content that `write_sealed` wrote, or None if the file is not there or damaged."""
-    try:
-        raw = path.read_bytes() if path.is_file() else b""
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error}. Give yourself the right to read it.") from error
+    raw = read_bytes(path) if path.is_file() else b""
     return raw[SEAL:] if sha256(raw[SEAL:]).encode() == raw[:SEAL] else None
 
 
@@ -144,14 +154,9 @@ def sha256_of(path: Path) -> str:
 def sums(folder: Path) -> dict[str, str]:
     """{name: sha256} of the folder's SHA256SUMS, which `sha256sum -c` reads as well; {} where there is none."""
     path = folder / SUMS
-    try:
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}. Restore it from the repository.") from error
+    lines = read_bytes(path).decode("utf-8", "replace").splitlines() if path.is_file() else []
     if bad := [line for line in lines if not re.fullmatch(r"[0-9a-f]{64}  .+", line)]:
-        raise StoreError(
-            f"{path} has the line {bad[0][:80]!r}, not a sha256 and a name. Restore it from the repository."
-        )
+        raise StoreError(f"{path}: the line {bad[0][:80]!r} is no sha256 and name. Restore it from the repository.")
     return {line[66:]: line[:64] for line in lines}
 
 
@@ -166,10 +171,7 @@ def read_verified(path: Path, *, known: Iterable[Path] = ()) -> bytes:
 
     Raises StoreError for other bytes, and for a file that no list has: nobody could tell whether it is whole.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from error
+    data = read_bytes(path)
     folders = [path.parent] if (path.parent / SUMS).is_file() else known
     listed = {found[path.name] for folder in folders if path.name in (found := sums(folder))}
     if sha256(data) not in listed:

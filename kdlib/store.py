@@ -27,7 +27,6 @@ from kdlib.errors import Damaged, StoreError
 from kdlib.studies import Run
 
 ARRAYS = {"logits", "labels", "sample_ids", "class_names"}  # of every run
-MEASURED = ("run.json", "predictions.npz")
 WEIGHTS = "weights.safetensors"
 LFS_POINTER = b"version https://git-lfs"
 
@@ -82,19 +81,13 @@ def save(
         WEIGHTS: weights,
     }
     manifest = {name: {"sha256": files.sha256(data), "bytes": len(data)} for name, data in contents.items()}
-    try:
-        with files.folder_beside(home) as fresh:
-            for name, data in {**contents, "manifest.json": files.to_json(manifest)}.items():
-                files.write_synced(fresh / name, data)
-            _verified(fresh, *contents)
-            if home.exists():  # only a damaged run is ever written again
-                shutil.rmtree(home)
-            os.replace(fresh, home)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {run} to {home}: {error}. Earlier runs are untouched; free space or choose "
-            "another runs_dir, then start the same command again."
-        ) from error
+    with files.writing(f"{run} to {home}"), files.folder_beside(home) as fresh:
+        for name, data in {**contents, "manifest.json": files.to_json(manifest)}.items():
+            files.write_synced(fresh / name, data)
+        _verified(fresh, *contents)
+        if home.exists():  # only a damaged run is ever written again
+            shutil.rmtree(home)
+        os.replace(fresh, home)
     shutil.rmtree(partial(runs_dir, run), ignore_errors=True)
     forget_failure(runs_dir, run)
     return home
@@ -171,8 +164,7 @@ def record_failure(runs_dir: Path, run: Run, reason: str) -> None:
 
 def forget_failure(runs_dir: Path, run: Run) -> None:
     """Let a failed run be trained again."""
-    if failure_path(runs_dir, run).is_file():
-        failure_path(runs_dir, run).unlink()
+    failure_path(runs_dir, run).unlink(missing_ok=True)
 
 
 def failure(runs_dir: Path, run: Run) -> str | None:

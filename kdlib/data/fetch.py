@@ -20,7 +20,6 @@ import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -63,9 +62,9 @@ def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda lin
 
     What is there already is checked; a file that is not the published one is replaced, and kept as `<file>.old`.
     celeba64 is made from CelebA's aligned images. Returns whether the data set is ready.
-    Raises InvalidInput for an unknown name; DataError where a file cannot be had or written: it names the address,
-    where to put the file by hand, and what to do then; StoreError where the folder cannot be written. Started again, it
-    goes on from what has come.
+    Raises InvalidInput for an unknown name; DataError where a file cannot be had: it names the address, where to put
+    the file by hand, and what to do then; StoreError where the folder cannot be written. Started again, it goes on from
+    what has come.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -125,7 +124,7 @@ def _make_celeba64(folder: Path, say: Say) -> bool:
 
     lists, target = celeba.read_attributes(folder), folder / faces.FACES64
     if not target.exists():
-        with on_disk(target):
+        with files.writing(target):
             faces.make_celeba64(folder / faces.ALIGNED, target)
     numbers = vision.read_npz(target, ["image_id"], dataset="celeba64")["image_id"]
     found = lists["part"].reindex(numbers).value_counts()
@@ -140,7 +139,7 @@ def _get(source: Source, folder: Path, *, command: str, say: Say) -> None:
         if path.exists():
             say(f"{path} is not the published file.")
         part = download(source, path, command=command, say=say)
-        with on_disk(path):
+        with files.writing(path):
             _put(part, path)
     if source.folder and not _is_unpacked(path, source.folder):
         say(f"unpacking {path}")
@@ -166,17 +165,6 @@ def _put(new: Path, path: Path) -> None:
 
 def is_published(path: Path, source: Source) -> bool:
     return path.is_file() and path.stat().st_size == source.size and files.sha256_of(path) == source.sha256
-
-
-@contextmanager
-def on_disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}. Make room or choose another folder with --root; what "
-            f"has come stays, and the same command goes on from it."
-        ) from error
 
 
 class _Lost(Exception):
@@ -240,7 +228,7 @@ def _receive(source: Source, part: Path, bar: tqdm) -> None:
         start = _first_byte(source, response, start)
         bar.n = start
         # errors of the disk alone: `_read` makes its own of the network's
-        with on_disk(part), open(part, "ab" if start else "wb") as out:
+        with files.writing(part), open(part, "ab" if start else "wb") as out:
             while start < source.size and (chunk := _read(response, min(CHUNK, source.size - start))):
                 out.write(chunk)
                 start += len(chunk)
@@ -328,7 +316,7 @@ def _unpack(archive: Path, folder: str) -> None:
     home = archive.parent
     for left in home.glob(".unpacking-*"):  # of a process that died
         shutil.rmtree(left, ignore_errors=True)
-    with on_disk(home / folder), files.folder_beside(home / "unpacking") as fresh:
+    with files.writing(home / folder), files.folder_beside(home / "unpacking") as fresh:
         for name, content in tqdm(_members(archive, folder), desc=folder, unit="file", mininterval=1, disable=None):
             target = fresh / name
             target.parent.mkdir(parents=True, exist_ok=True)

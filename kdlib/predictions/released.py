@@ -77,13 +77,9 @@ def write(
         for run, (_, provenance) in zip(runs, read, strict=True)
     ]
     path = path_of(folder, study)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace_file(path, _parquet([arrays for arrays, _ in read], about))
-        files.write_sum(path)
-        files.replace_file(path.with_suffix(".json"), files.to_json(_summary(study, about)))
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}. Free space or choose another folder.") from error
+    files.replace_file(path, _parquet([arrays for arrays, _ in read], about))
+    files.write_sum(path)
+    files.replace_file(path.with_suffix(".json"), files.to_json(_summary(study, about)))
     return path
 
 

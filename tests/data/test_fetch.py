@@ -293,7 +293,7 @@ def test_a_full_disk_is_named_and_what_came_stays(get, server):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
-        with pytest.raises(DataError, match="dataset.json.part"):
+        with pytest.raises(StoreError, match="dataset.json.part"):
             get()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

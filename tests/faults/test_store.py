@@ -19,7 +19,7 @@ from kdlib.training import sweep
 from tests.faults.ledger import injected
 from tests.faults.runs import save
 
-FILES = [*store.MEASURED, store.WEIGHTS, "manifest.json"]
+FILES = ["run.json", "predictions.npz", store.WEIGHTS, "manifest.json"]
 SLOW = pytest.mark.slow
 settings.register_profile("faults", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
