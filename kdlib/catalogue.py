@@ -140,30 +140,30 @@ DATASETS = {
 class Model:
     """title     as the paper writes it
     builder      'module:function' below kdlib
-    parameters   published number of parameters in millions, None where nobody published one
     kind         what it reads: 'images' or 'text'
+    pretrained   whether there are published weights to begin with
     """
 
     title: str
     builder: str
-    parameters: float | None = None
     kind: str = "images"
+    pretrained: bool = False
 
 
 MODELS = {
     "lenet5": Model("LeNet-5", "models:lenet5"),
     "resnet8": Model("ResNet-8", "models:resnet8"),
-    "resnet20": Model("ResNet-20", "models:resnet20", 0.27),
-    "resnet32": Model("ResNet-32", "models:resnet32", 0.46),
-    "resnet56": Model("ResNet-56", "models:resnet56", 0.85),
-    "resnet18": Model("ResNet-18", "library_models:resnet18", 11.4),
-    "resnet50": Model("ResNet-50", "library_models:resnet50", 24.0),
-    "densenet121": Model("DenseNet-121", "library_models:densenet121", 7.0),
-    "densenet169": Model("DenseNet-169", "library_models:densenet169", 12.5),
-    "vit_base": Model("ViT-Base", "library_models:vit_base", 86.0),
-    "tinyvit": Model("TinyViT", "library_models:tinyvit", 21.0),
-    "bert_base": Model("BERT-Base", "text_models:bert_base", 110.0, kind="text"),
-    "distilbert": Model("DistilBERT", "text_models:distilbert", 66.0, kind="text"),
+    "resnet20": Model("ResNet-20", "models:resnet20"),
+    "resnet32": Model("ResNet-32", "models:resnet32"),
+    "resnet56": Model("ResNet-56", "models:resnet56"),
+    "resnet18": Model("ResNet-18", "library_models:resnet18"),
+    "resnet50": Model("ResNet-50", "library_models:resnet50"),
+    "densenet121": Model("DenseNet-121", "library_models:densenet121"),
+    "densenet169": Model("DenseNet-169", "library_models:densenet169"),
+    "vit_base": Model("ViT-Base", "library_models:vit_base"),
+    "tinyvit": Model("TinyViT", "library_models:tinyvit"),
+    "bert_base": Model("BERT-Base", "text_models:bert_base", kind="text", pretrained=True),
+    "distilbert": Model("DistilBERT", "text_models:distilbert", kind="text", pretrained=True),
     "bert_mini": Model("BERT-Mini (4 × 256)", "text_models:bert_mini", kind="text"),
     "bert_tiny": Model("BERT-Tiny (2 × 128)", "text_models:bert_tiny", kind="text"),
     "bert_1x64": Model("BERT 1 × 64", "text_models:bert_1x64", kind="text"),

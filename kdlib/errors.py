@@ -4,7 +4,9 @@
 """
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from types import ModuleType
 
 
 class KdlibError(Exception):
@@ -60,3 +62,11 @@ def unknown(
     hint = f" Did you mean {near[0]!r}?" if near else ""
     where = f" in {place}" if place else ""
     return error(f"unknown {what} {value!r}{where}.{hint} Valid: {', '.join(names) or 'none'}.")
+
+
+def library(name: str, *, of: str) -> ModuleType:
+    """A library that not everybody has installed, imported. of: what pip installs. Raises DataError without it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(f"{name} is missing, or does not load: pip install '{of}'. ({error})") from error

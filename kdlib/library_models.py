@@ -3,13 +3,11 @@
 Input (N, channels, H, W) float, output logits (N, C). Fresh weights from torch's global generator; nothing is fetched.
 """
 
-import importlib
 from functools import partial
-from types import ModuleType
 
 from torch import nn
 
-from kdlib.errors import InvalidInput
+from kdlib.errors import InvalidInput, library
 
 SMALL = 32  # pixels: up to here the first convolution is 3 x 3 with stride 1, without the max pooling behind it
 
@@ -29,7 +27,7 @@ def _torchvision(name: str, *, classes: int, channels: int, image_size: int) -> 
     stem, pool, mode = STEMS[name.rstrip("0123456789")]
     if pool.startswith("features.") and image_size < 8:
         raise InvalidInput(f"{name} needs images of at least 8 pixels, not {image_size}.")
-    model = getattr(_library("torchvision.models"), name)(weights=None, num_classes=classes)
+    model = getattr(library("torchvision.models", of="torchvision"), name)(weights=None, num_classes=classes)
     side, stride = (3, 1) if image_size <= SMALL else (7, 2)
     convolution = nn.Conv2d(channels, 64, side, stride, padding=side // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode=mode, nonlinearity="relu")
@@ -45,10 +43,8 @@ def vit_base(*, classes: int, channels: int, image_size: int) -> nn.Module:
     Raises InvalidInput for images that are not whole patches of 16 pixels.
     """
     if image_size < 16 or image_size % 16:
-        raise InvalidInput(
-            f"vit_base reads patches of 16 pixels: give an image_size of 16, 32, 48 .., not {image_size}."
-        )
-    return _library("timm").create_model(
+        raise InvalidInput(f"vit_base reads patches of 16 pixels: give image_size 16, 32, 48 .., not {image_size}.")
+    return library("timm", of="kdlib[vision]").create_model(
         "vit_base_patch16_224",
         num_classes=classes,
         in_chans=channels,
@@ -60,17 +56,11 @@ def vit_base(*, classes: int, channels: int, image_size: int) -> nn.Module:
 
 def tinyvit(*, classes: int, channels: int, image_size: int) -> nn.Module:
     """TinyViT-21M of Wu et al. 2022, with their stochastic depth of 0.2. Any image_size will do; 224 is theirs."""
-    return _library("timm").create_model("tiny_vit_21m_224", num_classes=classes, in_chans=channels, drop_path_rate=0.2)
+    timm = library("timm", of="kdlib[vision]")
+    return timm.create_model("tiny_vit_21m_224", num_classes=classes, in_chans=channels, drop_path_rate=0.2)
 
 
 resnet18 = partial(_torchvision, "resnet18")
 resnet50 = partial(_torchvision, "resnet50")
 densenet121 = partial(_torchvision, "densenet121")
 densenet169 = partial(_torchvision, "densenet169")
-
-
-def _library(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InvalidInput(f"{name} is missing, or does not load: pip install 'kdlib[vision]'. ({error})") from error

@@ -1,7 +1,7 @@
 """Networks by name: LeNet-5 and the CIFAR ResNets. Input (N, channels, H, W) float, output logits (N, C)."""
 
-import importlib
 from functools import partial
+from pkgutil import resolve_name
 
 import torch
 import torch.nn.functional as F
@@ -11,32 +11,24 @@ from kdlib.catalogue import MODELS
 from kdlib.errors import InvalidInput, unknown
 
 
-def build(
-    name: str,
-    *,
-    classes: int,
-    channels: int = 3,
-    image_size: int = 32,
-    vocabulary: int = 0,
-    tokens: int = 0,
-    init: str = "scratch",
-) -> nn.Module:
+def build(name: str, *, classes: int, init: str = "scratch", **input_: int) -> nn.Module:
     """A network with fresh weights, drawn from torch's global generator: seed it before.
 
-    channels and image_size are for networks that read images, vocabulary and tokens (the longest text) for those that
-    read text. init 'pretrained' takes published weights for all but the last layer.
-    Raises InvalidInput for an unknown name, a size that leaves nothing after the network's pooling, or pretrained
-    weights that a network does not have; DataError where they are not on this machine and cannot be fetched.
+    init    'pretrained' takes published weights for all but the last layer
+    input_  of networks that read images channels (3) and image_size (32); of those that read text vocabulary and
+            tokens (of the longest text)
+    Raises InvalidInput for an unknown name, an init that a network does not have, or a size that leaves nothing after
+    its pooling; DataError where published weights are not on this machine and cannot be fetched.
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
-    module, function = MODELS[name].builder.split(":")
-    builder = getattr(importlib.import_module(f"kdlib.{module}"), function)
-    if MODELS[name].kind == "text":
-        return builder(classes=classes, vocabulary=vocabulary, tokens=tokens, init=init)
-    if init != "scratch":
-        raise InvalidInput(f"init {init!r}: {MODELS[name].title} has no pretrained weights here; use init: scratch.")
-    return builder(classes=classes, channels=channels, image_size=image_size)
+    known = MODELS[name]
+    if init not in ("scratch", "pretrained")[: 1 + known.pretrained]:
+        raise InvalidInput(f"init {init!r}: {known.title} has no such weights here; use init: scratch.")
+    builder = resolve_name(f"kdlib.{known.builder}")
+    if known.kind == "images":
+        input_ = {"channels": 3, "image_size": 32} | input_
+    return builder(classes=classes, **input_, **({"init": init} if known.pretrained else {}))
 
 
 class LeNet5(nn.Module):

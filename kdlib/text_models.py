@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from kdlib import places
 from kdlib.data.text import published_file
-from kdlib.errors import DataError, InvalidInput
+from kdlib.errors import DataError, InvalidInput, library
 
 DROPOUT = 0.1  # of BERT, everywhere
 PUBLISHED_VOCABULARY = 30_522
 HEAD = ("classifier.", "pre_classifier.")  # what published weights leave out
-INITS = ("scratch", "pretrained")
 
 
 class Encoder(nn.Module):
@@ -81,15 +80,9 @@ class Layer(nn.Module):
         return mixed.transpose(1, 2).flatten(2)[there]
 
 
-def _small(layers: int, width: int, *, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
-    if init != "scratch":
-        raise InvalidInput(f"init {init!r}: BERT {layers} x {width} has no pretrained weights here; use init: scratch.")
-    return Encoder(layers, width, classes=classes, vocabulary=vocabulary, tokens=tokens)
-
-
-bert_mini = partial(_small, 4, 256)  # as BERT-Mini of Turc et al. 2019
-bert_tiny = partial(_small, 2, 128)  # as BERT-Tiny of Turc et al. 2019
-bert_1x64 = partial(_small, 1, 64)  # a size of our own, for a student that is smaller than BERT-Tiny
+bert_mini = partial(Encoder, 4, 256)  # as BERT-Mini of Turc et al. 2019
+bert_tiny = partial(Encoder, 2, 128)  # as BERT-Tiny of Turc et al. 2019
+bert_1x64 = partial(Encoder, 1, 64)  # a size of our own, for a student that is smaller than BERT-Tiny
 
 
 class Published(nn.Module):
@@ -105,10 +98,7 @@ class Published(nn.Module):
 
 def _published(kind: str, name: str, *, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
     """The sequence classifier `kind` of transformers. name: of its weights; init: see `with_weights`."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise DataError(f"{name} needs transformers, which is missing: pip install 'kdlib[text]'.") from error
+    transformers = library("transformers", of="kdlib[text]")
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=vocabulary, num_labels=classes, max_position_embeddings=max(512, tokens)
     )
@@ -124,11 +114,9 @@ def with_weights(kind, config, name: str, *, init: str) -> nn.Module:
     """A network of transformers with fresh weights ('scratch'), or published ones for all but its head ('pretrained').
 
     Published weights are in model.safetensors of `name` (`published_file`); safetensors alone, so nothing is unpickled.
-    Raises InvalidInput for another init or vocabulary, DataError for weights that are missing, damaged or of another
+    Raises InvalidInput for another vocabulary, DataError for weights that are missing, damaged or of another
     network.
     """
-    if init not in INITS:
-        raise InvalidInput(f"init {init!r} of {name}: give one of {', '.join(INITS)}.")
     if init == "scratch":
         return kind(config)
     if config.vocab_size != PUBLISHED_VOCABULARY:

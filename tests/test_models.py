@@ -15,8 +15,6 @@ BUILT = [name for name, model in MODELS.items() if model.builder.startswith("mod
 def test_parameter_counts(name, parameters):
     """0.27 M and 0.85 M are He et al.'s; LeNet-5's by hand: 456 + 2416 + 48120 + 10164 + 850."""
     assert count_parameters(models.build(name, classes=10)) == parameters
-    if MODELS[name].parameters:
-        assert round(parameters / 1e6, 2) == MODELS[name].parameters
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from safetensors.torch import load, save, save_file
 
 from kdlib import models, text_models
-from kdlib.catalogue import MODELS
 from kdlib.errors import DataError, InvalidInput
 from tests.nets import count_parameters
 
@@ -25,7 +24,6 @@ def test_published_sizes(name, parameters):
     with torch.device("meta"):
         model = build(name, vocabulary=30_522, tokens=128)
     assert count_parameters(model) == parameters
-    assert parameters / 1e6 == pytest.approx(MODELS[name].parameters, abs=1)
 
 
 def test_small_sizes_by_hand():

@@ -14,12 +14,12 @@ To add a data set:
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,7 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
         raise unknown("data set", name, DATASETS)
     if split not in DATASETS[name].parts:
         raise unknown("split", split, DATASETS[name].parts, place=f"data set {name!r}")
-    module, function = DATASETS[name].loader.split(":")
-    loader = getattr(importlib.import_module(f"kdlib.data.{module}"), function)
+    loader = resolve_name(f"kdlib.data.{DATASETS[name].loader}")
     options = checked_options(name, options)
     try:
         return loader(split, root=root, **options)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from kdlib import files, places
 from kdlib.data import Root, Split, cache, damaged, required
-from kdlib.errors import DataError
+from kdlib.errors import DataError, library
 
 VERSION = 2  # of what is cached
 PARTS = {"train": "train", "validation": "val", "test": "test"}  # ours: theirs
@@ -182,7 +182,7 @@ def learn_vocabulary(texts: list[str], size: int) -> list[str]:
     The trainer numbers '##a', '##b', ... in the order of a hash table, which differs between processes, and breaks ties
     by these numbers; so they are given to it as special tokens, in order (huggingface/tokenizers issue 1794).
     """
-    tokenizers = _tokenizers()
+    tokenizers = library("tokenizers", of="kdlib[text]")
     untrained = _tokenizer(list(SPECIAL))
     seen = Counter(c for text in texts for c in untrained.normalizer.normalize_str(text) if not c.isspace())
     letters = sorted(c for c, count in seen.items() if count >= RARE)
@@ -200,7 +200,7 @@ def learn_vocabulary(texts: list[str], size: int) -> list[str]:
 
 def encode(texts: list[str], vocabulary: list[str], *, tokens: int) -> np.ndarray:
     """(N, tokens) int32: [CLS], word pieces, [SEP], zeros. `vocabulary` has [PAD] first."""
-    tokenizers = _tokenizers()
+    tokenizers = library("tokenizers", of="kdlib[text]")
     tokenizer = _tokenizer(vocabulary)
     first, last = ((name, vocabulary.index(name)) for name in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = tokenizers.processors.BertProcessing(last, first)
@@ -212,17 +212,9 @@ def encode(texts: list[str], vocabulary: list[str], *, tokens: int) -> np.ndarra
 
 def _tokenizer(vocabulary: list[str]):
     """BERT's, in lower case. Nothing in a text can become a special token: the brackets are split off."""
-    tokenizers = _tokenizers()
+    tokenizers = library("tokenizers", of="kdlib[text]")
     numbers = {token: number for number, token in enumerate(vocabulary)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     return tokenizer
-
-
-def _tokenizers():
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise DataError("hatexplain needs tokenizers, which is missing: pip install 'kdlib[text]'.") from error
-    return tokenizers

@@ -19,7 +19,7 @@ import pandas as pd
 from kdlib import files, places
 from kdlib.data import PUBLISHED, Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
-from kdlib.errors import DataError, InvalidInput
+from kdlib.errors import InvalidInput, library
 
 CLASSES = {name: words.split() for name, words in PUBLISHED["classes"].items()}
 IMAGES = PUBLISHED["images"]  # of the official parts
@@ -273,11 +273,7 @@ def load_digits(part: str, /, *, root: Root, train_images: int, seed: int) -> Sp
     larger one. There are no groups; `root` is ignored.
     Raises InvalidInput for a bad part or option, DataError without scikit-learn.
     """
-    try:
-        from sklearn.datasets import load_digits as read
-    except ImportError as error:
-        raise DataError("data set 'digits' needs scikit-learn, which is missing: pip install scikit-learn.") from error
-    digits = read()
+    digits = library("sklearn.datasets", of="scikit-learn").load_digits()
     images, labels = digits.images, digits.target.astype(np.int64)
     ids = np.array([f"digits/{i:04d}" for i in range(len(labels))])
     order = _stratified_order(ids, labels, seed=seed)

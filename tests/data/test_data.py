@@ -1,8 +1,8 @@
 """`data.load`: names, options, errors; and the one hash that stands for the content of what it gives."""
 
-import importlib
 import inspect
 from dataclasses import replace
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -89,8 +89,7 @@ def test_bad_names_are_refused_and_named():
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_catalogue_names_exactly_the_options_of_the_loader(name):
-    module, function = DATASETS[name].loader.split(":")
-    loader = getattr(importlib.import_module(f"kdlib.data.{module}"), function)
+    loader = resolve_name(f"kdlib.data.{DATASETS[name].loader}")
     by_keyword = {n for n, p in inspect.signature(loader).parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert by_keyword == {"root", *DATASETS[name].options}
 

@@ -417,5 +417,5 @@ def test_the_split_depends_on_the_seed_alone_and_grows_by_adding():
 
 def test_without_scikit_learn_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match="digits"):
+    with pytest.raises(DataError, match="scikit-learn"):
         data.load("digits", "train")
