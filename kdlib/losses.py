@@ -1,6 +1,5 @@
 """The distillation loss: pure functions of logits."""
 
-import math
 from numbers import Real
 
 import torch
@@ -8,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdlib.errors import InvalidInput
+
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def distillation_terms(
@@ -79,6 +80,11 @@ def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, te
         )
     if not _is_finite_number(alpha) or not 0 <= alpha <= 1:
         raise InvalidInput(f"alpha must lie in 0 .. 1, not {alpha!r}; it is the weight of the distillation term.")
+    given = {"student_logits": student_logits, "teacher_logits": teacher_logits, "labels": labels}
+    for name, value in given.items():
+        if not isinstance(value, Tensor) or value.is_complex():
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise InvalidInput(f"{name} must be a tensor of real numbers, not {kind}.")
     if student_logits.ndim != 2 or len(student_logits) == 0:
         raise InvalidInput(f"student logits must be (N, C) with N >= 1, not {tuple(student_logits.shape)}.")
     if teacher_logits.shape != student_logits.shape:
@@ -90,12 +96,12 @@ def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, te
         raise InvalidInput(
             f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class per sample."
         )
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise InvalidInput(f"labels are {labels.dtype}; expected whole numbers.")
+    if labels.dtype not in WHOLE:
+        raise InvalidInput(f"labels are {labels.dtype}; expected whole numbers: {', '.join(map(str, WHOLE))}.")
     classes = student_logits.shape[1]
     if rows := ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist():
         raise InvalidInput(f"label {labels[rows[0]].item()} of sample {rows[0]} is not in 0 .. {classes - 1}.")
 
 
 def _is_finite_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e38  # of float32

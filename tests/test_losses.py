@@ -159,3 +159,20 @@ def test_labels_that_are_no_class_are_refused(alpha, label):
 def test_labels_that_are_not_whole_numbers_are_refused(labels):
     with pytest.raises(InvalidInput, match=str(labels.dtype)):
         distillation_loss(STUDENT, TEACHER, labels, temperature=2, alpha=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"student_logits": STUDENT.tolist()}, "student_logits .* list"),
+        ({"teacher_logits": TEACHER.numpy()}, "teacher_logits .* ndarray"),
+        ({"labels": LABELS.numpy()}, "labels .* ndarray"),
+        ({"teacher_logits": TEACHER.to(torch.complex64)}, "teacher_logits.*complex64"),
+        ({"labels": LABELS.to(torch.uint16)}, "uint16"),
+        ({"temperature": 10**400}, "temperature .* 1000"),
+    ],
+)
+def test_what_is_no_tensor_or_no_number_of_ours_is_refused(changes, word):
+    given = {"student_logits": STUDENT, "teacher_logits": TEACHER, "labels": LABELS, "temperature": 4, "alpha": 0.5}
+    with pytest.raises(InvalidInput, match=word):
+        distillation_loss(**given | changes)

@@ -54,6 +54,8 @@ class Predictions:
     def __post_init__(self) -> None:
         """The one door: whatever types come in, classes are int64, other numbers float64 or float32, ids text."""
         put = partial(object.__setattr__, self)
+        put("runs", _plain_runs(self.runs))
+        put("class_names", tuple(self.class_names))
         put("labels", whole_numbers(self.labels, "labels", self.n_classes))
         put("predicted", whole_numbers(self.predicted, "predicted", self.n_classes))
         put("sample_ids", np.asarray(self.sample_ids).astype(str))
@@ -157,8 +159,6 @@ def check(p: Predictions) -> None:
     _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
     ids, counts = np.unique(p.sample_ids, return_counts=True)
     _require(len(ids) == n, f"sample id {str(ids[counts.argmax()])!r} stands twice.")
-    missing = [column for column in RUN_COLUMNS if column not in p.runs]
-    _require(not missing, f"the table of runs lacks {', '.join(missing)}.")
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
@@ -172,6 +172,23 @@ def check(p: Predictions) -> None:
     for feature, values in p.twins.items():
         check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
     _check_repeats(p)
+
+
+def _plain_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The table of runs with rows numbered from 0, where others look for them, and without pandas' own types."""
+    missing = [column for column in RUN_COLUMNS if column not in runs]
+    _require(not missing, f"the table of runs lacks {', '.join(missing)}.")
+    runs = runs.reset_index(drop=True)
+    try:
+        numbers = {name: runs[name].astype(float) for name in ("seed", "temperature", "alpha")}
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"seed, temperature and alpha of runs must be numbers: {error}.") from None
+    _require((numbers["seed"] % 1 == 0).all(), f"seeds must be whole numbers, not {runs['seed'].tolist()[:20]}.")
+    twice = runs["run_id"][runs["run_id"].duplicated()].tolist()
+    _require(not twice, f"run {twice[:1]} stands twice in the table of runs.")
+    names = {name: runs[name].astype(object) for name in ("run_id", "study", "model", "teacher_id")}
+    names["teacher_id"] = names["teacher_id"].where(runs["teacher_id"].notna(), None)
+    return runs.assign(**numbers, **names).astype({"seed": int})
 
 
 def check_probabilities(probabilities: np.ndarray, shape: tuple[int, ...], *, what: str) -> None:

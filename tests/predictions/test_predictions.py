@@ -8,9 +8,10 @@ import pytest
 
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
-from kdlib.measure import class_bias
+from kdlib.measure import class_bias, fidelity
 from kdlib.predictions import Predictions, softmax
 from kdlib.predictions.collect import assemble, collect, collect_parts
+from tests.simulated import study
 
 
 def arrays(logits, ids=("a", "b", "c"), labels=(0, 1, 1), names=("no", "yes"), sex=("f", "m", "f")):
@@ -343,3 +344,51 @@ def test_runs_that_collapsed_are_named():
     p = Predictions(table(4), predicted, labels, np.arange(300), ("a", "b", "c"))
     assert list(p.collapsed) == ["r1", "r2"] and "class 2" in p.collapsed["r2"]
     assert p.without_collapsed().runs["run_id"].tolist() == ["r0", "r3"]
+
+
+# ----------------------------------------------------------------------------------------------- the table of runs
+
+
+def of_all_roles():
+    """Two teachers, NDS and DS each, all different."""
+    p = study(n_classes=3, total=20, n_seeds=2, temperatures=(4,))
+    ids = p.runs["run_id"].str.replace("-", " ")
+    teachers = np.where(p.runs["model"] == "ds", "teacher " + p.runs["seed"].astype(str), None)
+    return replace(p, runs=p.runs.assign(run_id=ids, teacher_id=teachers))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda runs: runs.set_index(np.arange(len(runs))[::-1]),
+        lambda runs: runs.set_index(np.zeros(len(runs), int)),
+        lambda runs: runs.convert_dtypes(),
+        lambda runs: runs.astype({"model": "category", "seed": np.uint8, "temperature": np.float32}),
+        lambda runs: runs.assign(temperature=runs["temperature"].astype(object).where(runs["temperature"] > 0, None)),
+    ],
+    ids=["index backwards", "index of zeros", "nullable", "narrow", "objects"],
+)
+def test_partners_are_found_whatever_index_and_types_the_table_of_runs_has(change):
+    p = of_all_roles()
+    other = replace(p, runs=change(p.runs))
+    assert other.arm(model="ds", temperature=4.0).runs["run_id"].tolist() == ["ds T4 0", "ds T4 1"]
+    pd.testing.assert_frame_equal(fidelity.fidelity(other), fidelity.fidelity(p))
+
+
+def test_a_list_of_class_names_is_a_tuple():
+    assert simple(class_names=["no", "yes"]).class_names == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "word"),
+    [
+        ("run_id", ["r0", "r0"], "r0"),
+        ("seed", [0, 0.5], "0.5"),
+        ("seed", [0, None], "nan"),
+        ("seed", [0, "one"], "one"),
+        ("temperature", [1.0, "hot"], "hot"),
+    ],
+)
+def test_a_run_twice_or_without_numbers_is_refused(column, values, word):
+    with pytest.raises(InvalidInput, match=word):
+        simple(runs=table(2).assign(**{column: values}))
