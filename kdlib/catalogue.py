@@ -15,7 +15,7 @@ class Dataset:
     loader       'module:function' below kdlib.data
     options      every option of the loader with its default; all of them are part of a run's identity
     choices      the valid values of an option that takes names
-    ranges       the least and the most of an option that takes whole numbers; None: no limit
+    ranges       the least and the most of an option that takes whole numbers, where these are not 0 and a billion
     groups       sensitive features it provides, label features excluded
     parts        what can be loaded; a validation part is reported beside the test part
     kind         'images' or 'text'
@@ -37,12 +37,18 @@ class Dataset:
     pad: int = 0
 
 
+CELEBA = {"label": "smiling", "image_size": 64, "balance": True}
+OF_CELEBA = {
+    "choices": {"label": ("smiling", "eyeglasses")},
+    "groups": ("young", "male"),
+    "parts": ("train", "validation", "test"),
+}
 DATASETS = {
     "digits": Dataset(
         "Handwritten digits (scikit-learn)",
         "vision:load_digits",
         {"train_images": 300, "seed": 0},
-        ranges={"train_images": (10, 1787), "seed": (0, None)},  # so both parts have every class
+        ranges={"train_images": (10, 1787)},  # so both parts have every class
         in_paper=False,
     ),
     "trifeature": Dataset(
@@ -50,6 +56,7 @@ DATASETS = {
         "trifeature:load",
         {"label": "shape", "image_size": 224, "per_combination": 100, "split": "image", "test_images": 6000, "seed": 0},
         {"label": ("shape", "texture", "color", "shape x color"), "split": ("image", "balanced", "combination")},
+        {"per_combination": (1, 2**20), "image_size": (16, 4096)},
         groups=("shape", "color", "texture"),
         pad=128,
     ),
@@ -79,39 +86,22 @@ DATASETS = {
         "Tiny ImageNet", "vision:load_tiny_imagenet", {"image_size": 64}, ranges={"image_size": (1, 64)}
     ),
     "imagenet": Dataset("ImageNet", "vision:load_imagenet", {"image_size": 224}, ranges={"image_size": (1, None)}),
-    "celeba": Dataset(
-        "CelebA",
-        "faces:load_celeba",
-        {"label": "smiling", "image_size": 64, "balance": True},
-        {"label": ("smiling", "eyeglasses")},
-        {"image_size": (1, None)},
-        groups=("young", "male"),
-        parts=("train", "validation", "test"),
-    ),
+    "celeba": Dataset("CelebA", "faces:load_celeba", CELEBA, ranges={"image_size": (1, None)}, **OF_CELEBA),
     # A part of CelebA, whichever one has: its counts are part of a run's identity.
     "celeba64": Dataset(
         "CelebA, 64 px, {train_images:,} / {test_images:,} images",
         "faces:load_celeba64",
-        {
-            "label": "smiling",
-            "image_size": 64,
-            "balance": True,
-            "train_images": 162_770,
-            "validation_images": 19_867,
-            "test_images": 19_962,
-        },
-        {"label": ("smiling", "eyeglasses")},
-        {"image_size": (1, 64)},
-        groups=("young", "male"),
-        parts=("train", "validation", "test"),
+        CELEBA | {"train_images": 162_770, "validation_images": 19_867, "test_images": 19_962},
+        ranges={"image_size": (1, 64)},
         in_paper=False,
+        **OF_CELEBA,
     ),
     "utkface": Dataset(
         "UTKFace",
         "faces:load_utkface",
         {"label": "gender", "image_size": 64, "test_share": 0.3, "seed": 0},
         {"label": ("gender",)},
-        {"image_size": (1, 64), "seed": (0, None)},
+        {"image_size": (1, 64)},
         groups=("race", "age"),
         in_paper=False,
     ),

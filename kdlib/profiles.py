@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from kdlib import places
 from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
-from kdlib.errors import ProfileError, unknown
+from kdlib.errors import InvalidInput, ProfileError, unknown
 
 
 def _among(what: str, valid: Iterable[str]) -> AfterValidator:
@@ -44,22 +44,11 @@ def _different(values: list[float]) -> list[float]:
     return values
 
 
-# The ranges of all that a profile may say. Most ends are far beyond what anyone trains: they catch slips of the pen.
+# All that a profile may say has a range. Most ends are far beyond what anyone trains: they catch slips of the pen.
 Name = Annotated[str, Field(pattern=r"^\w[\w.+ -]*$", max_length=80)]  # it becomes the name of files and folders
 Rate = Annotated[float, Field(gt=0, le=100)]
-Temperature = Annotated[float, Field(gt=0, le=10_000)]
-Scale = Annotated[float, Field(gt=0, le=10_000)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Decay = Annotated[float, Field(ge=0, le=1)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-Factor = Annotated[float, Field(gt=0, le=1)]
-Epochs = Annotated[int, Field(ge=1, le=100_000)]
-WarmUp = Annotated[float, Field(ge=0, le=100_000)]  # and shorter than the training, see `_merged`
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
-Seeds = Annotated[int, Field(ge=1, le=1_000)]
-MoreSeeds = Annotated[int, Field(ge=0, le=1_000)]
-FirstSeed = Annotated[int, Field(ge=0, le=1_000_000)]
-Padding = Annotated[int, Field(ge=0, le=1_000)]  # and no wider than the image, see `_study`
+Temperature = Annotated[float, Field(gt=0, le=10_000)]
 OPTIONS = {int: Field(ge=0, le=10**9), float: Field(ge=-1, le=1), bool: Field(), str: Field(max_length=200)}
 
 LONGEST = 2**15  # bytes of a profile: the longest of ours has 13,000
@@ -85,12 +74,12 @@ class _Settings(_Strict):
 
     optimizer: Annotated[str, _among("optimizer", ("sgd", "adamw"))] = "sgd"
     lr: Rate = None
-    momentum: Momentum = 0.9
-    weight_decay: Decay = 0.0
-    milestones: list[Share] = None
-    gamma: Factor = 0.1
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = None
+    gamma: float = Field(0.1, gt=0, le=1)
     schedule: Annotated[str, _among("schedule", ("constant", "cosine"))] = None
-    warmup: WarmUp = 0.0
+    warmup: float = Field(0.0, ge=0, le=100_000)  # and shorter than the training, see `_merged`
     batch_size: Batch = None
     precision: Annotated[str, _among("precision", ("fp32", "bf16"))] = "fp32"
     init: Annotated[str, _among("init", ("scratch", "pretrained"))] = "scratch"
@@ -103,11 +92,11 @@ class _Recipe(_Settings):
 
 class _Part(_Settings):
     model: Annotated[str, _among("model", MODELS)]
-    epochs: Epochs
+    epochs: int = Field(ge=1, le=100_000)
 
 
 class _Augment(_Strict):
-    crop: Padding = 0
+    crop: int = Field(0, ge=0, le=1_000)  # and no wider than the image, see `_study`
     flip: bool = False
     resized_crop: bool = False
 
@@ -120,12 +109,12 @@ class _Study(_Strict):
     teacher: _Part
     student: _Part
     temperatures: Annotated[list[Temperature], Field(max_length=1_000), AfterValidator(_different)]
-    alpha: Annotated[float, Field(ge=0, le=1)] = 0.8
+    alpha: float = Field(0.8, ge=0, le=1)
     t_squared: bool = True
-    seeds: Seeds
-    fresh_teachers: MoreSeeds = 0
-    first_seed: FirstSeed = 0
-    control_loss_scale: Scale = None
+    seeds: int = Field(ge=1, le=1_000)
+    fresh_teachers: int = Field(0, ge=0, le=1_000)
+    first_seed: int = Field(0, ge=0, le=1_000_000)
+    control_loss_scale: float = Field(None, gt=0, le=10_000)
 
 
 @cache
@@ -140,6 +129,15 @@ def _options(dataset: str) -> type[_Strict]:
         types[key] = Annotated[types[key], Field(ge=least, le=most)]
     fields = {key: (types[key], default) for key, default in known.options.items()}
     return create_model(f"Options of {dataset}", __base__=_Strict, **fields)
+
+
+def options(dataset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Every option of a data set's loader, defaults filled in. Raises InvalidInput with a line for each wrong one."""
+    errors: list[str] = []
+    read = _checked(_options(dataset), given, dataset, errors)
+    if errors:
+        raise InvalidInput("\n".join(errors))
+    return read.model_dump()
 
 
 def read(given: str | Path) -> dict[str, Any]:
@@ -189,10 +187,8 @@ def _find(given: str | Path) -> Path:
         for path in looked:
             if os.path.isfile(path):  # False, too, for a name that no disk takes
                 return path.resolve()
-        raise ProfileError(
-            f"there is no profile {' or '.join(map(str, looked))}. "
-            "Give the path of a YAML file, or a name such as 'quick'."
-        )
+        there = " or ".join(map(str, looked))
+        raise ProfileError(f"there is no profile {there}. Give the path of a YAML file, or a name such as 'quick'.")
     folder = places.project_root() / "params"
     known = {path.stem: path for path in folder.glob("*.yaml")}
     if str(given) not in known:

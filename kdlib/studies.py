@@ -22,7 +22,7 @@ from kdlib.errors import ProfileError, unknown
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One training, described completely: what is not here (device, engine, versions) must not change its result.
 
@@ -43,11 +43,11 @@ class Run:
     model: str
     role: str
     seed: int
-    teacher: Run | None
-    temperature: float | None
-    alpha: float | None
-    t_squared: bool | None
-    loss_scale: float
+    teacher: Run | None = None
+    temperature: float | None = None
+    alpha: float | None = None
+    t_squared: bool | None = None
+    loss_scale: float = 1.0
     epochs: int
     batch_size: int
     optimizer: str
@@ -132,18 +132,7 @@ class Study:
 
     def _run(self, role: str, seed: int, **changes: Any) -> Run:
         part = self.teacher if role == "teacher" else self.student
-        values = dict(
-            dataset=self.dataset,
-            data=self.data,
-            role=role,
-            seed=seed,
-            augment=self.augment,
-            teacher=None,
-            temperature=None,
-            alpha=None,
-            t_squared=None,
-            loss_scale=1.0,
-        )
+        values = {"dataset": self.dataset, "data": self.data, "augment": self.augment, "role": role, "seed": seed}
         return Run(**{**values, **part, **changes})
 
     def teachers(self) -> list[Run]:

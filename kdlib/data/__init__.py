@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from kdlib import profiles
 from kdlib.catalogue import DATASETS
 from kdlib.errors import DataError, InvalidInput, unknown
 
@@ -119,26 +120,11 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
     if split not in DATASETS[name].parts:
         raise unknown("split", split, DATASETS[name].parts, place=f"data set {name!r}")
     loader = resolve_name(f"kdlib.data.{DATASETS[name].loader}")
-    options = checked_options(name, options)
+    options = profiles.options(name, options)
     try:
         return loader(split, root=root, **options)
     except OSError as error:  # its text names the file
         raise damaged(f"cannot read data set {name!r}: {error}", name) from error
-
-
-def checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Every option of the data set, defaults filled in. Raises InvalidInput for an unknown option or choice."""
-    known, place = DATASETS[name], f"data set {name!r}"
-    for option, value in options.items():
-        if option not in known.options:
-            raise unknown("option", option, known.options, place=place)
-        if option in known.choices and value not in known.choices[option]:
-            raise unknown(option, value, known.choices[option], place=place)
-        if option in known.ranges:
-            check_whole(option, value, *known.ranges[option], place=place)
-        if isinstance(known.options[option], bool) and not isinstance(value, bool):
-            raise InvalidInput(f"{option} = {value!r} in {place}: give true or false.")
-    return known.options | options
 
 
 def required(path: Path, dataset: str) -> Path:
@@ -153,10 +139,9 @@ def damaged(what: str, dataset: str) -> DataError:
     return DataError(f"{what}. `kdlib fetch {dataset}` gets it, or says what to put where.")
 
 
-def check_whole(name: str, value: object, least: int, most: int | None = None, *, place: str) -> int:
+def check_whole(name: str, value: object, least: int, most: int, *, place: str) -> int:
     """`value` if it is a whole number from `least` to `most`. Raises InvalidInput otherwise."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if whole and value >= least and (most is None or value <= most):
+    if whole and least <= value <= most:
         return int(value)
-    range_ = f"of {least} or more" if most is None else f"from {least} to {most}"
-    raise InvalidInput(f"{name} = {value!r} in {place}: give a whole number {range_}.")
+    raise InvalidInput(f"{name} = {value!r} in {place}: give a whole number from {least} to {most}.")

@@ -52,7 +52,7 @@ def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprin
     Raises InvalidInput for a fingerprint that is not the data's, and says the right one; DataError for data that is
     missing or damaged, or does not fit together.
     """
-    if not isinstance(name, str) or name in ("", ".", "..") or name != Path(name).name:
+    if name in ("", ".", "..") or name != Path(name).name:
         raise InvalidInput(f"name = {name!r} in data set 'own': give the name of a folder in {places.data_dir(root)}.")
     folder = places.data_dir(root) / name
     files = _files(folder)

@@ -275,7 +275,6 @@ def labels(ids: Ids, label: str) -> np.ndarray:
 
 def select(part: str, /, *, label: str, split: str, per_combination: int, test_images: int, seed: int) -> np.ndarray:
     """(N, 4) ids as numbers of one part, in order; the options are those of `load`. Nothing is rendered."""
-    check_whole("per_combination", per_combination, 1, 2**20, place=PLACE)
     check_whole("test_images", test_images, 1, 1000 * per_combination - 1, place=PLACE)
     numbers = np.stack(np.unravel_index(np.arange(1000 * per_combination), (10, 10, 10, per_combination)), axis=1)
     drawn = numbers[::per_combination] if split == "combination" else numbers

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdlib import data
+from kdlib import data, profiles
 from kdlib.catalogue import DATASETS
 from kdlib.data.stream import Images
 from kdlib.errors import InvalidInput, ProfileError
@@ -58,11 +58,11 @@ def test_the_data_of_two_seeds_differ_and_of_one_do_not():
 @pytest.mark.parametrize(
     "options, told",
     [
-        ({"train_images": 9}, "train_images = 9 "),
-        ({"train_images": 1788}, "train_images = 1788"),
+        ({"train_images": 9}, "train_images.* 9"),
+        ({"train_images": 1788}, "train_images.* 1788"),
         ({"train_images": 300.0}, "300.0"),
         ({"train_images": True}, "True"),
-        ({"seed": -1}, "seed = -1"),
+        ({"seed": -1}, "seed.* -1"),
         ({"train_image": 300}, "'train_image'"),
     ],
 )
@@ -95,4 +95,4 @@ def test_the_catalogue_names_exactly_the_options_of_the_loader(name):
 
 
 def test_options_are_filled_in_from_the_catalogue():
-    assert data.checked_options("digits", {"seed": 3}) == {**DATASETS["digits"].options, "seed": 3}
+    assert profiles.options("digits", {"seed": 3}) == {**DATASETS["digits"].options, "seed": 3}
