@@ -17,7 +17,7 @@ from kdlib.measure import arms
 from kdlib.measure.class_counts import class_rows
 from kdlib.measure.class_tests import welch
 from kdlib.measure.group_counts import group_codes
-from kdlib.predictions import Predictions
+from kdlib.predictions import Predictions, as_array, check_probabilities, real_numbers
 
 RUN = ["run_id", "model", "seed", "temperature"]
 BINS = 15  # of confidence, equal widths (Guo et al. 2017)
@@ -29,10 +29,17 @@ MOST_PARTS = 5000  # parts of the seeds that are enumerated; 14 seeds make 1716
 
 def agreement(predicted_a: np.ndarray, predicted_b: np.ndarray) -> float:
     """Share of the (N,) samples that both models put in the same class, 0 .. 1; churn is 1 - agreement."""
-    a, b = np.asarray(predicted_a), np.asarray(predicted_b)
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise InvalidInput(f"predictions of shape {a.shape} and {b.shape}; one class for each of the same samples.")
+    a, b = _of_same_samples(predicted_a, predicted_b)
     return float((a == b).mean())
+
+
+def _of_same_samples(*values: np.ndarray) -> list[np.ndarray]:
+    """As arrays (N,). Raises InvalidInput for other shapes: numpy would broadcast a column."""
+    arrays = [as_array(one, "predictions") for one in values]
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1 or not len(arrays[0]):
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise InvalidInput(f"predictions of shape {shapes}; one class for each of the same samples.")
+    return arrays
 
 
 def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
@@ -40,7 +47,8 @@ def flips(labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[fl
 
     Their difference is the change in accuracy, their sum at most the churn. Yan et al. (2021), "positive-congruent".
     """
-    was, now = np.asarray(before) == labels, np.asarray(after) == labels
+    labels, before, after = _of_same_samples(labels, before, after)
+    was, now = before == labels, after == labels
     return float((was & ~now).mean()), float((~was & now).mean())
 
 
@@ -48,8 +56,11 @@ def error_consistency(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     """Cohen's kappa of whether two models are right, (N,) bool each (Geirhos et al. 2020), -1 .. 1.
 
     0: as two independent models with these accuracies; 1: right and wrong on the same samples. NaN if both are always
-    right, or both always wrong.
+    right, or both always wrong. Raises InvalidInput for classes, which are neither right nor wrong.
     """
+    correct_a, correct_b = _of_same_samples(correct_a, correct_b)
+    if kinds := {str(correct.dtype) for correct in (correct_a, correct_b)} - {"bool"}:
+        raise InvalidInput(f"right or wrong must be bool, not {', '.join(sorted(kinds))}: predicted == labels.")
     a, b = correct_a.mean(), correct_b.mean()
     by_chance = a * b + (1 - a) * (1 - b)
     return float(((correct_a == correct_b).mean() - by_chance) / (1 - by_chance)) if by_chance < 1 else np.nan
@@ -60,9 +71,12 @@ def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
 
     A q that underflowed to 0 counts as the smallest float32, so the value stays finite.
     """
-    p, q = np.asarray(p, float), np.maximum(np.asarray(q, float), np.finfo(np.float32).tiny)
+    p, q = (real_numbers(values, "probabilities").astype(float) for values in (p, q))
     if p.shape != q.shape or p.ndim != 2:
         raise InvalidInput(f"probabilities of shape {p.shape} and {q.shape}; the same (N, C) are wanted.")
+    for values in (p, q):
+        check_probabilities(values, p.shape, what="probabilities")
+    q = np.maximum(q, np.finfo(np.float32).tiny)
     return float(special.rel_entr(p, q).sum(axis=1).mean())
 
 

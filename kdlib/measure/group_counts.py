@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
-from kdlib.predictions import Predictions
+from kdlib.predictions import Predictions, as_array
 
 MANY = 20  # more distinct values than this are no group when they are numbers, or nearly as many as the rows
 MISSING_WORDS = ("", "nan", "NaN", "None", "<NA>", "NaT")  # what numpy makes of missing values among text
@@ -31,7 +31,7 @@ def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.nda
     """
     if missing not in ("error", "group", "drop"):
         raise unknown("missing", missing, ("error", "group", "drop"))
-    array = values if isinstance(values, (pd.Series, pd.Categorical)) else np.asarray(values)
+    array = values if isinstance(values, (pd.Series, pd.Categorical)) else as_array(values, place)
     if array.ndim != 1 or not len(array):
         raise InvalidInput(
             f"{place} has shape {array.shape}; one group for each of at least one sample is needed. "
@@ -57,10 +57,10 @@ def _factorize(values, place: str) -> tuple[np.ndarray, list]:
     nullable = isinstance(getattr(values, "dtype", None), pd.api.extensions.ExtensionDtype)
     array = np.asarray(values, object if nullable else None)  # else a missing value makes fractions of whole numbers
     wrong = [v for v in array if not pd.api.types.is_scalar(v)] if array.dtype.kind == "O" else []
-    if wrong or array.dtype.names:
+    if wrong or array.dtype.names or array.dtype.kind == "c":
         raise InvalidInput(f"{place} has values that are no names, such as {[*wrong, array[0]][0]!r}. Make them text.")
     if array.dtype.kind in "SO":
-        array = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array], object)
+        array = np.array([v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else v for v in array], object)
         _refuse_mixed(array, place)
     codes, found = pd.factorize(array)
     names = sorted((name for name in found if str(name).strip() not in MISSING_WORDS), key=str)

@@ -10,6 +10,7 @@ Dwork et al. (2012) and gives no formula; these are ours. No torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput, UndefinedMetric, unknown
 from kdlib.measure.group_counts import encode_groups
-from kdlib.predictions import check_probabilities, softmax
+from kdlib.predictions import as_array, check_probabilities, real_numbers, softmax, whole_numbers
 
 MEASURES = ("lipschitz", "inconsistency")
 RANDOM_PAIRS = 20_000
@@ -57,7 +58,7 @@ def counterfactual(probabilities: np.ndarray, twins: np.ndarray | Neighbors) -> 
     p = _probabilities(probabilities, "probabilities")
     if isinstance(twins, Neighbors):
         return _mean_apart(p, twins)
-    q = np.asarray(twins, float)
+    q = real_numbers(twins, "twins").astype(float)
     if q.ndim not in (2, 3) or q.shape[0] != p.shape[0] or q.shape[-1] != p.shape[1]:
         raise InvalidInput(
             f"twins {q.shape} do not fit probabilities {p.shape}; (N, C) or (N, M, C) is wanted, in the same order of "
@@ -111,7 +112,7 @@ def _mean_apart(p: np.ndarray, near: Neighbors) -> float:
 
 def _probabilities(values: np.ndarray, place: str) -> np.ndarray:
     """`values` as (N, C) float64; raises InvalidInput for logits, NaN or another shape."""
-    values = np.asarray(values)
+    values = as_array(values, place)
     if values.ndim != 2 or not values.size or values.dtype.kind != "f":
         raise InvalidInput(f"{place} has shape {values.shape} and type {values.dtype}; (N, C) real numbers are wanted.")
     check_probabilities(values, values.shape, what=place)
@@ -132,7 +133,7 @@ def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None =
     found = []
     for label in pd.unique(labels):
         same = np.flatnonzero(labels == label)
-        if not 1 <= k < len(same):
+        if not isinstance(k, Integral) or not 1 <= k < len(same):
             raise InvalidInput(f"k is {k}, but label {label} has {len(same)} samples; k must be 1 .. {len(same) - 1}.")
         found += _nearest(x, same, same, k)
     near = _neighbors(len(x), found, k)
@@ -208,7 +209,7 @@ def random_pairs(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 def _check_embedding(embedding: np.ndarray) -> np.ndarray:
     """In float64, centered (less rounding) and divided by its spread."""
-    x = np.asarray(embedding)
+    x = as_array(embedding, "embedding")
     if x.ndim != 2 or len(x) < 2 or x.dtype.kind not in "fiub":
         raise InvalidInput(f"embedding has shape {x.shape} and type {x.dtype}; (N, d) numbers, N of 2 or more, wanted.")
     x = x.astype(float)
@@ -219,7 +220,7 @@ def _check_embedding(embedding: np.ndarray) -> np.ndarray:
 
 
 def check_length(values, n: int, place: str) -> np.ndarray:
-    values = np.asarray(values)
+    values = as_array(values, place)
     if values.shape != (n,):
         raise InvalidInput(f"{place} has shape {values.shape}; one value for each of {n} samples is wanted.")
     return values
@@ -242,8 +243,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    z = _log(probabilities)
-    own = z[np.arange(len(z)), labels]
+    z = _log(_probabilities(probabilities, "probabilities"))
+    own = z[np.arange(len(z)), whole_numbers(check_length(labels, len(z), "labels"), "labels", z.shape[1])]
 
     def loss(log_t: float) -> float:
         return float(np.mean(np.log(np.exp(z / np.exp(log_t)).sum(axis=1)) - own / np.exp(log_t)))
@@ -253,12 +254,15 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def rescale(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     """softmax(log p / T) over the last axis, T a number or one a sample (broadcast); same shape."""
+    probabilities = as_array(probabilities, "probabilities")
+    check_probabilities(probabilities, probabilities.shape, what="probabilities")
     return softmax(_log(probabilities) / temperature)
 
 
 def cross_fitted_temperature(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """(N,) the temperature for each sample, fitted on the half of the samples that it is not in."""
-    p, labels = _probabilities(probabilities, "probabilities"), np.asarray(labels)
+    p = _probabilities(probabilities, "probabilities")
+    labels = check_length(labels, len(p), "labels")
     first = halves(len(p), seed)
     return np.where(first, fit_temperature(p[~first], labels[~first]), fit_temperature(p[first], labels[first]))
 

@@ -6,6 +6,7 @@ Arrays in, numbers out; knows nothing of runs, classes or groups. No torch.
 from __future__ import annotations
 
 from functools import partial
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ def mean_and_interval(values: np.ndarray, *, coverage: float = 0.95, share: bool
     Clipping costs no coverage, as the mean of a share lies there too, and moves no end that is inside. An interval on
     the scale of the logit would move all of them, and has none for a run that is right everywhere.
     """
+    values = as_floats(values)
     low, high = t_interval(values, coverage=coverage)
     low, high = np.clip([low, high], 0, 1) if share else (low, high)
     return {"mean": values.mean(), "sd": values.std(ddof=1), "low": low, "high": high}
@@ -62,7 +64,7 @@ def check_finite(values: np.ndarray) -> None:
 
 def require_share(name: str, value: float) -> None:
     """Raise InvalidInput unless 0 < value < 1."""
-    if not 0 < value < 1:
+    if not isinstance(value, Real) or not 0 < value < 1:
         raise InvalidInput(f"{name} is {value!r}; it must lie between 0 and 1, for example 0.95 or 0.05.")
 
 

@@ -58,8 +58,8 @@ class Predictions:
         put("class_names", tuple(self.class_names))
         put("labels", whole_numbers(self.labels, "labels", self.n_classes))
         put("predicted", whole_numbers(self.predicted, "predicted", self.n_classes))
-        put("sample_ids", np.asarray(self.sample_ids).astype(str))
-        put("groups", {name: np.asarray(values) for name, values in self.groups.items()})
+        put("sample_ids", as_text(self.sample_ids, "sample_ids"))
+        put("groups", {name: as_array(values, f"group {name!r}") for name, values in self.groups.items()})
         put("twins", {name: real_numbers(values, f"{name} twins") for name, values in self.twins.items()})
         for name in ("probabilities", "confidence"):
             if getattr(self, name) is not None:
@@ -232,7 +232,7 @@ def _check_repeats(p: Predictions) -> None:
 
 def whole_numbers(values: object, name: str, n_classes: int) -> np.ndarray:
     """As int64, whatever width or library they come from. Raises InvalidInput unless they are whole, 0 .. C-1."""
-    values = _array(values, name)
+    values = as_array(values, name)
     kind = values.dtype
     _require(kind.kind in "iu", f"{name} must be whole numbers 0 .. {n_classes - 1}, not {kind}.")
     low, high = (values.min(), values.max()) if values.size else (0, 0)
@@ -242,16 +242,26 @@ def whole_numbers(values: object, name: str, n_classes: int) -> np.ndarray:
 
 def real_numbers(values: object, name: str) -> np.ndarray:
     """As float64, or float32 if that is how they come (a store for many runs: sums are in float64)."""
-    values = _array(values, name)
+    values = as_array(values, name)
     _require(values.dtype.kind in "fiu", f"{name} must be real numbers, not {values.dtype}.")
     return values if values.dtype == np.float32 else values.astype(float, copy=False)
 
 
-def _array(values: object, name: str) -> np.ndarray:
+def as_array(values: object, name: str) -> np.ndarray:
+    """As a plain array. Raises InvalidInput for what is none, or has values masked: numpy would drop the mask."""
+    _require(not np.ma.is_masked(values), f"{name} has masked values: fill them, or leave these samples out.")
     try:
         return np.asarray(values)
-    except ValueError as error:  # rows of several lengths
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths; a tensor with a gradient
         raise InvalidInput(f"{name} cannot be an array: {error}.") from error
+
+
+def as_text(values: object, name: str) -> np.ndarray:
+    """As text. Raises InvalidInput for bytes that are not ASCII."""
+    try:
+        return as_array(values, name).astype(str)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{name} has bytes that are no plain text: {error.object!r}. Decode them first.") from error
 
 
 def _require(condition: bool, message: str) -> None:

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -242,6 +243,25 @@ def test_groups_of_one_name_are_refused_if_they_are_of_several_types(case, form)
 def test_one_group_is_one_whatever_holds_it(values):
     codes, names = group_counts.encode_groups(values, "g")
     assert codes.tolist() == [0, 1, 0, 1] and names == ("0", "1")
+
+
+def test_bytes_of_an_unknown_encoding_stay_apart():
+    codes, names = group_counts.encode_groups([b"caf\xe9", b"caf\xe8", b"caf\xe9"], "g")
+    assert codes.tolist() == [1, 0, 1] and names == (r"caf\xe8", r"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.ma.array([0, 1, 0, 1], mask=[0, 1, 0, 0]), "masked"),
+        ([[0], [1, 2]], "array"),
+        (torch.zeros(4, requires_grad=True), "array"),
+        (np.array([1j, 2, 1j, 2]), "1j"),
+    ],
+)
+def test_values_that_are_no_plain_array_are_refused(values, told):
+    with pytest.raises(InvalidInput, match=told):
+        group_counts.encode_groups(values, "g")
 
 
 @pytest.mark.parametrize("kind", ["Int8", "boolean", "string"])

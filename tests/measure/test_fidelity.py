@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,6 +194,39 @@ def test_bad_input():
         fidelity.changed_samples(p.arm(model="nds"), study(n_classes=4).arm(model="nds"))
     with pytest.raises(InvalidInput, match="2.*5.*3"), pytest.warns(KdlibWarning):
         fidelity.changed_samples(p.arm(model="nds"), p.arm(model="ds", temperature=4.0).take(np.array([0, 1])))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda values: fidelity.agreement(FOUR, values),
+        lambda values: fidelity.flips(FOUR, values, FOUR),
+        lambda values: fidelity.flips(values, FOUR, FOUR),
+        lambda values: fidelity.error_consistency(FOUR == 1, values == 1),
+    ],
+)
+@pytest.mark.parametrize("values", [FOUR[:, None], FOUR[:3]], ids=["a column", "one less"])
+def test_predictions_of_other_samples_are_refused(measure, values):
+    with pytest.raises(InvalidInput, match=r"\(4,\)"):
+        measure(values)
+
+
+def test_lists_tensors_and_series_count_as_arrays():
+    other = [0, 1, 1, 1]
+    for values in (torch.tensor(other), pd.Series(other, index=[3, 2, 1, 0]), np.array(other, ">i2")):
+        assert fidelity.agreement(FOUR, values) == 0.75 and fidelity.flips(values, FOUR, other) == (0, 0.25)
+
+
+def test_consistency_of_errors_is_not_that_of_classes():
+    with pytest.raises(InvalidInput, match="int64"):
+        fidelity.error_consistency(FOUR, FOUR == 1)
+
+
+@pytest.mark.parametrize("logits", [np.array([[4.0, 1.0]]), np.array([[-1.0, 2.0]]), np.array([[np.nan, 1.0]])])
+def test_logits_have_no_divergence(logits):
+    for p, q in ((logits, np.array([[0.5, 0.5]])), (np.array([[0.5, 0.5]]), logits)):
+        with pytest.raises(InvalidInput, match="probabilities"):
+            fidelity.kl_divergence(p, q)
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

@@ -237,6 +237,24 @@ def test_bad_input_names_value_place_and_remedy():
         individual.cross_fitted_temperature(SURE[:3], np.array([0, 1, 0]))
 
 
+@pytest.mark.parametrize("labels", [[-1, 0, 1, 0], [0, 1, 2, 0], [0.5, 0, 1, 0], [0, 1, 0], ["a", "b", "a", "b"]])
+def test_labels_that_are_no_classes_have_no_temperature(labels):
+    with pytest.raises(InvalidInput, match="labels"):
+        individual.cross_fitted_temperature(SURE, np.array(labels))
+
+
+def test_logits_are_not_scaled_as_probabilities():
+    for scale in (individual.rescale, individual.fit_temperature):
+        with pytest.raises(InvalidInput, match="logits"):
+            scale(SURE * 3, np.array([0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize("k", [1.5, "2", None])
+def test_a_number_of_neighbors_is_whole(k):
+    with pytest.raises(InvalidInput, match=str(k)):
+        individual.neighbors(LINE, k=k)
+
+
 def test_table_needs_probabilities_and_something_to_compare():
     x, p = simulated(0, runs=2)
     with pytest.raises(InvalidInput, match="embedding"):

@@ -43,6 +43,8 @@ def test_t_interval_equals_scipy_for_many_columns_at_once():
         ([0.5, np.inf], 0.95, "inf"),
         ([0.1, 0.2], 95, "95"),
         ([0.1, 0.2], 0, "coverage.*0"),
+        ([0.1, 0.2], "all", "coverage.*all"),
+        ([0.1, 0.2], None, "coverage.*None"),
     ],
 )
 def test_t_interval_refuses(values, coverage, message):
@@ -250,3 +252,7 @@ def test_share_changed_by_hand_and_by_simulation():
     assert stats.share_changed(np.r_[rng.random(7000), rng.random(3000) * 1e-3]) == pytest.approx(0.3, abs=0.03)
     with pytest.raises(InvalidInput):
         stats.share_changed([np.nan])
+
+
+def test_an_interval_of_a_list_is_that_of_its_array():
+    assert stats.mean_and_interval([0.1, 0.2, 0.4]) == stats.mean_and_interval(np.array([0.1, 0.2, 0.4]))

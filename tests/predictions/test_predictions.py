@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
@@ -392,3 +393,17 @@ def test_a_list_of_class_names_is_a_tuple():
 def test_a_run_twice_or_without_numbers_is_refused(column, values, word):
     with pytest.raises(InvalidInput, match=word):
         simple(runs=table(2).assign(**{column: values}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"labels": np.ma.array([0, 1, 1], mask=[0, 0, 1])}, "labels.*masked"),
+        ({"groups": {"sex": np.ma.array(["f", "m", "f"], mask=[0, 0, 1])}}, "sex.*masked"),
+        ({"sample_ids": [b"a", b"\xe9", b"c"]}, "sample_ids"),
+        ({"probabilities": torch.ones(2, 3, 2, requires_grad=True)}, "probabilities"),
+    ],
+)
+def test_what_is_no_plain_array_is_refused(changes, word):
+    with pytest.raises(InvalidInput, match=word):
+        simple(**changes)
