@@ -2,7 +2,7 @@
 
 .kdlib/<hash of the key>/   0.npy, 1.npy ...   the arrays
                             arrays.json        the sha256 of its second line; there, their names and CRC-32s
-The key holds the name, size and time of every source file, so that a changed file is prepared anew.
+The key holds the path, size and times of every source file, so that a changed file is prepared anew.
 """
 
 from __future__ import annotations
@@ -44,8 +44,14 @@ def prepared(folder: Path, key: dict[str, Any], make: Callable[[], dict[str, np.
 
 
 def stamps(paths: Iterable[Path]) -> list[list[Any]]:
-    """[name, bytes, time of the last change in ns] of every file, for a key."""
-    return [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in paths]
+    """[path, bytes, times of the last change in ns] of every file, for a key.
+
+    The path from two folders up: in folders of classes it says the label. Copies may keep the time of what they are a
+    copy of; the second time, of the inode, is when they came here.
+    """
+    return [
+        ["/".join(path.parts[-3:]), (stat := path.stat()).st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path in paths
+    ]
 
 
 def _read(home: Path) -> dict[str, np.ndarray]:

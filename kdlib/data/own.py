@@ -151,7 +151,7 @@ def _class_images(folder: Path) -> list[Path]:
     found = []
     for home in inside(folder):
         paths = inside(home)
-        wrong = [path for path in paths if path.suffix.lower() not in SUFFIXES or path.is_dir()]
+        wrong = [path for path in paths if path.suffix.lower() not in SUFFIXES or not path.is_file()]
         if wrong or not paths:
             kinds = ", ".join(sorted(SUFFIXES))
             raise damaged(f"{wrong[0] if wrong else home} is not {folder.name}/<class>/<image>, one of {kinds}", "own")

@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import re
+import time
 
 import numpy as np
 import pandas as pd
@@ -261,6 +262,38 @@ def test_a_class_without_images_is_named(tmp_path):
     folders(tmp_path)
     (tmp_path / "pets/test/emu").mkdir()
     refused(tmp_path, re.escape(str(tmp_path / "pets/test/emu")))
+
+
+def renamed(root):
+    for part in PARTS:
+        os.rename(root / f"pets/{part}/cat", root / f"pets/{part}/cow")
+
+
+def replaced(root):
+    """A copy of the same size that keeps the time, as `cp -p` and rsync make it."""
+    path = root / "pets/train/ant/01.png"
+    was, content = path.stat(), encoded(255 - X[1])
+    time.sleep(0.02)  # the clock of the file system has moved on
+    path.write_bytes(content.ljust(was.st_size, b"x")[: max(was.st_size, len(content))])
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [renamed, replaced])
+def test_what_was_prepared_is_not_taken_for_other_folders(tmp_path, change):
+    folders(tmp_path)
+    before, fingerprint = load(tmp_path)
+    change(tmp_path)
+    after, now = load(tmp_path)
+    names = [after.class_names[y] for y in after.y]
+    assert now != fingerprint and names == [i.split("/")[0] for i in after.ids]
+    assert sorted(after.ids) == sorted(f"{p.parent.name}/{p.name}" for p in tmp_path.glob("pets/train/*/*.png"))
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    folders(tmp_path)
+    os.mkfifo(tmp_path / "pets/train/ant/pipe.png")
+    with pytest.raises(DataError, match="pipe.png"):
+        load(tmp_path)
 
 
 def test_links_are_what_they_point_to(tmp_path):
