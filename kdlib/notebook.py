@@ -170,7 +170,7 @@ class Workspace:
     # ---------------------------------------------------------------------------------------------- beside the paper
 
     def beside(self, rows: pd.DataFrame, shown: Shown) -> pd.DataFrame:
-        """`rows` (see show/tidy.py) with the paper's numbers, where the study is the paper's own."""
+        """`rows` (of `arms.tidy`) with the paper's numbers, where the study is the paper's own."""
         return numbers.beside(rows, shown.study, self.artefact, sensitive=shown.sensitive, part=shown.part)
 
     def not_run(self) -> list[Styler]:

@@ -9,9 +9,9 @@ import pytest
 
 from kdlib import notebook, store
 from kdlib.errors import InvalidInput, NotTrained, ProfileError
-from kdlib.measure import arms, class_bias
+from kdlib.measure import class_bias
 from kdlib.predictions import named_collapsed
-from kdlib.show import tables, tidy
+from kdlib.show import tables
 from kdlib.training import sweep
 from tests import simulated
 from tests.conftest import TINY, make_project
@@ -164,7 +164,7 @@ def test_a_run_that_collapsed_is_named_and_a_second_one_is_without_it(one_collap
     assert every.heading.endswith(f"\ncollapsed: {name}") and without.heading.endswith(f"\nwithout {name}")
     assert name in every.title and len(every.predictions.runs) == len(without.predictions.runs) + 1
     assert "| 20 |" in repr(here), "the runs that are there, the collapsed one too"
-    rows = {key: tidy.class_bias(*measured(s.predictions)) for key, s in found.items()}
+    rows = {key: class_bias.table(s.predictions) for key, s in found.items()}
     shown = {key: tables.class_bias_table(rows[key], title=s.title) for key, s in found.items()}
     assert all(name in table.caption for table in shown.values())
     assert (
@@ -177,10 +177,6 @@ def test_a_run_that_collapsed_is_named_and_a_second_one_is_without_it(one_collap
     about = [json.loads((here.out_dir / f"table06_{key}.json").read_text()) for key in found]
     assert about[0]["collapsed"] == [name] and "collapsed" not in about[1]
     assert list(here.split({"tiny_without_collapsed": ["color"]})) == ["tiny_without_collapsed_color"]
-
-
-def measured(p):
-    return arms.by_arm(p, p.accuracy), class_bias.counts(p)
 
 
 def test_without_it_no_arm_is_shown_that_one_run_is_left_of(one_collapsed, monkeypatch):

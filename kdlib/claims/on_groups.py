@@ -7,13 +7,14 @@ reaction to the group (its floor), or what its confidence gives. No torch.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from kdlib.claims.finding import Finding, interval, joint, p_text
 from kdlib.errors import InvalidInput
 from kdlib.measure.arms import at, between, by_block, n_blocks, paired_test
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
-from kdlib.measure.individual_runs import by_run, with_twin
+from kdlib.measure.individual_runs import by_run, frozen_embedding, with_twin
 from kdlib.measure.stats import LEVEL, Tested, block_slopes, t_test
 from kdlib.predictions import Predictions
 
@@ -117,28 +118,44 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
     """Claim 11: outputs for a sample and its counterfactual twin move together with log T, 1 to 10; t over blocks.
 
     The mean total variation between the two outputs. Softer outputs lie nearer whatever the model does, so the fall
-    must survive temperature scaling of every model; otherwise it is not told apart from falling confidence.
+    must survive temperature scaling of every model; otherwise it is not told apart from falling confidence. The
+    paper's form, a mean of ratios over pairs, stands first in the text where samples have a distance.
     Raises InvalidInput where no twins are stored.
     """
     if not p.twins:
         raise InvalidInput("no counterfactual twins are stored with these runs.")
     p, feature = between(p, *ONE_TO_TEN), changed if changed in p.twins else next(iter(p.twins))
-    runs = by_run(p, twins=p.twins[feature], among=with_twin(p, feature))
-    raw, calibrated, relative = (
-        t_test(block_slopes(by_block(p, runs[f"counterfactual{control}"].to_numpy())))
-        for control in ("", "_calibrated", "_relative")
-    )
+    runs = by_run(p, twins=p.twins[feature], among=with_twin(p, feature), embedding=frozen_embedding(p))
+    raw, calibrated, relative = _slopes(p, runs, "counterfactual")
     return Finding(
         f"output change when {feature} changes, for each doubling of T",
         **raw._asdict(),
         toward=None if raw.value == 0 else raw.value < 0,
         n_blocks=n_blocks(p),
         temperatures=tuple(p.temperatures),
-        text=f"How far the output moves (total variation) when {feature} alone changes: each doubling of T changes it "
-        f"by {interval(raw)} points, {p_text(raw.p)}.",
+        text=_mean_ratio(p, runs)
+        + f"How far the output moves (total variation) when {feature} alone changes: each doubling of T changes it by "
+        f"{interval(raw)} points, {p_text(raw.p)}.",
         control=f"After temperature scaling of every model it is {interval(calibrated)}, relative to random pairs "
         f"{interval(relative)}{_only_softer(raw, calibrated)}.",
         instead="" if _falls(calibrated) else "inconclusive",
+    )
+
+
+def _slopes(p: Predictions, runs: pd.DataFrame, measure: str) -> list[Tested]:
+    """Of a measure, calibrated, and relative to random pairs."""
+    names = (f"{measure}{control}" for control in ("", "_calibrated", "_relative"))
+    return [t_test(block_slopes(by_block(p, runs[name].to_numpy()))) for name in names]
+
+
+def _mean_ratio(p: Predictions, runs: pd.DataFrame) -> str:
+    """The paper's form in a sentence; '' where samples have no distance."""
+    if "mean_ratio" not in runs:
+        return ""
+    raw, calibrated, relative = (interval(found, "{:+.4f}".format) for found in _slopes(p, runs, "mean_ratio"))
+    return (
+        "The paper's form, mean change of the output over distance between neighbors: each doubling of T changes it "
+        f"by {raw}, after temperature scaling by {calibrated}, relative to random pairs by {relative}. "
     )
 
 

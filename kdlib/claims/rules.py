@@ -120,7 +120,7 @@ CLAIMS = (
         "Individual fairness improves with T.",
         ("trifeature-shape",),
         "slope on log T in each block of how far the output moves when the color alone changes; again after "
-        "temperature scaling of every model",
+        "temperature scaling of every model; the paper's mean of ratios beside it",
         partial(on_groups.reacts_less, changed="color"),
         with_samples=True,
     ),

@@ -20,7 +20,8 @@ from kdlib.predictions import Predictions
 
 MODEL_ORDER = ("teacher", "nds", "ds")
 ENOUGH_SEEDS = 5
-SHARES = ("accuracy", "confidence", "worst_class_accuracy", "worst_group_accuracy")
+TIDY = ["model", "temperature", "n_seeds", "metric", "unit", "mean", "sd", "low", "high"]
+SHARES = ("accuracy", "confidence", "too_near", "worst_class_accuracy", "worst_group_accuracy")
 
 
 class Arm(NamedTuple):
@@ -101,17 +102,16 @@ def by_arm(predictions: Predictions, values: np.ndarray, *, share: bool = True) 
     )
 
 
-def arm_columns(predictions: Predictions, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """One row per arm: model, temperature, n_seeds; m (mean over seeds), m_sd, m_low, m_high for each column m of runs.
+def tidy(predictions: Predictions, runs: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
+    """One row per arm and metric, the one form of all results: the columns TIDY.
 
-    runs: one row per run, in the order of `predictions`. Intervals and order are those of `by_arm`.
+    runs   one row per run, in the order of `predictions`
+    units  {column of runs: 'share' (a fraction), 'ratio', ...}
+    mean, sd, low, high and the order of arms are those of `by_arm`; one metric stands after the other.
     """
-    found = [by_arm(predictions, runs[name].to_numpy(), share=name in SHARES) for name in names]
-    parts = [
-        arm[["mean", "sd", "low", "high"]].set_axis([name, f"{name}_sd", f"{name}_low", f"{name}_high"], axis=1)
-        for name, arm in zip(names, found, strict=True)
-    ]
-    return pd.concat([found[0][["model", "temperature", "n_seeds"]], *parts], axis=1)
+    found = [by_arm(predictions, runs[name].to_numpy(), share=name in SHARES) for name in units]
+    named = [arms.assign(metric=name, unit=unit) for arms, (name, unit) in zip(found, units.items(), strict=True)]
+    return pd.concat(named, ignore_index=True)[TIDY]
 
 
 def second_line(predictions: Predictions, values: np.ndarray, *, share: bool = True) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from kdlib.data.biased import GROUPS, base_rates
 from kdlib.errors import InvalidInput, unknown
 from kdlib.measure import fairness
-from kdlib.measure.arms import arm_columns
+from kdlib.measure.arms import tidy
 from kdlib.predictions import Predictions
 
 
@@ -89,14 +89,12 @@ def _check_balanced(predictions: Predictions) -> None:
         )
 
 
-def dial_arms(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
-    """`dial_runs` by arm, with the floors of fairness.floors.
+def table(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
+    """`dial_runs` by arm: the rows of `arms.tidy`, and rho.
 
-    model, temperature, n_seeds, rho; for m of accuracy, dpd, eod, ideal, excess: m, m_sd, m_low, m_high;
-    dpd_floor, dpd_floor_upper, eod_floor, eod_floor_upper.
+    Metrics: accuracy, dpd, eod, ideal, excess, and dpd_floor and eod_floor of `fairness.floors`.
     """
-    arms = arm_columns(predictions, runs, ["accuracy", "dpd", "eod", "ideal", "excess"])
+    arms = tidy(predictions, runs, dict.fromkeys(("accuracy", "dpd", "eod", "ideal", "excess"), "share"))
     floors = fairness.floors(predictions, sensitive=GROUP)
-    kept = [name for name in floors if name.startswith(("dpd_floor", "eod_floor")) and "overall" not in name]
-    keys = ["model", "temperature", "n_seeds"]
-    return arms.assign(rho=runs["rho"].iloc[0]).merge(floors[[*keys, *kept]], on=keys, validate="one_to_one")
+    floors = floors[floors["metric"].isin(["dpd_floor", "eod_floor"])]
+    return pd.concat([arms, floors], ignore_index=True).assign(rho=runs["rho"].iloc[0])

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure.arms import TIDY, tidy
 from kdlib.measure.class_counts import (
     CountedArm,
     check_arms,
@@ -126,6 +127,18 @@ def counts(
     check_arms(present)
     options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
     return pd.DataFrame([_count_row(arm, nds, own, options) for arm in students])
+
+
+def table(predictions: Predictions) -> pd.DataFrame:
+    """Accuracy of every arm, and `counts` of the students, as the rows of `arms.tidy`. Raises and warns as these.
+
+    Metrics: accuracy; n_significant_sc, n_significant_tc; null_band, which has low and high alone.
+    """
+    accuracy = tidy(predictions, predictions.runs.assign(accuracy=predictions.accuracy), {"accuracy": "share"})
+    found = counts(predictions).assign(model="ds", unit="classes")
+    parts = [found.assign(metric=name, mean=found[name]) for name in ("n_significant_sc", "n_significant_tc")]
+    parts.append(found.assign(metric="null_band", low=found["null_low"], high=found["null_high"]))
+    return pd.concat([accuracy, *parts], ignore_index=True)[TIDY]
 
 
 def _count_row(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
-from kdlib.measure.arms import arm_columns, arm_rows
+from kdlib.measure.arms import TIDY, arm_rows, tidy
 from kdlib.measure.group_counts import (
     DIFFERENCES,
     RATES,
@@ -31,6 +31,7 @@ from kdlib.measure.group_counts import (
 )
 from kdlib.predictions import Predictions
 
+MEASURED = ("accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap")
 FEW = 5  # fewer positives or negatives than this make a rate too coarse to compare
 
 
@@ -188,14 +189,15 @@ def floors(
 ) -> pd.DataFrame:
     """What the differences would be if the model did not react to the group: chance and label mix alone.
 
-    One row per arm (model, temperature); values are of the arm's mean over seeds, all runs of an arm seeing the same
-    permuted groups. Columns, for each `m` of dpd, eod, tpr_difference, fpr_difference:
-    m_floor, m_floor_upper   mean and 95th percentile over `draws` permutations of the groups within each label. The
-                             confusion matrix of the run and the label counts of each group stay as they are: this is
-                             an attribute-blind classifier with the run's own confusion matrix, on this many samples
-    m_blind                  the same without the noise of a finite sample, computed exactly: the run's confusion matrix
-                             applied to each group's labels. 0 for EOD with two classes; DPD keeps the labels' part
-    dpd_floor_overall, dpd_floor_overall_upper   groups permuted over all samples: chance alone, label gap removed
+    Rows as of `arms.tidy`, of the arm's mean over seeds, all runs of an arm seeing the same permuted groups. `high` is
+    the 95th percentile over `draws` permutations; sd and low are NaN. For each m of dpd, eod, tpr_difference,
+    fpr_difference the metrics
+    m_floor            groups permuted within each label. The confusion matrix of the run and the label counts of each
+                       group stay as they are: this is an attribute-blind classifier with the run's own confusion
+                       matrix, on this many samples
+    m_blind            the same without the noise of a finite sample, computed exactly: the run's confusion matrix
+                       applied to each group's labels; no high. 0 for EOD with two classes; DPD keeps the labels' part
+    and dpd_overall_floor: groups permuted over all samples. Chance alone, label gap removed.
     A value inside its floor is no evidence of a disparity. `seed` starts numpy's default_rng.
     """
     if draws < 20:
@@ -207,18 +209,15 @@ def floors(
         for name, values in differences(rates(cells, within)).items():
             drawn[name].append(values)
         drawn["dpd_overall"].append(differences(rates(cells, overall))["dpd"])
-    blind = differences(_blind_rates(cells))
+    metrics = {f"{name}_floor": np.stack(values) for name, values in drawn.items()}
+    metrics |= {f"{name}_blind": values[None] for name, values in differences(_blind_rates(cells)).items()}
     rows = [
-        {
-            "model": arm.model,
-            "temperature": arm.temperature,
-            "n_seeds": len(arm.rows),
-            **_summary({name: np.stack(values)[:, arm.rows].mean(axis=1) for name, values in drawn.items()}),
-            **{f"{name}_blind": values[arm.rows].mean() for name, values in blind.items()},
-        }
+        {"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows), "metric": metric}
+        | _mean_and_high(values[:, arm.rows].mean(axis=1))
+        for metric, values in metrics.items()
         for arm in arm_rows(predictions.runs)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(unit="share").reindex(columns=TIDY)
 
 
 def permuted_groups(cells: Cells, draws: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -241,23 +240,21 @@ def _blind_rates(cells: Cells) -> np.ndarray:
     return divide(cells, np.stack([selected, hits, selected - hits], axis=1))
 
 
-def _summary(drawn: dict[str, np.ndarray]) -> dict[str, float]:
-    row = {}
-    for name, values in drawn.items():
-        name = "dpd_floor_overall" if name == "dpd_overall" else f"{name}_floor"
-        row |= {name: values.mean(), f"{name}_upper": np.quantile(values, 0.95)}
-    return row
+def _mean_and_high(drawn: np.ndarray) -> dict[str, float]:
+    return {"mean": drawn.mean(), "high": np.quantile(drawn, 0.95) if len(drawn) > 1 else np.nan}
 
 
 def table(predictions: Predictions, *, sensitive: str, missing: str = "error", exclude_below: int = 0) -> pd.DataFrame:
-    """One row per arm: means over seeds with sd and t-interval, beside the labels' own DPD and the floors.
+    """One row per arm and metric (see `arms.tidy`): over seeds, beside the labels' own DPD and the floors.
 
-    Columns: model, temperature, n_seeds; for each `m` of accuracy, eod, dpd, tpr_difference, fpr_difference,
-    dpd_gap: m (mean), m_sd, m_low, m_high (see `arms.by_arm`); label_dpd, n_left_out, n_small, n_dropped; and the
-    columns of `floors`. Fractions throughout. Raises as `group_fairness` does.
+    Metrics: accuracy, eod, dpd, tpr_difference, fpr_difference, dpd_gap; label_dpd; those of `floors`. Fractions
+    throughout. n_left_out, n_small, n_dropped, the same in all rows, are those of `group_fairness`, which says what is
+    raised.
     """
     runs = group_fairness(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
-    result = arm_columns(predictions, runs, ["accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap"])
-    same = {name: runs[name].iloc[0] for name in ("label_dpd", "n_left_out", "n_small", "n_dropped")}
+    found = tidy(predictions, runs, dict.fromkeys(MEASURED, "share"))
+    arms = found[found["metric"] == "accuracy"].drop(columns=["sd", "low", "high"])
+    labels = arms.assign(metric="label_dpd", mean=runs["label_dpd"].iloc[0])
     chance = floors(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
-    return result.assign(**same).merge(chance, on=["model", "temperature", "n_seeds"], validate="one_to_one")
+    same = {name: runs[name].iloc[0] for name in ("n_left_out", "n_small", "n_dropped")}
+    return pd.concat([found, labels, chance], ignore_index=True).assign(**same)

@@ -9,8 +9,11 @@ import pandas as pd
 from kdlib import store
 from kdlib.errors import NotTrained
 from kdlib.measure import stats
+from kdlib.measure.arms import TIDY
 from kdlib.predictions.collect import describe
 from kdlib.studies import Study
+
+TERMS = ("teacher", "labels")
 
 
 def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
@@ -34,21 +37,13 @@ def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gradients_by_temperature(norms: pd.DataFrame) -> pd.DataFrame:
-    """Mean over epochs, then over seeds: temperature, term ('teacher', 'labels'), n_seeds, mean, low, high (95 %)."""
-    runs = norms.groupby(["temperature", "seed"])[["teacher", "labels"]].mean()
-    rows = []
-    for temperature, values in runs.groupby("temperature"):
-        for term in ("teacher", "labels"):
-            low, high = stats.t_interval(values[term].to_numpy())
-            rows.append(
-                {
-                    "temperature": temperature,
-                    "term": term,
-                    "n_seeds": len(values),
-                    "mean": values[term].mean(),
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return pd.DataFrame(rows)
+def table(norms: pd.DataFrame) -> pd.DataFrame:
+    """Mean over epochs, then over seeds: the rows of `arms.tidy`, metrics 'gradient_teacher', 'gradient_labels'."""
+    runs = norms.groupby(["temperature", "seed"])[list(TERMS)].mean()
+    rows = [
+        {"temperature": temperature, "n_seeds": len(values), "metric": f"gradient_{term}"}
+        | stats.mean_and_interval(values[term].to_numpy())
+        for term in TERMS
+        for temperature, values in runs.groupby("temperature")
+    ]
+    return pd.DataFrame(rows).assign(model="ds", unit="norm")[TIDY]

@@ -1,10 +1,11 @@
 """Individual fairness: how far a model's outputs lie apart for inputs that should be treated alike.
 
-D is the total variation between two outputs at T = 1, 0 .. 1. Three measures, each smaller the more alike they are:
-counterfactual (an input against its twin with only the sensitive attribute changed), lipschitz and inconsistency (an
-input against its nearest neighbors of the same label). Softer outputs lower D whatever the model does, so the
-table also shows D after temperature scaling and relative to random pairs. The paper names the Lipschitz condition of
-Dwork et al. (2012) and gives no formula; these are ours. No torch.
+D is the total variation between two outputs at T = 1, 0 .. 1. Four measures, each smaller the more alike they are:
+mean_ratio (D over distance, the mean over pairs), counterfactual (an input against its twin with only the sensitive
+attribute changed), lipschitz and inconsistency (an input against its nearest neighbors of the same label). Softer
+outputs lower D whatever the model does, so the table also shows D after temperature scaling and relative to random
+pairs. The paper's measure is a mean of ratios, E |f(x) - f(x')| / d(x, x'); its pairs, norm and distance are not public
+(the Lipschitz condition of Dwork et al. 2012). No torch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from kdlib.errors import InvalidInput, UndefinedMetric, unknown
 from kdlib.measure.group_counts import encode_groups
 from kdlib.predictions import as_array, check_probabilities, real_numbers, softmax, whole_numbers
 
-MEASURES = ("lipschitz", "inconsistency")
+MEASURES = ("mean_ratio", "lipschitz", "inconsistency")
+CLOSEST = 0.05  # pairs at less than this distance are left out of mean_ratio: near-duplicates would rule it
 RANDOM_PAIRS = 20_000
 TIE = 1e-12  # squared distances that differ by less, in spreads of the embedding, differ by rounding alone
 MOST_PAIRS = 20_000_000
@@ -30,7 +32,7 @@ class Neighbors(NamedTuple):
     """Each of n samples with its nearest others, as P pairs: positions `of` and `near`, distance and weight, all (P,).
 
     The weights of a sample sum to 1. Samples that are tied at the k-th distance share what nearer ones leave, so the
-    order of rows decides nothing. Distance 1 is the median random pair.
+    order of rows decides nothing. Distance 1 is the median random pair. embedding (n, d): the samples at that scale.
     """
 
     n: int
@@ -38,6 +40,12 @@ class Neighbors(NamedTuple):
     near: np.ndarray
     distance: np.ndarray
     weight: np.ndarray
+    embedding: np.ndarray | None = None
+
+    def pairs(self, a: np.ndarray, b: np.ndarray) -> Neighbors:
+        """Other pairs of the same samples, positions (P,) each, all of one weight."""
+        distance = np.linalg.norm(self.embedding[a] - self.embedding[b], axis=1)
+        return Neighbors(self.n, a, b, distance, np.full(len(a), self.n / len(a)))
 
 
 # --- distances between outputs ---------------------------------------------------------------------------------------
@@ -82,7 +90,9 @@ def individual_fairness(
     probabilities  (N, C) at T = 1
     embedding      (N, d) of one frozen model shared by all that are compared, never a model's own; or the result of
                    `neighbors`, which saves finding them again (k, labels and seed then count for nothing)
-    measure        "lipschitz": mean D over mean distance, the k nearest neighbors of each sample, distance 1 being the
+    measure        "mean_ratio": mean of D over distance, over the k nearest neighbors of each sample that are not
+                   nearer than CLOSEST; the paper's form. Its scale hangs on the distance
+                   "lipschitz": mean D over mean distance, the k nearest neighbors of each sample, distance 1 being the
                    median random pair; a ratio of means, since near-duplicates rule a mean of ratios; not bounded above
                    "inconsistency": share of those neighbors with another predicted class, 0 .. 1
     labels         (N,) neighbors are looked for among samples of the same label; None: among all
@@ -94,12 +104,27 @@ def individual_fairness(
     near = embedding if isinstance(embedding, Neighbors) else neighbors(embedding, k=k, labels=labels, seed=seed)
     if measure == "inconsistency":
         return _mean_apart(np.eye(p.shape[1])[p.argmax(axis=1)], near)
+    if measure == "mean_ratio":
+        return _mean_ratio(p, near)
     if near.distance.max() == 0:
         raise UndefinedMetric(
             "every neighbor is an exact duplicate, so D over distance is undefined. Use another "
             "embedding, or measure='inconsistency'."
         )
     return _mean_apart(p, near) / (near.weight @ near.distance / near.n)
+
+
+def _mean_ratio(p: np.ndarray, near: Neighbors) -> float:
+    far = near.distance >= CLOSEST
+    if not far.any():
+        raise UndefinedMetric(f"every pair is nearer than {CLOSEST} of the median distance. Use another embedding.")
+    weight = np.where(far, near.weight / np.where(far, near.distance, 1), 0)
+    return _mean_apart(p, near._replace(weight=weight)) * near.n / near.weight[far].sum()
+
+
+def share_too_near(near: Neighbors) -> float:
+    """Share of the pairs that mean_ratio leaves out because they are nearer than CLOSEST, 0 .. 1."""
+    return float(near.weight[near.distance < CLOSEST].sum() / near.weight.sum())
 
 
 def _mean_apart(p: np.ndarray, near: Neighbors) -> float:
@@ -136,8 +161,8 @@ def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None =
         if not isinstance(k, Integral) or not 1 <= k < len(same):
             raise InvalidInput(f"k is {k}, but label {label} has {len(same)} samples; k must be 1 .. {len(same) - 1}.")
         found += _nearest(x, same, same, k)
-    near = _neighbors(len(x), found, k)
-    return near._replace(distance=near.distance / _median_distance(x, np.random.default_rng(seed)))
+    near, unit = _neighbors(len(x), found, k), _median_distance(x, np.random.default_rng(seed))
+    return near._replace(distance=near.distance / unit, embedding=x / unit)
 
 
 def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, labels: np.ndarray) -> Neighbors:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from kdlib.catalogue import DATASETS
 from kdlib.errors import InvalidInput, UndefinedMetric
-from kdlib.measure.arms import arm_columns
+from kdlib.measure.arms import SHARES, tidy
 from kdlib.measure.individual import (
     Neighbors,
     check_length,
@@ -20,6 +21,7 @@ from kdlib.measure.individual import (
     neighbors,
     random_pairs,
     rescale,
+    share_too_near,
     total_variation,
 )
 from kdlib.predictions import Predictions
@@ -38,15 +40,16 @@ def by_run(
 ) -> pd.DataFrame:
     """Every measure for every run that the given material allows; neighbors are of the same label.
 
-    embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: lipschitz and inconsistency
+    embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: mean_ratio, lipschitz and inconsistency
     twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
                `predictions`, or Neighbors that stand in for them: counterfactual
     among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None, and always for
                Neighbors: all
     One row per run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability),
-    fitted_temperature (geometric mean of both halves), random_pairs (mean D of random pairs). For m of counterfactual
-    and lipschitz: `m`, `m_calibrated` (after temperature scaling by NLL, cross-fitted in two halves) and `m_relative`
-    (m / random_pairs); and inconsistency. A trend in `m` that neither control shows is an effect of confidence.
+    fitted_temperature (geometric mean of both halves), random_pairs (mean D of random pairs). For m of mean_ratio,
+    counterfactual and lipschitz: `m`, `m_calibrated` (after temperature scaling by NLL, cross-fitted in two halves) and
+    `m_relative` (m / random_pairs); mean_ratio_random (over random pairs of samples), too_near (share of the pairs that
+    mean_ratio leaves out) and inconsistency. A trend in `m` that neither control shows is an effect of confidence.
     """
     _check_whole(predictions)
     if embedding is None and twins is None:
@@ -100,6 +103,9 @@ def _run_row(
         "random_pairs": apart,
     }
     soft = rescale(p, t[:, None])
+    if near is not None:
+        row |= _by_neighbors("mean_ratio", p, soft, near, apart) | {"too_near": share_too_near(near)}
+        row["mean_ratio_random"] = individual_fairness(p, near.pairs(a, b), measure="mean_ratio")
     if isinstance(twin, Neighbors):
         row |= _with_controls("counterfactual", counterfactual(p, twin), counterfactual(soft, twin), apart)
     elif twin is not None:
@@ -107,23 +113,29 @@ def _run_row(
         calibrated = counterfactual(soft[among], rescale(twin, by_sample)[among])
         row |= _with_controls("counterfactual", counterfactual(p[among], twin[among]), calibrated, apart)
     if near is not None:
-        row |= _with_controls("lipschitz", individual_fairness(p, near), individual_fairness(soft, near), apart)
+        row |= _by_neighbors("lipschitz", p, soft, near, apart)
         row["inconsistency"] = individual_fairness(p, near, measure="inconsistency")
     return row
+
+
+def _by_neighbors(measure: str, p: np.ndarray, soft: np.ndarray, near: Neighbors, apart: float) -> dict[str, float]:
+    values = (individual_fairness(outputs, near, measure=measure) for outputs in (p, soft))
+    return _with_controls(measure, *values, apart)
 
 
 def _with_controls(name: str, value: float, calibrated: float, apart: float) -> dict[str, float]:
     return {name: value, f"{name}_calibrated": calibrated, f"{name}_relative": value / apart}
 
 
-def frozen_embedding(predictions: Predictions) -> np.ndarray:
-    """(N, d) by which samples are near or far: their features where they have some, else their groups as 0 and 1.
+def frozen_embedding(predictions: Predictions) -> np.ndarray | None:
+    """(N, d) by which samples are near or far: their features, or on Trifeature color, texture and shape as 0 and 1.
 
-    On Trifeature the groups are all that differs between images, so they describe them; elsewhere they do not.
+    None where nothing of the kind is known. Groups alone describe no face and no post.
     """
     if predictions.features is not None:
         return predictions.features.astype(float)
-    return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float)
+    drawn = set(predictions.groups) < set(DATASETS["trifeature"].groups)  # all but the label
+    return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float) if predictions.groups and drawn else None
 
 
 def all_twins(predictions: Predictions) -> dict[str, np.ndarray | Neighbors]:
@@ -194,9 +206,14 @@ def _released(predictions: Predictions) -> dict[str, pd.DataFrame]:
     return found
 
 
-def by_arm(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high for each measure m of runs.
+def table(predictions: Predictions, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm and measure of `runs`, which has one row per run, from `by_run` or `by_feature`: `arms.tidy`.
 
-    runs: one row per run, in the order of `predictions`, from `by_run` or `by_feature`.
+    Where samples have no distance, as posts, or none that was released, the rows of mean_ratio are empty.
     """
-    return arm_columns(predictions, runs, [name for name in runs if name not in ABOUT])
+    units = {name: "share" if name in SHARES else "ratio" for name in runs if name not in ABOUT}
+    found = tidy(predictions, runs, units)
+    if "mean_ratio" in units:
+        return found
+    arms = found[found["metric"] == "accuracy"][["model", "temperature", "n_seeds"]]
+    return pd.concat([found, arms.assign(metric="mean_ratio", unit="ratio")], ignore_index=True)

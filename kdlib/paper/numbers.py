@@ -89,7 +89,7 @@ def beside(
     part       of which part of the data set the values are; the paper reports "Test Acc.", and names no other part
     Adds paper_mean and paper_sd (in our unit: the paper's percent become fractions), paper_source (which text they are
     from), difference (ours - paper) and paper_inside (whether the paper's value lies in our interval; <NA> where the
-    paper or our interval has no number).
+    paper or our interval has no number). Ratios are not compared: their scale hangs on a distance that is not public.
     A stand-in, or another part than "test", comes back as it is, without these columns: its numbers cannot be set
     beside the paper's.
     Raises InvalidInput for missing columns or an artefact without numbers.
@@ -101,9 +101,11 @@ def beside(
     if stand_in_reasons(study) or part != "test":
         return ours.copy()
     joined = ours.merge(paper.drop(columns="unit"), on=KEYS, how="left", validate="many_to_one")
-    joined["difference"] = joined["mean"] - joined["paper_mean"]
+    # A ratio's scale hangs on a distance that the paper does not state.
+    comparable = ~joined["metric"].isin(paper.loc[paper["unit"] == "ratio", "metric"])
+    joined["difference"] = (joined["mean"] - joined["paper_mean"]).where(comparable)
     inside = joined["paper_mean"].between(joined["low"], joined["high"]).astype("boolean")
-    joined["paper_inside"] = inside.mask(joined[["paper_mean", "low", "high"]].isna().any(axis=1))
+    joined["paper_inside"] = inside.mask(joined[["paper_mean", "low", "high"]].isna().any(axis=1) | ~comparable)
     return joined
 
 
@@ -122,6 +124,7 @@ def reported_for(study: Study, artefact: str, *, sensitive: str | None = None) -
     rows = table[same & (not stand_in_reasons(study))]
     scale = np.where(rows["unit"] == "percent", 0.01, 1.0)
     return rows[KEYS].assign(
+        metric=rows["metric"].replace("individual_fairness", "mean_ratio"),  # the formula has become known since
         unit=rows["unit"].replace("percent", "share"),
         paper_mean=rows["mean"] * scale,
         paper_sd=rows["std"] * scale,

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 COUNT_NAMES = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
 INDIVIDUAL_PANELS = {  # of the measures of individual fairness, each with its two controls beside it
-    "accuracy": "accuracy",
-    "confidence": "confidence (mean largest probability)",
+    "accuracy": "accuracy (%)",
+    "confidence": "confidence (mean largest probability, %)",
     "fitted_temperature": "temperature that calibrates",
+    "mean_ratio": "mean ratio",
+    "mean_ratio_calibrated": "mean ratio, calibrated",
+    "mean_ratio_relative": "mean ratio, relative",
     "counterfactual": "counterfactual",
     "counterfactual_calibrated": "counterfactual, calibrated",
     "counterfactual_relative": "counterfactual, relative",
@@ -125,16 +128,16 @@ def choices_panel(ax: Axes, rows: pd.DataFrame, *, largest: float) -> AxesImage:
 
 
 @in_style
-def over_temperature(arms: pd.DataFrame, *, panels: Mapping[str, str], title: str, columns: int = 3) -> Figure:
-    """Columns of a table of arms against T, one panel per column, with 95 % t-intervals; teacher and NDS as lines.
+def over_temperature(rows: pd.DataFrame, *, panels: Mapping[str, str], title: str, columns: int = 3) -> Figure:
+    """Metrics against T, one panel each, with 95 % t-intervals; teacher and NDS as lines.
 
-    arms: model, temperature; m, m_low, m_high for each key m of `panels`, whose values are the panels' titles.
+    rows: of `arms.tidy`. panels: {metric: title of its panel}. Shares are shown in percent.
     """
     height = -(-len(panels) // columns)
     figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title)
     axes = figure.subplots(height, columns, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
-        measure_panel(ax, arms, name)
+        metric_panel(ax, rows, name)
         ax.set_title(heading)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
@@ -142,48 +145,50 @@ def over_temperature(arms: pd.DataFrame, *, panels: Mapping[str, str], title: st
     return figure
 
 
-def measure_panel(ax: Axes, arms: pd.DataFrame, name: str) -> None:
-    """One column of `over_temperature` on one `ax`."""
-    style.reference_lines(ax, arms, name)
-    style.with_intervals(ax, arms[arms["model"] == "ds"], name, **look("ds"), zorder=3, label=NAMES["ds"])
+def metric_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """One metric of `over_temperature` on one `ax`."""
+    rows = style.in_percent(rows)
+    style.reference_lines(ax, rows, metric)
+    style.with_intervals(ax, style.of(rows, metric), **look("ds"), zorder=3, label=NAMES["ds"])
     ax.set_ylim(bottom=0)
-    style.temperature_axis(ax, arms["temperature"].dropna())
+    style.temperature_axis(ax, rows["temperature"].dropna())
 
 
 # ----------------------------------------------------------------------------------------------------------- the dial
 
 
 @in_style
-def bias_dial(arms: pd.DataFrame, *, title: str) -> Figure:
+def bias_dial(rows: pd.DataFrame, *, title: str) -> Figure:
     """DPD and EOD against T, one column per position of the dial, beside what the errors let expect.
 
-    arms: bias_dial.dial_arms of every position, one under the other. Blue: a learner with the students' accuracy that
+    rows: bias_dial.table of every position, one under the other. Blue: a learner with the students' accuracy that
     knows the base rates of its training part. Grey: a model with the same errors that does not react to the group.
     """
-    positions = sorted(arms["rho"].unique())
+    positions = sorted(rows["rho"].unique())
     figure = style.new_figure(3.5 * len(positions) + 0.4, 5.6, title)
     axes = figure.subplots(2, len(positions), sharey="row", squeeze=False)
     for column, rho in zip(axes.T, positions, strict=True):
         for ax, measure in zip(column, ("dpd", "eod"), strict=True):
-            dial_panel(ax, arms[arms["rho"] == rho], measure=measure)
+            dial_panel(ax, rows[rows["rho"] == rho], measure=measure)
         column[0].set_title(f"trained with correlation {rho:g} of color and label")
         column[1].set_xlabel("temperature")
-    for row, measure in zip(axes, ("DPD", "EOD"), strict=True):
-        row[0].set_ylabel(f"{measure} by color set (%)")
-        row[0].set_ylim(bottom=0)
+    for line, measure in zip(axes, ("DPD", "EOD"), strict=True):
+        line[0].set_ylabel(f"{measure} by color set (%)")
+        line[0].set_ylim(bottom=0)
     style.legend_below(figure, axes[0, 0], ncols=3)
     return figure
 
 
-def dial_panel(ax: Axes, arms: pd.DataFrame, *, measure: str) -> None:
+def dial_panel(ax: Axes, rows: pd.DataFrame, *, measure: str) -> None:
     """One position of the dial on one `ax`, "dpd" or "eod" in percent."""
-    students = arms[arms["model"] == "ds"]
-    t, floor, upper = students["temperature"], students[f"{measure}_floor"], students[f"{measure}_floor_upper"]
-    style.chance_band(ax, t, 100 * floor, 100 * upper, label="blind to the group: mean to 95th percentile")
+    rows = style.in_percent(rows)
+    floor = style.of(rows, f"{measure}_floor")
+    t, label = floor["temperature"], "blind to the group: mean to 95th percentile"
+    style.chance_band(ax, t, floor["mean"], floor["high"], label=label)
     ideal = {"color": COLORS["labels"], "linestyle": "--", "marker": "_", "markersize": 9, "zorder": 2.5}
-    ax.plot(t, 100 * students["ideal"], **ideal, label="expected from the students' accuracy")
-    style.reference_lines(ax, arms, measure, scale=100)
-    style.with_intervals(ax, students, measure, scale=100, **look("ds"), zorder=3, label=NAMES["ds"])
+    ax.plot(t, style.of(rows, "ideal")["mean"], **ideal, label="expected from the students' accuracy")
+    style.reference_lines(ax, rows, measure)
+    style.with_intervals(ax, style.of(rows, measure), **look("ds"), zorder=3, label=NAMES["ds"])
     style.temperature_axis(ax, t)
     ax.set_xlabel("")
 
@@ -235,33 +240,32 @@ def _error_lines(ax: Axes, rho: float, most: float) -> None:
 
 
 @in_style
-def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFrame, *, title: str) -> Figure:
+def t_squared(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
     """Both readings of the loss: gradient of each term, accuracy, and #SC against T.
 
-    Each with a column t_squared. gradients: gradient_norms.gradients_by_temperature; accuracy: arms.by_arm of DS,
-    NDS, and NDS with its loss scaled; counts: class_bias.counts.
+    rows: class_bias.table and gradient_norms.table of every study, with a column t_squared.
     """
     figure = style.new_figure(11.5, 4.1, title)
     left, middle, right = axes = figure.subplots(1, 3)
-    arms = accuracy.assign(mean_low=accuracy["low"], mean_high=accuracy["high"])
+    rows = style.in_percent(rows)
     for t_squared, drawn in READING_STYLE.items():
-        reading = READINGS[t_squared]
-        gradients_panel(left, gradients[gradients["t_squared"] == t_squared], reading=reading, **drawn)
-        students = arms[(arms["t_squared"] == t_squared) & (arms["model"] == "ds")]
-        style.with_intervals(middle, students, "mean", scale=100, **drawn, zorder=3, label=f"DS, {reading}")
-        rows = counts[counts["t_squared"] == t_squared]
-        right.plot(rows["temperature"], rows["n_significant_sc"].astype(float), label="_", clip_on=False, **drawn)
+        reading, of_reading = READINGS[t_squared], rows[rows["t_squared"] == t_squared]
+        gradients_panel(left, of_reading, reading=reading, **drawn)
+        style.with_intervals(middle, style.of(of_reading, "accuracy"), **drawn, zorder=3, label=f"DS, {reading}")
+        counts = style.of(of_reading, "n_significant_sc")
+        right.plot(counts["temperature"], counts["mean"], label="_", clip_on=False, **drawn)
     left.set(yscale="log", title="gradient norm with respect to the logits\nof a batch, mean over epochs and seeds")
-    style.reference_lines(middle, arms[arms["model"] == "nds"].head(1), "mean", scale=100)
-    _scaled_loss(middle, arms[arms["model"].str.startswith("nds loss")].drop_duplicates("model"))
+    style.reference_lines(middle, style.of(rows, "accuracy", "nds").head(1), "accuracy")
+    scaled = rows[(rows["metric"] == "accuracy") & rows["model"].str.startswith("nds loss")]
+    _scaled_loss(middle, scaled.drop_duplicates("model"))
     middle.set_title("test accuracy (%), 95 % interval")
-    band = counts.drop_duplicates("temperature").sort_values("temperature")
-    style.chance_band(right, band["temperature"], band["null_low"], band["null_high"])
-    right.set_title(f"#SC (of {counts['classes'].iloc[0]} classes)")
+    band = style.of(rows, "null_band").drop_duplicates("temperature").sort_values("temperature")
+    style.chance_band(right, band["temperature"], band["low"], band["high"])
+    right.set_title(f"#SC (of {classes} classes)")
     right.yaxis.set_major_locator(style.whole_ticks())
-    right.set_ylim(0, max(counts["n_significant_sc"].max(), band["null_high"].max()) * 1.15)
+    right.set_ylim(0, max(style.of(rows, "n_significant_sc")["mean"].max(), band["high"].max()) * 1.15)
     for ax in axes:
-        style.temperature_axis(ax, counts["temperature"])
+        style.temperature_axis(ax, band["temperature"])
     style.legend_below(figure, *axes, ncols=4)
     return figure
 
@@ -269,17 +273,17 @@ def t_squared(gradients: pd.DataFrame, accuracy: pd.DataFrame, counts: pd.DataFr
 def gradients_panel(ax: Axes, rows: pd.DataFrame, *, reading: str, **drawn: str) -> None:
     """Gradients of one reading of the loss on one `ax`: the teacher's term filled, the labels' open."""
     for term, owner, face in (("teacher", "teacher's", drawn["color"]), ("labels", "labels'", "white")):
-        chosen = rows[rows["term"] == term]
-        shown = chosen.assign(mean_low=chosen["low"].clip(lower=0.5 * chosen["mean"]), mean_high=chosen["high"])
-        style.with_intervals(ax, shown, "mean", markerfacecolor=face, **drawn, label=f"{owner} term, {reading}")
+        chosen = style.of(rows, f"gradient_{term}")
+        shown = chosen.assign(low=chosen["low"].clip(lower=0.5 * chosen["mean"]))  # the axis is logarithmic
+        style.with_intervals(ax, shown, markerfacecolor=face, **drawn, label=f"{owner} term, {reading}")
 
 
-def _scaled_loss(ax: Axes, arms: pd.DataFrame) -> None:
-    """The NDS whose loss is scaled as the labels' term is, each as a line with its interval."""
-    for arm in arms.to_dict("records"):
+def _scaled_loss(ax: Axes, rows: pd.DataFrame) -> None:
+    """Accuracy of the NDS whose loss is scaled as the labels' term is, each as a line with its interval."""
+    for arm in rows.to_dict("records"):
         name = arm["model"].replace("nds loss x", "NDS, loss × ")
-        ax.axhline(100 * arm["mean"], color=COLORS["contrast"], linestyle=":", label=name)
-        ax.axhspan(100 * arm["low"], 100 * arm["high"], color=COLORS["contrast"], alpha=0.12, linewidth=0)
+        ax.axhline(arm["mean"], color=COLORS["contrast"], linestyle=":", label=name)
+        ax.axhspan(arm["low"], arm["high"], color=COLORS["contrast"], alpha=0.12, linewidth=0)
 
 
 @in_style

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kdlib.errors import unknown
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
-from kdlib.measure.arms import arm_columns
+from kdlib.measure.arms import TIDY, tidy
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
 from kdlib.show.beyond_figures import over_temperature
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas.io.formats.style import Styler
 
-TO_TEACHER = ["disagreement", "kl", "churn", "negative_flips", "positive_flips"]
+TO_TEACHER = {"agreement": "share", "disagreement": "share", "kl": "nats", "churn": "share"}
+TO_TEACHER |= {"negative_flips": "share", "positive_flips": "share"}
 PANELS = {
     "ece": "expected calibration error (%)",
     "disagreement": "disagreement with the teacher (%)",
@@ -32,25 +33,33 @@ PANELS = {
     "negative_flips": "negative flips against NDS (%)",
     "positive_flips": "positive flips against NDS (%)",
 }
-FIDELITY = {
-    "agreement with teacher": "{agreement:.1f} ± {disagreement_sd:.1f}",
-    "KL (nats)": "{kl:.3f} ± {kl_sd:.3f}",
-    "churn": "{churn:.1f} ± {churn_sd:.1f}",
-    "negative flips": "{negative_flips:.1f} ± {negative_flips_sd:.1f}",
-    "positive flips": "{positive_flips:.1f} ± {positive_flips_sd:.1f}",
-    "calibration error": "{ece:.1f} ± {ece_sd:.1f}",
+WITH_SD, WITH_INTERVAL = "{mean:.1f} ± {sd:.1f}", "{mean:z.2f} [{low:z.2f}, {high:z.2f}]"
+CHANGES: tables.Columns = {
+    "change_sd": ("sd of the true change (points)", WITH_INTERVAL),
+    "slope": ("slope towards the teacher", WITH_INTERVAL),
+    "n_significant": ("#SC", "{mean:.0f}"),
+    "p_global": ("global p", "{mean:.3f}"),
+    "share_changed": ("share of changed classes (%)", "{mean:.0f}"),
+}
+FIDELITY: tables.Columns = {
+    "agreement": ("agreement with teacher", WITH_SD),
+    "kl": ("KL (nats)", "{mean:.3f} ± {sd:.3f}"),
+    "churn": ("churn", WITH_SD),
+    "negative_flips": ("negative flips", WITH_SD),
+    "positive_flips": ("positive flips", WITH_SD),
+    "ece": ("calibration error", WITH_SD),
 }
 FIDELITY_NOTE = (
     "in percent, KL in nats; mean ± sd over seeds; agreement and KL: with the own teacher (of an NDS: that of its "
     "seed); churn and flips: against the NDS runs, in the row NDS against the other NDS, which is what a new seed does"
 )
-SAMPLES = {
-    "accuracy": "{accuracy:.1f} ± {accuracy_sd:.1f}",
-    "worst class": "{worst_class_accuracy:.1f} ± {worst_class_accuracy_sd:.1f}",
-    "worst group": "{worst_group_accuracy:.1f} ± {worst_group_accuracy_sd:.1f}",
-    "images changed": "{matched:.1f}",
-    "by seeds alone": "{null_mean:.1f} ({null_high:.1f})",
-    "class that gains least": "{class_name}: {gain}",
+SAMPLES: tables.Columns = {
+    "accuracy": ("accuracy", WITH_SD),
+    "worst_class_accuracy": ("worst class", WITH_SD),
+    "worst_group_accuracy": ("worst group", WITH_SD),
+    "matched": ("images changed", "{mean:.1f}"),
+    "changed_by_seeds": ("by seeds alone", "{mean:.1f} ({high:.1f})"),
+    "least_gain": ("class that gains least", "{class_name}: {mean:z.1f} [{low:z.1f}, {high:z.1f}]"),
 }
 SAMPLES_NOTE = (
     "in percent; mean ± sd over seeds; changed: images whose most frequent prediction over seeds differs between NDS "
@@ -65,39 +74,44 @@ SAMPLES_NOTE = (
 def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     """Four answers to "which classes does distillation change" beside each other, NDS against DS, by temperature.
 
-    temperature; sd, sd_low, sd_high (class_effects.change_sd) and slope, slope_low, slope_high
-    (class_effects.direction), on the scale of accuracy; n_significant, share_changed, classes (Welch, the paper's
-    ratio, uncorrected; class_nulls.sensitivity); p_global, permutations (class_nulls.arms_permutation of that count).
+    The rows of `arms.tidy`. Metrics: change_sd (class_effects.change_sd) and slope (class_effects.direction), on the
+    scale of accuracy; n_significant and share_changed (Welch, the paper's ratio, uncorrected; class_nulls.sensitivity);
+    p_global (class_nulls.arms_permutation of that count). The columns classes and permutations are the same in all.
     Raises and warns as these.
     """
-    spread = class_effects.change_sd(predictions, normalise="difference")
-    slope = class_effects.direction(predictions, normalise="difference")
+    spread = class_effects.change_sd(predictions, normalise="difference").rename(columns={"sd": "mean"})
+    slope = class_effects.direction(predictions, normalise="difference").rename(columns={"slope": "mean"})
     counted = class_nulls.sensitivity(predictions, tests=("welch",), normalisations=("ratio",), corrections=(None,))
-    counted = counted[counted["against"] == "nds"][["temperature", "n_significant", "share_changed", "classes"]]
+    counted = counted[counted["against"] == "nds"]
     nds = predictions.arm(model="nds")
     tests = [
-        class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in spread["temperature"]
+        class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in counted["temperature"]
     ]
-    return (
-        spread.rename(columns=_ends("sd"))
-        .merge(slope.rename(columns=_ends("slope")), on="temperature")
-        .merge(counted, on="temperature")
-        .assign(p_global=[test.p for test in tests], permutations=[test.permutations for test in tests])
-    )
+    parts = {
+        ("change_sd", "share"): spread,
+        ("slope", "ratio"): slope,
+        ("n_significant", "classes"): counted.assign(mean=counted["n_significant"]),
+        ("share_changed", "share"): counted.assign(mean=counted["share_changed"]),
+        ("p_global", "p"): counted.assign(mean=[test.p for test in tests]),
+    }
+    rows = pd.concat([part.assign(metric=metric, unit=unit) for (metric, unit), part in parts.items()])
+    n_seeds = rows["temperature"].map(slope.set_index("temperature")["n_seeds"])
+    same = {"classes": counted["classes"].iloc[0], "permutations": tests[0].permutations}
+    return rows.assign(model="ds", n_seeds=n_seeds).reindex(columns=TIDY).assign(**same)
 
 
 @in_style
-def class_changes(changes: pd.DataFrame, *, title: str) -> Figure:
+def class_changes(rows: pd.DataFrame, *, title: str) -> Figure:
     """How large the true changes of classes are (left) and whether they point to the teacher (right), against T.
 
-    changes: `changes_by_temperature` on the scale 'difference'. 95 % intervals.
+    rows: `changes_by_temperature`. 95 % intervals.
     """
     figure = style.new_figure(8.2, 3.7, title)
     left, right = figure.subplots(1, 2)
-    interval_panel(left, changes, "sd", scale=100)
+    interval_panel(left, rows, "change_sd")
     left.set_title("spread of the true change over classes\n(sd, points of accuracy; 0: seeds explain all)")
     left.set_ylim(bottom=-0.03 * left.get_ylim()[1])
-    interval_panel(right, changes, "slope")
+    interval_panel(right, rows, "slope")
     right.set_title("slope of DS − NDS on teacher − NDS over classes\n(0: no move towards the teacher)")
     for height, model, text in ((0, "nds", "0: none of the way from NDS to teacher"), (1, "teacher", "1: all of it")):
         right.axhline(height, color=COLORS[model], linestyle=LINES[model], zorder=1, label=text)
@@ -105,35 +119,21 @@ def class_changes(changes: pd.DataFrame, *, title: str) -> Figure:
     return figure
 
 
-def interval_panel(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1) -> None:
-    """A column of `changes_by_temperature` with its 95 % interval on one `ax`."""
+def interval_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """A metric of the students with its 95 % interval on one `ax`."""
     drawn = look("ds") | {"zorder": 3, "clip_on": False, "label": "DS, 95 % interval"}
-    style.with_intervals(ax, rows, name, scale=scale, **drawn)
+    style.with_intervals(ax, style.of(style.in_percent(rows), metric), **drawn)
     style.temperature_axis(ax, rows["temperature"])
 
 
-def changes_table(changes: pd.DataFrame, *, title: str) -> Styler:
-    """`changes_by_temperature` (scale 'difference') for readers, one row per temperature."""
-    cells = {
-        "sd of the true change (points)": _intervals(changes, "sd", scale=100),
-        "slope towards the teacher": _intervals(changes, "slope"),
-        "#SC": changes["n_significant"].astype(str),
-        "global p": [f"{p:.3f}" for p in changes["p_global"]],
-        "share of changed classes (%)": [f"{100 * share:.0f}" for share in changes["share_changed"]],
-    }
+def changes_table(rows: pd.DataFrame, *, title: str) -> Styler:
+    """`changes_by_temperature` for readers, one row per temperature."""
     note = (
-        f"95 % intervals in brackets; #SC of {changes['classes'].iloc[0]} classes; global p: how often "
-        f"{changes['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
+        f"95 % intervals in brackets; #SC of {rows['classes'].iloc[0]} classes; global p: how often "
+        f"{rows['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
         "estimate from all p-values; these three with Welch's test and the paper's ratio"
     )
-    index = [f"T = {t:g}" for t in changes["temperature"]]
-    return tables.text_table(pd.DataFrame(cells).set_axis(index), f"{title}\n{note}")
-
-
-def _intervals(rows: pd.DataFrame, name: str, *, scale: float = 1, digits: int = 2) -> list[str]:
-    """'0.12 [−0.10, 0.34]' of each row, with true minus signs and none before a rounded zero."""
-    ends = (scale * rows[[name, f"{name}_low", f"{name}_high"]]).map(f"{{:z.{digits}f}}".format)
-    return [f"{mean} [{low}, {high}]".replace("-", "−") for mean, low, high in ends.itertuples(index=False)]
+    return tables.arm_table(rows, columns=CHANGES, title=title, note=note)
 
 
 def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.DataFrame:
@@ -149,11 +149,11 @@ def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.Data
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """`verdict_rows` for readers, one row per class."""
     cells = {
-        "DS − NDS (points), 90 %": _intervals(rows.rename(columns=_ends("difference")), "difference", scale=100),
+        "DS − NDS (points), 90 %": _intervals(100 * rows[["difference", "low", "high"]]),
         "p, changed": [f"{p:.2f}" for p in rows["p_adjusted"]],
         "p, equivalent": [f"{p:.2f}" for p in rows["p_equivalent"]],
         "verdict": rows["verdict"],
-        "Hedges' g, 95 %": _intervals(rows, "g"),
+        "Hedges' g, 95 %": _intervals(rows[["g", "g_low", "g_high"]]),
     }
     note = (
         f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
@@ -163,58 +163,59 @@ def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
 
 
-def _ends(name: str) -> dict[str, str]:
-    """The names that the ends of an interval get beside those of other measures."""
-    return {"low": f"{name}_low", "high": f"{name}_high"}
+def _intervals(rows: pd.DataFrame) -> list[str]:
+    """'0.12 [−0.10, 0.34]' of three columns, with true minus signs and none before a rounded zero."""
+    ends = rows.map("{:z.2f}".format).itertuples(index=False)
+    return [f"{mean} [{low}, {high}]".replace("-", "−") for mean, low, high in ends]
 
 
 # ----------------------------------------------------------------------------------------------------------- fidelity
 
 
-def fidelity_arms(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
-    """fidelity, calibration and worst of fidelity.py, by arm: model, temperature, n_seeds, and m, m_sd, m_low, m_high.
+def fidelity_rows(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
+    """fidelity, calibration and worst of fidelity.py, one row per arm and metric: the rows of `arms.tidy`.
 
-    m: accuracy, ece, worst_class_accuracy, with `sensitive` worst_group_accuracy; of students alone, NaN for the
-    teacher: disagreement (1 - agreement), kl, churn, negative_flips, positive_flips. Raises and warns as these.
+    Metrics: accuracy, ece, worst_class_accuracy, with `sensitive` worst_group_accuracy; of students alone: agreement,
+    disagreement (1 - agreement), kl, churn, negative_flips, positive_flips. Raises and warns as these.
     """
     found = fidelity.calibration(predictions)
     worst = fidelity.worst(predictions, sensitive=sensitive)
     runs = worst.assign(ece=found.loc[found["part"] == "all", "ece"].to_numpy())
     names = ["accuracy", "ece", *(name for name in runs if name.startswith("worst") and name.endswith("accuracy"))]
-    everywhere = arm_columns(predictions, runs, names)
     near = fidelity.fidelity(predictions).assign(disagreement=lambda rows: 1 - rows["agreement"])
     students = predictions.take(np.flatnonzero(predictions.runs["model"] != "teacher"))
-    of_students = arm_columns(students, near, TO_TEACHER)
-    return everywhere.merge(of_students, on=["model", "temperature", "n_seeds"], how="left")
+    parts = [tidy(predictions, runs, dict.fromkeys(names, "share")), tidy(students, near, TO_TEACHER)]
+    return pd.concat(parts, ignore_index=True)
 
 
-def fidelity_figure(arms: pd.DataFrame, *, title: str) -> Figure:
-    """The measures of `PANELS` against T; arms: `fidelity_arms`."""
-    return over_temperature(in_percent(arms), panels=PANELS, title=title)
+def fidelity_figure(rows: pd.DataFrame, *, title: str) -> Figure:
+    """The metrics of `PANELS` against T; rows: `fidelity_rows`."""
+    return over_temperature(rows, panels=PANELS, title=title)
 
 
-def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
-    """All shares in percent, as the panels of `PANELS` say; kl stays in nats."""
-    others = rows.columns.str.fullmatch("model|temperature|n_seeds|class_name|kl.*")
-    return rows.assign(**100 * rows.loc[:, ~others])
-
-
-def fidelity_table(arms: pd.DataFrame, *, title: str) -> Styler:
+def fidelity_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """What the students share with their teacher and what they change against NDS, one row per arm of students."""
-    rows = in_percent(arms[arms["model"] != "teacher"])
-    cells = tables.cells(rows.assign(agreement=100 - rows["disagreement"]), FIDELITY)
-    return tables.text_table(cells, f"{title}\n{FIDELITY_NOTE}")
+    return tables.arm_table(rows[rows["model"] != "teacher"], columns=FIDELITY, title=title, note=FIDELITY_NOTE)
 
 
-def samples_rows(predictions: Predictions, arms: pd.DataFrame) -> pd.DataFrame:
-    """`arms` of `fidelity_arms`, beside each temperature its row of fidelity.changed_by_temperature, and the class that
-    gains least there with its row of fidelity.class_gain: class_name, gain, low, high.
+def samples_rows(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` of `fidelity_rows`, and who changed and who lost by temperature.
+
+    Metrics of fidelity.changed_by_temperature: matched, and changed_by_seeds (mean null_mean, high null_high). Of
+    fidelity.class_gain: least_gain of the class that gains least, whose name is in the column class_name.
     """
-    gains = fidelity.class_gain(predictions)
+    changed, gains = fidelity.changed_by_temperature(predictions), fidelity.class_gain(predictions)
     least = gains.loc[gains.groupby("temperature")["gain"].idxmin()]
-    return arms.merge(
-        fidelity.changed_by_temperature(predictions).merge(least, on="temperature"), on="temperature", how="left"
-    )
+    parts = [
+        changed[["temperature"]].assign(metric="matched", mean=changed["matched"]),
+        changed[["temperature"]].assign(
+            metric="changed_by_seeds", mean=changed["null_mean"], high=changed["null_high"]
+        ),
+        least[["temperature", "class_name", "low", "high"]].assign(metric="least_gain", mean=least["gain"]),
+    ]
+    n_seeds = style.of(rows, "accuracy").set_index("temperature")["n_seeds"]
+    more = pd.concat(parts).assign(model="ds", unit="share")
+    return pd.concat([rows, more.assign(n_seeds=more["temperature"].map(n_seeds))], ignore_index=True)
 
 
 def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
@@ -222,9 +223,8 @@ def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
     rows: `samples_rows`.
     """
-    there = {name: form for name, form in SAMPLES.items() if name != "worst group" or "worst_group_accuracy" in rows}
-    gains = _intervals(rows.rename(columns=_ends("gain")), "gain", scale=100, digits=1)
-    return tables.text_table(tables.cells(in_percent(rows).assign(gain=gains), there), f"{title}\n{SAMPLES_NOTE}")
+    columns = {metric: column for metric, column in SAMPLES.items() if metric in set(rows["metric"])}
+    return tables.arm_table(rows, columns=columns, title=title, note=SAMPLES_NOTE)
 
 
 # -------------------------------------------------------------------------------------------------- one view by group

@@ -13,13 +13,14 @@ import pandas as pd
 
 from kdlib.measure import class_bias
 from kdlib.predictions import Predictions
-from kdlib.show import style, tidy
+from kdlib.show import style
 from kdlib.show.style import COLORS, CROSS, greens, in_style, look, new_figure, paper_markers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+COUNTS = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
 FEW_CLASSES = 12  # up to here a matrix shows its numbers
 
 
@@ -153,7 +154,7 @@ def _tick_names(matrix: pd.DataFrame) -> list[str]:
 def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
     """Figure 3 of the paper: T against #SC and #TC (left) and the students' accuracy with its sd (right).
 
-    rows: `tidy.class_bias`; classes: how many the data set has. The grey band is what chance alone gives, 95 % of the
+    rows: `class_bias.table`; classes: how many the data set has. The grey band is what chance alone gives, 95 % of the
     time. Hollow markers: the paper's numbers, where the rows have them.
     """
     figure = new_figure(6.4, 3.9, title)
@@ -164,19 +165,20 @@ def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figur
 
 def significant_counts_panel(left: Axes, rows: pd.DataFrame, *, classes: int) -> Axes:
     """Figure 3 on one ax, which gets a second axis at its right for the accuracy; returns that."""
-    arms = tidy.columns(rows[rows["model"] == "ds"])
-    right = left.twinx()
-    t, accuracy, sd = arms["temperature"], 100 * arms["accuracy"], 100 * arms["accuracy_sd"]
-    style.chance_band(left, t, arms["null_band_low"], arms["null_band_high"])
-    counts = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
-    for metric, (count, model, name) in counts.items():
-        left.plot(t, arms[metric], **look(model), label=f"{count}: DS and {name}", zorder=3, clip_on=False)
-    right.plot(t, accuracy, **look("ds"), label="accuracy of DS")
-    right.fill_between(t, accuracy - sd, accuracy + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
-    for metric, (count, model, _) in counts.items():
-        paper_markers(left, arms, metric, model, label=f"{count}, paper")
-    paper_markers(right, arms, "accuracy", "ds", label="accuracy, paper", scale=100)
-    _count_axis(left, arms, classes)
+    rows, right = style.in_percent(rows[rows["model"] == "ds"]), left.twinx()
+    accuracy, band = style.of(rows, "accuracy"), style.of(rows, "null_band")
+    t, mean, sd = accuracy["temperature"], accuracy["mean"], accuracy["sd"]
+    style.chance_band(left, t, band["low"], band["high"])
+    counts = {metric: style.of(rows, metric) for metric in COUNTS}
+    for metric, (count, model, name) in COUNTS.items():
+        drawn = look(model) | {"label": f"{count}: DS and {name}", "zorder": 3, "clip_on": False}
+        left.plot(t, counts[metric]["mean"], **drawn)
+    right.plot(t, mean, **look("ds"), label="accuracy of DS")
+    right.fill_between(t, mean - sd, mean + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
+    for metric, (count, model, _) in COUNTS.items():
+        paper_markers(left, counts[metric], model, label=f"{count}, paper")
+    paper_markers(right, accuracy, "ds", label="accuracy, paper")
+    _count_axis(left, rows[rows["unit"] == "classes"], classes)
     right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
     right.tick_params(axis="y", colors=COLORS["ds"])
     right.grid(False)
@@ -185,9 +187,8 @@ def significant_counts_panel(left: Axes, rows: pd.DataFrame, *, classes: int) ->
     return right
 
 
-def _count_axis(ax: Axes, arms: pd.DataFrame, classes: int) -> None:
-    shown = ["n_significant_sc", "n_significant_tc", "null_band_high"]
-    shown += [name for name in ("paper_n_significant_sc", "paper_n_significant_tc") if name in arms]
-    ax.set_ylim(0, 1.15 * max(1.0, arms[shown].max(axis=None)))
+def _count_axis(ax: Axes, counts: pd.DataFrame, classes: int) -> None:
+    shown = counts[[name for name in ("mean", "high", "paper_mean") if name in counts]]
+    ax.set_ylim(0, 1.15 * max(1.0, shown.max(axis=None)))
     ax.yaxis.set_major_locator(style.whole_ticks())
     ax.set_ylabel(f"significant classes (of {classes})")

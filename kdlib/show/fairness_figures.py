@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kdlib.show import style, tidy
+from kdlib.show import style
 from kdlib.show.style import COLORS, LINES, NAMES, in_style, look, new_figure
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """Figure 4 of the paper: EOD and DPD against T, teacher and NDS as horizontal lines, with 95 % t-intervals.
 
-    rows: `tidy.fairness`. Left up to T = 10, right all temperatures on a log axis. Grey: what a model that does not
+    rows: `fairness.table`. Left up to T = 10, right all temperatures on a log axis. Grey: what a model that does not
     react to the group shows on this many samples, mean and up to the 95th percentile. The labels' own DPD is what a
     perfect classifier has. Hollow markers: the paper's numbers for DS, where the rows have them.
     """
@@ -39,19 +39,18 @@ def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
 
 
 def disparity_panel(ax: Axes, rows: pd.DataFrame, *, measure: str, up_to: float = np.inf) -> None:
-    """EOD or DPD ("eod", "dpd") in percent on one `ax`, students to temperature `up_to`; rows: `tidy.fairness`."""
-    arms = tidy.columns(rows)
-    students = arms[(arms["model"] == "ds") & (arms["temperature"] <= up_to)]
-    t = students["temperature"]
-    floor, upper = 100 * students[f"{measure}_floor"], 100 * students[f"{measure}_floor_high"]
-    style.chance_band(ax, t, floor, upper, label="attribute-blind model: up to 95th percentile")
+    """EOD or DPD ("eod", "dpd") in percent on one `ax`, students to temperature `up_to`; rows: `fairness.table`."""
+    rows = style.in_percent(rows[~(rows["temperature"] > up_to)])
+    students, floor = style.of(rows, measure), style.of(rows, f"{measure}_floor")
+    t, label = floor["temperature"], "attribute-blind model: up to 95th percentile"
+    style.chance_band(ax, t, floor["mean"], floor["high"], label=label)
     chance = {"color": COLORS["chance"], "linestyle": LINES["chance"], "zorder": 2}
-    ax.plot(t, floor, **chance, label="attribute-blind model: mean (floor)")
-    style.reference_lines(ax, arms, measure, scale=100)
+    ax.plot(t, floor["mean"], **chance, label="attribute-blind model: mean (floor)")
+    style.reference_lines(ax, rows, measure)
     if measure == "dpd":
         labels = {"color": COLORS["labels"], "linestyle": LINES["labels"], "linewidth": 1}
-        ax.axhline(100 * arms["label_dpd"].iloc[0], **labels, label="DPD of the labels")
-    style.with_intervals(ax, students, measure, scale=100, **look("ds"), label=NAMES["ds"], zorder=4)
-    style.paper_markers(ax, students, measure, "ds", label="DS, paper", scale=100)
+        ax.axhline(style.of(rows, "label_dpd")["mean"].iloc[0], **labels, label="DPD of the labels")
+    style.with_intervals(ax, students, **look("ds"), label=NAMES["ds"], zorder=4)
+    style.paper_markers(ax, students, "ds", label="DS, paper")
     style.temperature_axis(ax, t)
     ax.set_xlabel("")

@@ -92,17 +92,28 @@ def look(model: str) -> dict[str, Any]:
     return {"color": COLORS[model], "linestyle": LINES[model], "marker": MARKERS[model]}
 
 
-def with_intervals(ax: Axes, rows: pd.DataFrame, name: str, *, scale: float = 1, **drawn: Any) -> None:
-    """A column of `rows` against T with its interval: name, name_low, name_high, all times `scale`."""
-    mean, low, high = (scale * rows[f"{name}{end}"] for end in ("", "_low", "_high"))
+def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `arms.tidy` as readers see them: shares times 100, every other unit as it is."""
+    numbers = [name for name in ("mean", "sd", "low", "high", "paper_mean") if name in rows]
+    return rows.assign(**rows[numbers].mul(np.where(rows["unit"] == "share", 100, 1), axis=0))
+
+
+def of(rows: pd.DataFrame, metric: str, model: str = "ds") -> pd.DataFrame:
+    """The rows of one metric and model."""
+    return rows[(rows["metric"] == metric) & (rows["model"] == model)]
+
+
+def with_intervals(ax: Axes, rows: pd.DataFrame, **drawn: Any) -> None:
+    """Means of one metric against T, with their intervals."""
+    mean, low, high = rows["mean"], rows["low"], rows["high"]
     ax.errorbar(rows["temperature"], mean, yerr=[(mean - low).clip(lower=0), (high - mean).clip(lower=0)], **drawn)
 
 
-def reference_lines(ax: Axes, arms: pd.DataFrame, name: str, *, scale: float = 1) -> None:
+def reference_lines(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
     """Teacher and NDS as horizontal lines. Their intervals, cut at 0, stand right of the panel and cover nothing."""
     for model, right in (("teacher", 1.012), ("nds", 1.032)):
-        for arm in arms[arms["model"] == model].to_dict("records"):
-            mean, low, high = (np.maximum(0, scale * arm[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        for arm in of(rows, metric, model).to_dict("records"):
+            mean, low, high = (np.maximum(0, arm[name]) for name in ("mean", "low", "high"))
             ax.axhline(mean, color=COLORS[model], linestyle=LINES[model], zorder=2)
             outside = {"transform": ax.get_yaxis_transform(), "clip_on": False}
             yerr = [[mean - low], [high - mean]]
@@ -168,14 +179,8 @@ def temperature_axis(ax: Axes, temperatures: pd.Series) -> None:
     ax.set_xlabel("temperature")
 
 
-def paper_markers(ax: Axes, arms: pd.DataFrame, column: str, model: str, *, label: str, scale: float = 1) -> None:
-    """Hollow markers for the paper's numbers, in a column 'paper_...'; nothing where there is none."""
-    values = arms.get(f"paper_{column}", pd.Series(dtype=float))
-    if values.notna().any():
-        ax.plot(
-            arms["temperature"],
-            scale * values,
-            **look(model) | {"linestyle": "none", "markerfacecolor": "none", "markersize": 9},
-            label=label,
-            clip_on=False,
-        )
+def paper_markers(ax: Axes, rows: pd.DataFrame, model: str, *, label: str) -> None:
+    """Hollow markers for the paper's numbers of one metric; nothing where there is none."""
+    if "paper_mean" in rows and rows["paper_mean"].notna().any():
+        hollow = look(model) | {"linestyle": "none", "markerfacecolor": "none", "markersize": 9}
+        ax.plot(rows["temperature"], rows["paper_mean"], **hollow, label=label, clip_on=False)

@@ -1,12 +1,13 @@
 """Tables as people read them: one row per arm, cells with mean, spread and interval, as HTML and LaTeX (booktabs).
 
-A table is made from the rows of tidy.py. Shares are fractions, shown in percent; unit 'ratio' is shown as it is.
+A table is made from the rows of `arms.tidy`. Shares are fractions, shown in percent; unit 'ratio' is shown as it is.
 Tables of text are in boards.py. No torch.
 """
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from string import Formatter
@@ -18,6 +19,7 @@ import pandas as pd
 from kdlib import files
 from kdlib.errors import InvalidInput
 from kdlib.paper.numbers import FEATURES, reported_for
+from kdlib.show import style
 from kdlib.studies import Study
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ FAIRNESS_NOTE = (
 INDIVIDUAL: Columns = {
     "accuracy": ("Accuracy", WITH_SD),
     "confidence": ("Confidence", WITH_SD),
+    "mean_ratio": ("Mean ratio", RATIO),
+    "mean_ratio_calibrated": ("mean ratio, calibrated", RATIO),
+    "mean_ratio_relative": ("mean ratio, relative", RATIO),
+    "mean_ratio_random": ("mean ratio, random pairs", RATIO),
     "counterfactual": ("Counterfactual", RATIO),
     "counterfactual_calibrated": ("calibrated", RATIO),
     "counterfactual_relative": ("relative to random pairs", RATIO),
@@ -77,11 +83,10 @@ INDIVIDUAL: Columns = {
     "lipschitz_relative": ("Lipschitz, relative", RATIO),
     "inconsistency": ("Inconsistency", RATIO),
 }
-NOT_PUBLIC: Columns = {"individual_fairness": ("measure of the paper, formula not public", "not computed")}
 INDIVIDUAL_NOTE = (
-    "accuracy and confidence in percent, the others 0 .. 1 (Lipschitz: a ratio), mean ± sd over seeds; "
-    "smaller: outputs more alike for inputs that are to be treated alike; calibrated: after temperature "
-    "scaling of every model"
+    "accuracy and confidence in percent, the others 0 .. 1 (mean ratio and Lipschitz: ratios), mean ± sd over seeds; "
+    "smaller: outputs more alike for inputs that are to be treated alike; mean ratio: the paper's form, but its pairs "
+    "and distance are not public, so its scale is another; calibrated: after temperature scaling of every model"
 )
 
 
@@ -89,19 +94,19 @@ INDIVIDUAL_NOTE = (
 
 
 def class_bias_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """Tables 1, 6, 7 and 8 of the paper, from `tidy.class_bias`, with the band of chance."""
+    """Tables 1, 6, 7 and 8 of the paper, from `class_bias.table`, with the band of chance."""
     return arm_table(rows, columns=CLASS_BIAS, title=title, note=CLASS_BIAS_NOTE)
 
 
 def fairness_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """Tables 2, 3, 9 and 10 of the paper, from `tidy.fairness`, with both parts of EOD, the labels' DPD and floors."""
+    """Tables 2, 3, 9 and 10 of the paper, from `fairness.table`, with both parts of EOD, the labels' DPD and floors."""
     return arm_table(rows, columns=FAIRNESS, title=title, note=FAIRNESS_NOTE)
 
 
 def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """Table 4 of the paper, from `tidy.individual`: the measures that the rows have, with their controls."""
-    every = INDIVIDUAL | (NOT_PUBLIC if _has_paper(rows) else {})
-    columns = {metric: every[metric] for metric in every if metric in set(rows["metric"])}
+    """Table 4 of the paper, from `individual_runs.table`: the measures that the rows have, with their controls."""
+    shown = rows[rows["mean"].notna() | rows.get("paper_mean", pd.Series(np.nan, rows.index)).notna()]
+    columns = {metric: column for metric, column in INDIVIDUAL.items() if metric in set(shown["metric"])}
     return arm_table(rows, columns=columns, title=title, note=INDIVIDUAL_NOTE)
 
 
@@ -112,7 +117,7 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
     """
     sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
     groups = f", groups by {sensitive}" if sensitive else ""
-    headings = {metric: heading for metric, (heading, _) in (CLASS_BIAS | FAIRNESS | NOT_PUBLIC).items()}
+    headings = {metric: heading for metric, (heading, _) in (CLASS_BIAS | FAIRNESS | INDIVIDUAL).items()}
     rows = reported_for(study, artefact, sensitive=sensitive)
     found = {
         f"{headings.get(metric, metric)}, paper": _by_arm(part, _paper_cell)
@@ -124,7 +129,7 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
     """One row per arm, one column per metric, and the paper's numbers where the rows have them.
 
-    rows: see tidy.py. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
+    rows: see wide.py. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
     note: how to read it, below the title. Raises InvalidInput for a metric that the rows do not have.
     """
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
@@ -133,25 +138,18 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     found = {}
     for metric, (heading, form) in columns.items():
         chosen = rows[rows["metric"] == metric]
-        scaled = chosen.assign(
-            **chosen[["mean", "sd", "low", "high"]].mul(np.where(chosen["unit"] == "share", 100, 1), axis=0)
-        )
-        found[heading] = _by_arm(scaled, partial(_filled, form))
+        found[heading] = _by_arm(style.in_percent(chosen), partial(_filled, form))
         if _has_paper(chosen):
             found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
     lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
     return text_table(_of_arms(rows, found), "\n".join(filter(None, lines)))
 
 
-def cells(rows: pd.DataFrame, forms: Mapping[str, str]) -> pd.DataFrame:
-    """{heading: form} -> one row per arm, one column per form, filled with the numbers of the arm's row."""
-    return _of_arms(rows, {heading: _by_arm(rows, partial(_filled, form)) for heading, form in forms.items()})
-
-
 def _filled(form: str, row: Mapping[str, Any]) -> str:
-    """'' where something that the form shows is missing."""
+    """With true minus signs; '' where something that the form shows is missing."""
     shown = [name for _, name, _, _ in Formatter().parse(form) if name]
-    return "" if pd.isna([row[name] for name in shown]).any() else form.format(**row)
+    text = "" if pd.isna([row[name] for name in shown]).any() else form.format(**row)
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
 def _by_arm(rows: pd.DataFrame, cell: Callable[[Mapping[str, Any]], str]) -> pd.Series:

@@ -56,12 +56,13 @@ def test_below_chance_is_taken_as_chance():
 
 def test_arms_have_intervals_and_floors():
     p = balanced(WITH_COLOR, (0, 5, 7, 1), (1, 6, 6, 0), (0, 4, 6, 0), (0, 6, 5, 0))
-    arms = bias_dial.dial_arms(p, bias_dial.dial_runs(p, rho=0.6))
-    assert arms[["model", "n_seeds", "rho"]].to_numpy().tolist() == [["nds", 5, 0.6]]
-    row = arms.iloc[0]
-    assert row["dpd_low"] < row["dpd"] < row["dpd_high"] and 0 < row["dpd_floor"] < row["dpd_floor_upper"] < row["dpd"]
+    rows = bias_dial.table(p, bias_dial.dial_runs(p, rho=0.6))
+    assert set(map(tuple, rows[["model", "n_seeds", "rho"]].to_numpy())) == {("nds", 5, 0.6)}
+    row, dpd = rows.set_index("metric")["mean"], rows.set_index("metric").loc["dpd"]
+    assert dpd["low"] < dpd["mean"] < dpd["high"]
+    assert 0 < row["dpd_floor"] < rows.set_index("metric").loc["dpd_floor", "high"] < row["dpd"]
     assert row["excess"] == pytest.approx(row["dpd"] - row["ideal"])
-    assert not [name for name in arms if "overall" in name]
+    assert rows["metric"].tolist() == ["accuracy", "dpd", "eod", "ideal", "excess", "dpd_floor", "eod_floor"]
 
 
 def test_a_part_that_is_not_balanced_is_refused():

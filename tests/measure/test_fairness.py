@@ -423,16 +423,24 @@ def test_class_that_the_test_set_lacks():
 # --- floors ----------------------------------------------------------------------------------------------------------
 
 
+def floors_by_arm(p, **options):
+    """One row per arm: mean and 95th percentile of each floor side by side."""
+    wide = fairness.floors(p, sensitive="g", **options).pivot(
+        index=["model"], columns="metric", values=["mean", "high"]
+    )
+    return wide["mean"].join(wide["high"].add_suffix("_upper"))
+
+
 def test_floor_of_two_groups_matches_the_normal_approximation():
     """19,962 rows, groups 77/23, half positive, no group effect: DPD 0.67 %, 95 % of draws below 1.65 %."""
     rng = np.random.default_rng(0)
     group = np.where(np.arange(19_962) < 15_371, "a", "b")
     labels = rng.permutation(np.arange(19_962) % 2)
     predicted = np.where(rng.random(19_962) < 0.925, labels, 1 - labels)
-    row = fairness.floors(make(labels, predicted, group), sensitive="g", draws=400).iloc[0]
+    row = floors_by_arm(make(labels, predicted, group), draws=400).iloc[0]
     sd = np.sqrt(0.25 * (1 / 15_371 + 1 / 4_591))
-    assert row.dpd_floor_overall == pytest.approx(sd * np.sqrt(2 / np.pi), rel=0.15)
-    assert row.dpd_floor_overall_upper == pytest.approx(1.96 * sd, rel=0.15)
+    assert row.dpd_overall_floor == pytest.approx(sd * np.sqrt(2 / np.pi), rel=0.15)
+    assert row.dpd_overall_floor_upper == pytest.approx(1.96 * sd, rel=0.15)
     assert row.eod_floor == pytest.approx(0.0070, rel=0.15) and row.eod_floor_upper == pytest.approx(0.0142, rel=0.2)
     assert row.eod_blind == pytest.approx(0, abs=1e-12)
 
@@ -440,7 +448,7 @@ def test_floor_of_two_groups_matches_the_normal_approximation():
 def test_floor_of_one_versus_rest_is_high_for_tpr_and_low_for_fpr():
     """6,000 images, ten classes, ten groups, 90 % right: chance alone gives 10-14 points of TPR, 1.2-1.6 of FPR."""
     labels, predicted, group = noisy(8, n=6000, classes=10, groups=10, accuracy=0.89)
-    row = fairness.floors(make(labels, predicted, group), sensitive="g", draws=100).iloc[0]
+    row = floors_by_arm(make(labels, predicted, group), draws=100).iloc[0]
     assert 0.10 < row.tpr_difference_floor < 0.14 and 0.010 < row.fpr_difference_floor < 0.017
     assert row.eod_floor < row.eod_floor_upper
 
@@ -461,7 +469,7 @@ def test_blind_part_by_hand():
     """Two classes: DPD_blind = |base rate gap| * |TPR - FPR|, and no difference in either rate."""
     labels, predicted, _ = noisy(10, n=1000)
     group = np.where((np.arange(1000) % 3 == 0) | (labels == 1) & (np.arange(1000) % 2 == 0), "a", "b")
-    row = fairness.floors(make(labels, predicted, group), sensitive="g", draws=400).iloc[0]
+    row = floors_by_arm(make(labels, predicted, group), draws=400).iloc[0]
     gap = fairness.demographic_parity_difference(labels, labels, sensitive_features=group)
     slope = predicted[0][labels == 1].mean() - predicted[0][labels == 0].mean()
     assert row.dpd_blind == pytest.approx(gap * slope) and row.dpd_blind > 0.1
@@ -472,39 +480,40 @@ def test_blind_part_by_hand():
 def test_floors_follow_the_seed_and_average_over_an_arm():
     labels, predicted, group = noisy(11, n=400, classes=3, runs=4)
     p = make(labels, predicted, group, model=["ds", "ds", "nds", "nds"], temperature=[4.0, 4.0, np.nan, np.nan])
-    first, again = (fairness.floors(p, sensitive="g", draws=30, seed=1) for _ in range(2))
+    first, again = (floors_by_arm(p, draws=30, seed=1) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
-    other = fairness.floors(p, sensitive="g", draws=30, seed=2)
+    other = floors_by_arm(p, draws=30, seed=2)
     assert (first.eod_floor != other.eod_floor).all() and (first.dpd_blind == other.dpd_blind).all()
-    assert first[["model", "n_seeds"]].to_numpy().tolist() == [["nds", 2], ["ds", 2]]
-    each = [fairness.floors(p.take(np.array([row])), sensitive="g", draws=30, seed=1).eod_floor[0] for row in range(4)]
-    assert first.eod_floor.tolist() == pytest.approx([np.mean(each[2:]), np.mean(each[:2])])
+    assert (fairness.floors(p, sensitive="g", draws=30)["n_seeds"] == 2).all()
+    each = [floors_by_arm(p.take(np.array([row])), draws=30, seed=1).eod_floor.item() for row in range(4)]
+    assert first.eod_floor[["nds", "ds"]].tolist() == pytest.approx([np.mean(each[2:]), np.mean(each[:2])])
 
 
 def test_a_real_disparity_stands_above_its_floor():
     labels, predicted, group = noisy(12, n=2000)
     worse = (group == "g1") & (np.random.default_rng(0).random(2000) < 0.3)
     p = make(labels, np.where(worse, 1 - labels, predicted[0]), group)
-    floor = fairness.floors(p, sensitive="g").iloc[0]
+    floor = floors_by_arm(p).iloc[0]
     assert fairness.group_fairness(p, sensitive="g").eod[0] > 3 * floor.eod_floor_upper
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_table_has_one_row_an_arm_with_means_and_intervals():
+def test_table_has_one_row_an_arm_and_metric_with_means_and_intervals():
     labels, predicted, group = noisy(13, n=900, runs=10)
     temperature = [4.0] * 5 + [np.nan] * 5
     p = make(labels, predicted, group, model=["ds"] * 5 + ["nds"] * 5, temperature=temperature)
-    table = fairness.table(p, sensitive="g").set_index("model")
+    table = fairness.table(p, sensitive="g").set_index(["model", "metric"])
     runs = fairness.group_fairness(p, sensitive="g")
-    assert sorted(table.index) == ["ds", "nds"] and (table.n_seeds == 5).all()
+    assert not table.index.duplicated().any() and (table.n_seeds == 5).all() and (table.n_dropped == 0).all()
     for model in ("ds", "nds"):
         for name in ("accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap"):
-            values, row = runs[name][runs.model == model], table.loc[model]
-            assert row[name] == pytest.approx(values.mean()) and row[f"{name}_sd"] == pytest.approx(values.std())
-            assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
-        assert row.label_dpd == pytest.approx(runs.label_dpd[0]) and row.eod_floor > 0
+            values, row = runs[name][runs.model == model], table.loc[(model, name)]
+            assert (row["mean"], row["sd"]) == pytest.approx((values.mean(), values.std()))
+            assert row["low"] < row["mean"] < row["high"]
+        assert table.loc[(model, "label_dpd"), "mean"] == pytest.approx(runs.label_dpd[0])
+        assert table.loc[(model, "eod_floor"), "mean"] > 0
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

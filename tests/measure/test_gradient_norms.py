@@ -30,7 +30,8 @@ def test_gradients_are_those_that_runs_noted(noted):
     norms = gradient_norms.gradients(study, runs_dir=folder)
     assert len(norms) == 2 * 2 * 2  # two temperatures, two seeds, two epochs
     assert norms[norms["temperature"] == 4]["teacher"].tolist() == [1.0] * 4
-    found = gradient_norms.gradients_by_temperature(norms).set_index(["temperature", "term"])
+    found = gradient_norms.table(norms)
+    found = found.assign(term=found["metric"].str.removeprefix("gradient_")).set_index(["temperature", "term"])
     assert found["mean"].to_dict() == {(1, "teacher"): 4, (1, "labels"): 2.5, (4, "teacher"): 1, (4, "labels"): 2.5}
     # seeds 0 and 1 have 2 and 3: mean 2.5, sd sqrt(0.5), t(0.975, 1) = 12.706
     assert found.loc[(1, "labels"), "high"] == pytest.approx(2.5 + 12.706 * 0.5, abs=1e-3)

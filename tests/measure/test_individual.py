@@ -56,6 +56,34 @@ def test_counterfactual_by_hand():
     assert individual.counterfactual(SURE, SURE) == 0
 
 
+def test_a_mean_of_ratios_by_hand():
+    """Nearest: 0-1, 1-0, 3-1, 7-3 at distances 1 1 2 4; D 0 0 .5 .5."""
+    near = individual.neighbors(LINE, k=1)
+    unit = near.distance[0]  # of 1 on the line
+    found = individual.individual_fairness(SURE, near, measure="mean_ratio")
+    assert found == pytest.approx((0.5 / (2 * unit) + 0.5 / (4 * unit)) / 4)
+    assert individual.share_too_near(near) == 0
+    pairs = near.pairs(*individual.random_pairs(4, np.random.default_rng(0)))
+    assert np.median(pairs.distance) == pytest.approx(1, abs=0.5)
+    apart = individual.total_variation(SURE[pairs.of], SURE[pairs.near])
+    assert individual.individual_fairness(SURE, pairs, measure="mean_ratio") == pytest.approx(
+        (apart / pairs.distance).mean()
+    )
+
+
+def test_near_duplicates_are_left_out_of_a_mean_of_ratios():
+    """Two copies of a point at distance 0.001: their pair would count a thousand times."""
+    line, outputs = np.array([[0.0], [0.001], [1.0], [3.0], [7.0]]), np.vstack([[0.0, 1.0], SURE])
+    near = individual.neighbors(line, k=2)
+    kept = near.distance >= individual.CLOSEST
+    ratio = individual.total_variation(outputs[near.of], outputs[near.near])[kept] / near.distance[kept]
+    found = individual.individual_fairness(outputs, near, measure="mean_ratio")
+    assert found == pytest.approx(np.average(ratio, weights=near.weight[kept]))
+    assert individual.share_too_near(near) == pytest.approx(2 / 10)
+    with pytest.raises(UndefinedMetric):
+        individual.individual_fairness(SURE, near._replace(n=4, distance=near.distance / 1000), measure="mean_ratio")
+
+
 def test_lipschitz_and_inconsistency_by_hand():
     """Nearest: 0-1, 1-0, 3-1, 7-3 at distances 1 1 2 4; D 0 0 .5 .5; the undecided output counts as class 0."""
     near = individual.neighbors(LINE, k=1)
@@ -150,7 +178,7 @@ def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
         x, p = simulated(2, sharpness=(1.0, 0.25), n=600)
     twins = p.probabilities[:, np.random.default_rng(0).permutation(600)]
     runs = individual_runs.by_run(p, embedding=x, twins=twins, k=5)
-    arms = individual_runs.by_arm(p, runs).set_index("temperature")
+    arms = individual_runs.table(p, runs).pivot(index="temperature", columns="metric", values="mean")
     for name in ("lipschitz", "counterfactual"):
         assert arms[name][2] < 0.6 * arms[name][1]
         assert arms[f"{name}_calibrated"][2] == pytest.approx(arms[f"{name}_calibrated"][1], rel=1e-3)
@@ -331,7 +359,9 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     assert individual_runs.all_twins(replace(given, features=None)) == {}
     with pytest.raises(InvalidInput, match="probabilities"):
         individual_runs.all_twins(replace(given, probabilities=None))
-    assert individual_runs.frozen_embedding(replace(given, features=None)).shape == (8, 2)
+    assert individual_runs.frozen_embedding(replace(given, features=None)) is None
+    drawn = replace(given, features=None, groups={"color": groups["sex"], "texture": groups["sex"]})
+    assert individual_runs.frozen_embedding(drawn).shape == (8, 4)
     assert individual_runs.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
     known = replace(given, twins={"sex": given.probabilities[:, ::-1]})
     assert individual_runs.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
@@ -348,9 +378,8 @@ def test_without_the_features_what_was_released_of_them_stands_in():
     back = replace(p, runs=p.runs.join(columns), features=None)
     pd.testing.assert_frame_equal(individual_runs.by_feature(back)["sex"], ours["sex"], check_like=True)
     pd.testing.assert_frame_equal(
-        individual_runs.by_arm(back, individual_runs.by_feature(back)["sex"]),
-        individual_runs.by_arm(p, ours["sex"]),
-        check_like=True,
+        individual_runs.table(back, individual_runs.by_feature(back)["sex"][ours["sex"].columns]),
+        individual_runs.table(p, ours["sex"]),
     )
     stored = replace(p, features=None, twins={"sex": p.probabilities[:, ::-1]})
     assert individual_runs.scalars(stored) == {}, "stored twins are released themselves"

@@ -73,8 +73,13 @@ def test_an_interval_of_shares_ends_at_0_and_1():
     assert free.high[0] > 1 and share.high[0] == 1
     assert share[["mean", "sd"]].equals(free[["mean", "sd"]]) and share.loc[1:].equals(free.loc[1:])
     runs = predictions.runs.assign(accuracy=values, kl=values)
-    assert arms.arm_columns(predictions, runs, ["accuracy"]).accuracy_high[0] == 1
-    assert arms.arm_columns(predictions, runs, ["kl"]).kl_high[0] > 1
+    rows = arms.tidy(predictions, runs, {"accuracy": "share", "kl": "nats"})
+    assert rows.columns.tolist() == arms.TIDY
+    assert rows[["model", "metric", "unit"]].iloc[[0, 4]].to_numpy().tolist() == [
+        ["teacher", "accuracy", "share"],
+        ["teacher", "kl", "nats"],
+    ]
+    assert rows.high[0] == 1 and rows.high[4] > 1, "a number that is no share may pass 1"
     with pytest.raises(InvalidInput, match="1.9"):
         arms.by_arm(predictions, values + 1)
 

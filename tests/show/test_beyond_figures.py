@@ -13,16 +13,17 @@ from tests import simulated
 from tests.show.test_class_figures import artist, labels, luminance
 
 TITLE = "A long title of a study, with networks of long names, ResNet-56 → a student with a long name\nstand-in"
+DPD = [0.05, 0.4, 0.42, 0.44, 0.46, 0.48]
 ARMS = [("teacher", np.nan), ("nds", np.nan), *(("ds", t) for t in (1.0, 4.0, 10.0, 40.0))]
 
 
-def by_arm(**columns):
-    """A table of arms; column m = (values of the six arms) with an interval of +- 0.01."""
-    frame = pd.DataFrame(ARMS, columns=["model", "temperature"]).assign(n_seeds=5)
-    for name, values in columns.items():
-        values = np.asarray(values, float)
-        frame = frame.assign(**{name: values, f"{name}_low": values - 0.01, f"{name}_high": values + 0.01})
-    return frame
+def by_arm(unit="ratio", **metrics):
+    """Rows of metrics = (values of the six arms) with an interval of +- 0.01."""
+    arms, parts = pd.DataFrame(ARMS, columns=["model", "temperature"]).assign(n_seeds=5, unit=unit), []
+    for name, values in metrics.items():
+        mean = np.asarray(values, float)
+        parts.append(arms.assign(metric=name, mean=mean, sd=0.01, low=mean - 0.01, high=mean + 0.01))
+    return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +38,28 @@ def counts():
 def dials():
     parts = []
     for rho in (0.0, 0.8):
-        dpd = [0.05, 0.4, 0.42, 0.44, 0.46, 0.48]
-        parts.append(by_arm(accuracy=[0.97, *[0.8] * 5], dpd=dpd, eod=dpd, ideal=[0.04, *[0.3] * 5]).assign(rho=rho))
-    floors = {"dpd_floor": 0.01, "dpd_floor_upper": 0.02, "eod_floor": 0.02, "eod_floor_upper": 0.04}
-    return pd.concat(parts, ignore_index=True).assign(**floors)
+        measures = {"accuracy": [0.97, *[0.8] * 5], "dpd": DPD, "eod": DPD, "ideal": [0.04, *[0.3] * 5]}
+        found = by_arm("share", **measures, dpd_floor=[0.01] * 6, eod_floor=[0.02] * 6)
+        floors = found["metric"].str.endswith("_floor")
+        found.loc[floors, "high"] = 2 * found.loc[floors, "mean"]
+        parts.append(found.assign(rho=rho))
+    return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
 def readings():
-    gradients, accuracy, found = [], [], []
+    parts, students = [], pd.DataFrame({"model": "ds", "temperature": [1.0, 4.0, 10.0, 40.0]})
     for there in (True, False):
-        for term in ("teacher", "labels"):
-            mean = np.array([0.1, 0.1, 0.1, 0.1]) if there else 0.1 / np.array([1, 4, 10, 40]) ** 2
-            frame = pd.DataFrame(
-                {"temperature": [1.0, 4.0, 10.0, 40.0], "mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}
-            )
-            gradients.append(frame.assign(term=term, t_squared=there))
+        mean = np.array([0.1, 0.1, 0.1, 0.1]) if there else 0.1 / np.array([1, 4, 10, 40]) ** 2
+        norms = students.assign(mean=mean, low=0.9 * mean, high=1.1 * mean, unit="norm")
         arms = pd.DataFrame(ARMS + [("nds loss x0.2", np.nan)] * (not there), columns=["model", "temperature"])
         mean = np.linspace(0.5, 0.9, len(arms))
-        accuracy.append(arms.assign(mean=mean, low=mean - 0.02, high=mean + 0.02, t_squared=there))
-        found.append(pd.DataFrame({"temperature": [1.0, 4.0, 10.0, 40.0], "n_significant_sc": [0, 1, 2, 3]}))
-        found[-1] = found[-1].assign(null_low=0, null_high=2, classes=10, t_squared=there)
-    return [pd.concat(frames, ignore_index=True) for frames in (gradients, accuracy, found)]
+        accuracy = arms.assign(mean=mean, low=mean - 0.02, high=mean + 0.02, metric="accuracy", unit="share")
+        counts = students.assign(mean=[0.0, 1, 2, 3], metric="n_significant_sc", unit="classes")
+        band = students.assign(low=0.0, high=2.0, metric="null_band", unit="classes")
+        norms = [norms.assign(metric=f"gradient_{term}") for term in ("teacher", "labels")]
+        parts += [part.assign(t_squared=there) for part in (*norms, accuracy, counts, band)]
+    return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,10 @@ def choices():
     return class_nulls.sensitivity(simulated.study(n_classes=6, total=40, effect=0.1), corrections=(None, "bh"))
 
 
-def runs(dials):
-    every = pd.concat([dials.assign(seed=s) for s in (0, 1)], ignore_index=True)
-    return every[["model", "temperature", "seed", "rho", "accuracy", "dpd", "ideal"]]
+def runs():
+    arms = pd.DataFrame(ARMS, columns=["model", "temperature"]).assign(accuracy=[0.97, *[0.8] * 5], dpd=DPD)
+    every = [arms.assign(rho=rho, seed=s, ideal=[0.04, *[0.3] * 5]) for rho in (0.0, 0.8) for s in (0, 1)]
+    return pd.concat(every, ignore_index=True)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -138,8 +140,8 @@ def test_the_dial_shows_percent_beside_floor_and_expectation(dials):
     assert (floor.min(), floor.max()) == pytest.approx((2, 4))
 
 
-def test_runs_stand_at_their_error_and_disparity(dials):
-    axes = fb.dial_runs(runs(dials), title=TITLE).axes
+def test_runs_stand_at_their_error_and_disparity():
+    axes = fb.dial_runs(runs(), title=TITLE).axes
     assert np.asarray(artist(axes[1], "NDS").get_offsets()) == pytest.approx(np.array([[20, 40], [20, 40]]))
     most, line = artist(axes[1], "all errors go with the color"), artist(axes[1], "expected from the errors")
     assert most.get_ydata() == pytest.approx(2 * most.get_xdata())
@@ -149,7 +151,7 @@ def test_runs_stand_at_their_error_and_disparity(dials):
 
 
 def test_both_readings_of_the_loss_are_told_apart(readings):
-    left, middle, right = fb.t_squared(*readings, title=TITLE).axes
+    left, middle, right = fb.t_squared(readings, classes=10, title=TITLE).axes
     assert artist(left, "teacher's term, without T²").lines[0].get_ydata()[-1] == pytest.approx(0.1 / 1600)
     assert artist(left, "labels' term, with T²").lines[0].get_markerfacecolor() == "white"
     assert artist(middle, "DS, with T²").lines[0].get_ydata()[0] == pytest.approx(100 * np.linspace(0.5, 0.9, 6)[2])
@@ -160,8 +162,7 @@ def test_both_readings_of_the_loss_are_told_apart(readings):
 
 
 def test_one_reading_alone_is_drawn(readings):
-    alone = [frame[frame["t_squared"]] for frame in readings]
-    assert len(fb.t_squared(*alone, title=TITLE).axes) == 3
+    assert len(fb.t_squared(readings[readings["t_squared"]], classes=10, title=TITLE).axes) == 3
 
 
 def test_the_papers_distance_from_nds(counts):
@@ -186,8 +187,8 @@ def test_no_text_is_cut_off_and_titles_stay(counts, dials, readings, choices):
         fb.sensitivity(choices, title=TITLE),
         fb.over_temperature(arms, panels=dict.fromkeys("abcd", "a title of a panel"), title=TITLE),
         fb.bias_dial(dials, title=TITLE),
-        fb.dial_runs(runs(dials), title=TITLE),
-        fb.t_squared(*readings, title=TITLE),
+        fb.dial_runs(runs(), title=TITLE),
+        fb.t_squared(readings, classes=10, title=TITLE),
         fb.reported_limit(counts, title=TITLE),
     ):
         assert "stand-in" in figure.get_suptitle()

@@ -27,33 +27,41 @@ def changes(found):
 
 @pytest.fixture(scope="module")
 def arms(found):
-    return fc.fidelity_arms(found, sensitive="color")
+    return fc.fidelity_rows(found, sensitive="color")
+
+
+def values(rows, metric, model="ds"):
+    return style.of(rows, metric, model)["mean"].tolist()
 
 
 def test_changes_are_those_of_the_measures(found, changes):
-    assert changes["sd"].tolist() == class_effects.change_sd(found, normalise="difference")["sd"].tolist()
-    assert changes["slope"].tolist() == class_effects.direction(found, normalise="difference")["slope"].tolist()
+    assert values(changes, "change_sd") == class_effects.change_sd(found, normalise="difference")["sd"].tolist()
+    assert values(changes, "slope") == class_effects.direction(found, normalise="difference")["slope"].tolist()
     pair = found.arm(model="nds"), found.arm(model="ds", temperature=40)
     alone = class_nulls.arms_permutation(*pair)
-    last = changes.set_index("temperature").loc[40]
-    assert (last["n_significant"], last["p_global"], last["permutations"]) == (alone.observed, alone.p, 126)
+    last = changes[changes["temperature"] == 40].set_index("metric")
+    assert last.loc[["n_significant", "p_global"], "mean"].tolist() == [alone.observed, alone.p]
+    assert set(changes["permutations"]) == {126} and set(changes["n_seeds"]) == {5}
 
 
 def test_the_figure_shows_points_and_slopes(changes):
     figure = fc.class_changes(changes, title=TITLE)
     left, right = figure.axes
-    assert left.containers[0][0].get_ydata().tolist() == pytest.approx((100 * changes["sd"]).tolist())
-    assert right.containers[0][0].get_ydata().tolist() == changes["slope"].tolist()
+    assert left.containers[0][0].get_ydata().tolist() == pytest.approx([100 * v for v in values(changes, "change_sd")])
+    assert right.containers[0][0].get_ydata().tolist() == values(changes, "slope")
     assert {line.get_ydata()[0] for line in right.lines} >= {0, 1}
     assert figure._suptitle.get_text() == TITLE
     assert style.rendered(figure, "png") == style.rendered(fc.class_changes(changes, title=TITLE), "png")
 
 
 def test_the_table_by_temperature(changes):
-    rows = changes.iloc[[0]].assign(sd=0.0, sd_low=0.0, sd_high=0.1234, slope=-0.001, slope_low=-1.5, slope_high=2)
+    ends = {"change_sd": (0.0, 0.0, 0.1234), "slope": (-0.001, -1.5, 2)}
+    rows = changes.copy()
+    for metric, numbers in ends.items():
+        rows.loc[rows["metric"] == metric, ["mean", "low", "high"]] = numbers
     row = fc.changes_table(rows, title=TITLE).data.iloc[0].tolist()
     assert row[:2] == ["0.00 [0.00, 12.34]", "0.00 [−1.50, 2.00]"]
-    assert fc.changes_table(changes, title=TITLE).data.index.tolist() == ["T = 1", "T = 10", "T = 40"]
+    assert fc.changes_table(changes, title=TITLE).data.index.tolist() == ["DS, T = 1", "DS, T = 10", "DS, T = 40"]
 
 
 def test_verdicts_and_effect_sizes_stand_in_one_row(found):
@@ -70,34 +78,33 @@ def test_verdicts_and_effect_sizes_stand_in_one_row(found):
 
 def test_arms_hold_the_means_of_fidelity(found, arms):
     runs = fidelity.fidelity(found)
-    at_ten = arms.set_index("temperature").loc[10]
+    at_ten = arms[arms["temperature"] == 10].set_index("metric")["mean"]
     mean = runs[runs["temperature"] == 10].mean(numeric_only=True)
     assert at_ten["disagreement"] == pytest.approx(1 - mean["agreement"])
     assert at_ten[["kl", "churn"]].tolist() == pytest.approx(mean[["kl", "churn"]].tolist())
-    teacher = arms.set_index("model").loc["teacher"]
-    assert np.isnan(teacher["churn"]) and teacher["ece"] > 0
-    assert "worst_group_accuracy" not in fc.fidelity_arms(found)
+    assert not values(arms, "churn", "teacher") and values(arms, "ece", "teacher")[0] > 0
+    assert "worst_group_accuracy" not in set(fc.fidelity_rows(found)["metric"])
+    assert not arms.duplicated(["model", "temperature", "metric"]).any() and set(fc.PANELS) <= set(arms["metric"])
 
 
 def test_in_percent_leaves_nats_and_seeds(arms):
-    shown = fc.in_percent(arms)
-    assert shown[["kl", "kl_low", "n_seeds"]].equals(arms[["kl", "kl_low", "n_seeds"]])
-    assert shown["ece_high"].tolist() == pytest.approx((100 * arms["ece_high"]).tolist())
-    assert set(fc.PANELS) <= set(shown)
+    shown, nats = style.in_percent(arms), arms["unit"] == "nats"
+    assert shown[nats].equals(arms[nats]) and shown["n_seeds"].equals(arms["n_seeds"])
+    assert shown.loc[~nats, "high"].tolist() == pytest.approx((100 * arms.loc[~nats, "high"]).tolist())
 
 
 def test_fidelity_tables(found, arms):
     near = fc.fidelity_table(arms, title=TITLE).data
     assert near.index.tolist() == ["NDS", "DS, T = 1", "DS, T = 10", "DS, T = 40"]
-    agreement = 100 * (1 - arms.set_index("model").loc["nds", "disagreement"])
+    agreement = 100 * (1 - values(arms, "disagreement", "nds")[0])
     assert near.loc["NDS", "agreement with teacher"].startswith(f"{agreement:.1f} ±")
     rows, gains = fc.samples_rows(found, arms), fidelity.class_gain(found)
-    assert rows["temperature"].tolist() == pytest.approx(arms["temperature"].tolist(), nan_ok=True)
+    assert not rows.duplicated(["model", "temperature", "metric"]).any()
     lost = fc.samples_table(rows, title=TITLE).data
     assert lost.loc[["Teacher", "NDS"], "images changed"].tolist() == ["", ""]
     worst = gains[gains["temperature"] == 40].sort_values("gain").iloc[0]
     assert lost.loc["DS, T = 40", "class that gains least"].startswith(f"{worst['class_name']}: −")
-    without = fc.samples_rows(found, fc.fidelity_arms(found))
+    without = fc.samples_rows(found, fc.fidelity_rows(found))
     assert "worst group" not in fc.samples_table(without, title=TITLE).data
 
 

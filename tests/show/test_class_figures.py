@@ -13,9 +13,8 @@ from matplotlib.image import imread
 
 from kdlib.errors import InvalidInput, StoreError
 from kdlib.measure import class_bias, fairness
-from kdlib.measure.arms import by_arm
 from kdlib.predictions import softmax
-from kdlib.show import class_figures, fairness_figures, image_figures, save, style, tidy
+from kdlib.show import class_figures, fairness_figures, image_figures, save, style
 from kdlib.studies import load_profile
 from tests import simulated
 
@@ -39,13 +38,8 @@ def changes(found):
 
 
 @pytest.fixture(scope="module")
-def arms(found):
+def rows(found):
     return fairness.table(found, sensitive="color")
-
-
-@pytest.fixture(scope="module")
-def rows(arms):
-    return tidy.fairness(arms)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +48,8 @@ def counts(found):
 
 
 @pytest.fixture(scope="module")
-def count_rows(found, counts):
-    return tidy.class_bias(by_arm(found, found.accuracy), counts)
+def count_rows(found):
+    return class_bias.table(found)
 
 
 def counts_figure(rows, title=TITLE):
@@ -182,8 +176,7 @@ def test_the_papers_fairness_is_hollow_in_percent(rows):
 
 def test_counts_without_a_teacher_are_drawn(found):
     students = found.take(np.flatnonzero(found.runs["model"] != "teacher"))
-    rows = tidy.class_bias(by_arm(students, students.accuracy), class_bias.counts(students))
-    assert np.isnan(artist(counts_figure(rows).axes[0], "#TC: DS and teacher").get_ydata()).all()
+    assert np.isnan(artist(counts_figure(class_bias.table(students)).axes[0], "#TC: DS and teacher").get_ydata()).all()
 
 
 def test_panels_stand_on_any_ax(changes, count_rows, rows):
@@ -196,18 +189,20 @@ def test_panels_stand_on_any_ax(changes, count_rows, rows):
     assert artist(axes[3], "DS").lines[0].get_xdata().tolist() == [1, 4]
 
 
-def test_fairness_shows_means_levels_floor_and_labels(arms, rows):
+def test_fairness_shows_means_levels_floor_and_labels(rows):
     axes = fairness_figures.group_fairness(rows, sensitive="color", title=TITLE).axes
-    students = arms[arms["model"] == "ds"]
+
+    def percent(metric, model="ds"):
+        return 100 * style.of(rows, metric, model)["mean"].to_numpy()
+
     assert len(axes) == 4
-    assert artist(axes[0], "DS").lines[0].get_ydata() == pytest.approx(100 * students["eod"].to_numpy()[:3])
-    assert artist(axes[3], "DS").lines[0].get_ydata() == pytest.approx(100 * students["dpd"].to_numpy())
-    teacher = arms[arms["model"] == "teacher"]
-    assert artist(axes[1], "teacher").lines[0].get_ydata() == pytest.approx(100 * teacher["eod"])
-    assert artist(axes[2], "DPD of the labels").get_ydata()[0] == pytest.approx(100 * arms["label_dpd"][0])
+    assert artist(axes[0], "DS").lines[0].get_ydata() == pytest.approx(percent("eod")[:3])
+    assert artist(axes[3], "DS").lines[0].get_ydata() == pytest.approx(percent("dpd"))
+    assert artist(axes[1], "teacher").lines[0].get_ydata() == pytest.approx(percent("eod", "teacher"))
+    assert artist(axes[2], "DPD of the labels").get_ydata()[0] == pytest.approx(percent("label_dpd")[0])
     assert "DPD of the labels" not in labels(axes[0])
     floor = artist(axes[1], "attribute-blind model: mean (floor)").get_ydata()
-    assert floor == pytest.approx(100 * students["eod_floor"].to_numpy())
+    assert floor == pytest.approx(percent("eod_floor"))
 
 
 def test_fairness_has_one_column_where_no_temperature_is_above_ten(rows):

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from kdlib.errors import InvalidInput
-from kdlib.measure import arms, class_bias, fairness
-from kdlib.show import save, tables, tidy
+from kdlib.measure import class_bias, fairness
+from kdlib.show import save, tables
 from kdlib.studies import load_profile
 from tests import simulated
 
@@ -22,22 +22,24 @@ ACCURACY = pd.DataFrame(
         "low": [0.94, 0.88, 0.906],
         "high": [0.96, 0.92, 0.919],
     }
-)
+).assign(metric="accuracy", unit="share")
 COUNTS = pd.DataFrame(
     {
-        "temperature": [4.0],
-        "n_seeds": [5],
-        "n_significant_sc": [3],
-        "n_significant_tc": [pd.NA],
-        "null_low": [0],
-        "null_high": [2],
+        "model": "ds",
+        "temperature": 4.0,
+        "n_seeds": 5,
+        "metric": ["n_significant_sc", "n_significant_tc", "null_band"],
+        "unit": "classes",
+        "mean": [3, np.nan, np.nan],
+        "low": [np.nan, np.nan, 0],
+        "high": [np.nan, np.nan, 2],
     }
 )
 
 
 @pytest.fixture
 def rows():
-    return tidy.class_bias(ACCURACY, COUNTS)
+    return pd.concat([ACCURACY, COUNTS], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,7 @@ def test_class_bias_cells(rows):
 
 
 def test_rows_of_real_measures_hold_every_number(found):
-    accuracy, counts = arms.by_arm(found, found.accuracy), class_bias.counts(found)
-    long = tidy.class_bias(accuracy, counts)
+    long, counts = class_bias.table(found), class_bias.counts(found)
     assert len(long) == 4 + 3 * 2
     assert long[long["metric"] == "n_significant_sc"]["mean"].tolist() == counts["n_significant_sc"].tolist()
     assert long[long["metric"] == "null_band"]["high"].tolist() == counts["null_high"].tolist()
@@ -69,14 +70,13 @@ def test_rows_of_real_measures_hold_every_number(found):
 
 
 def test_fairness_cells(found):
-    arms = fairness.table(found, sensitive="color")
-    shown = tables.fairness_table(tidy.fairness(arms), title="t").data
-    row = arms.iloc[1]
-    assert shown["EOD"].iloc[1] == (
-        f"{100 * row['eod']:.2f} ± {100 * row['eod_sd']:.2f} [{100 * row['eod_low']:.2f}, {100 * row['eod_high']:.2f}]"
-    )
-    assert shown["EOD floor"].iloc[1] == f"{100 * row['eod_floor']:.2f} (≤ {100 * row['eod_floor_upper']:.2f})"
-    assert set(shown["label DPD"]) == {f"{100 * row['label_dpd']:.2f}"}
+    rows = fairness.table(found, sensitive="color")
+    assert not rows.duplicated(["model", "temperature", "metric"]).any()
+    shown = tables.fairness_table(rows, title="t").data
+    nds = 100 * rows[rows["model"] == "nds"].set_index("metric")[["mean", "sd", "low", "high"]]
+    assert shown.loc["NDS", "EOD"] == "{mean:.2f} ± {sd:.2f} [{low:.2f}, {high:.2f}]".format(**nds.loc["eod"])
+    assert shown.loc["NDS", "EOD floor"] == "{mean:.2f} (≤ {high:.2f})".format(**nds.loc["eod_floor"])
+    assert set(shown["label DPD"]) == {f"{nds.loc['label_dpd', 'mean']:.2f}"}
     assert shown.columns.tolist() == [
         "Accuracy",
         "EOD",
@@ -140,13 +140,11 @@ def individual_arms(paper=np.nan):
         "counterfactual_calibrated": 0.05,
         "counterfactual_relative": 0.06,
     }
-    arms = {
-        f"{name}{part}": [value if not part else 0.001]
-        for name, value in values.items()
-        for part in ("", "_sd", "_low", "_high")
-    }
-    rows = tidy.individual(pd.DataFrame({"model": ["nds"], "temperature": [np.nan], "n_seeds": [5], **arms}))
-    return rows.assign(paper_mean=np.where(rows["metric"] == "individual_fairness", paper, np.nan), paper_sd=np.nan)
+    rows = pd.DataFrame({"metric": [*values, "mean_ratio"], "mean": [*values.values(), np.nan], "sd": 0.001})
+    rows = rows.assign(model="nds", temperature=np.nan, n_seeds=5, low=np.nan, high=np.nan)
+    units = ["share", "share", *["ratio"] * 4]
+    paper_mean = np.where(rows["metric"] == "mean_ratio", paper, np.nan)
+    return rows.assign(unit=units, paper_mean=paper_mean, paper_sd=np.nan)
 
 
 def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
@@ -169,7 +167,7 @@ def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
 
 def test_the_papers_individual_measure_is_shown_but_compared_with_nothing():
     shown = tables.individual_table(individual_arms(0.124), title="t").data
-    assert shown.iloc[0, -2:].tolist() == ["not computed", "0.1240"]
+    assert shown.loc["NDS", ["Mean ratio", "Mean ratio, paper"]].tolist() == ["", "0.1240"]
 
 
 def test_a_study_without_runs_shows_the_papers_numbers_and_the_command():
