@@ -56,16 +56,18 @@ def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Fo
 
 
 def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
-    """Warn of arms whose runs saw other data, or were trained elsewhere, than each other. Older runs do not say all."""
+    """Warn of a study whose runs saw several data, and of arms trained in several places. Older runs do not say all."""
     for key in MIXED:
         arms = defaultdict(lambda: defaultdict(list))
         for run, about in known.items():
             if key in about:
-                arms[run.role, run.temperature, run.loss_scale][str(about[key])].append(str(run))
-        for values in arms.values():
+                arm = None if key == "data_sha256" else (run.role, run.temperature, run.loss_scale)
+                arms[arm][str(about[key])].append(str(run))
+        for arm, values in arms.items():
             if len(values) > 1:
                 listed = "; ".join(f"{value[:100]} for {', '.join(runs)}" for value, runs in values.items())
-                warnings.warn(f"runs of one arm of {study.name} differ in {key}: {listed}.", KdlibWarning, stacklevel=5)
+                whose = f"one arm of {study.name}" if arm else study.name
+                warnings.warn(f"runs of {whose} differ in {key}: {listed}.", KdlibWarning, stacklevel=5)
 
 
 def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:

@@ -28,9 +28,10 @@ class State:
     best: dict[str, Tensor] | None = None  # weights of the epoch with the best validation accuracy, if the run keeps it
     best_accuracy: float = -1.0
     teacher: str | None = None  # sha256 of its weights
+    data: dict[str, str] | None = None  # sha256 of each part
 
 
-POSITION = ("epoch", "step", "seconds", "history", "best_accuracy", "teacher")
+POSITION = ("epoch", "step", "seconds", "history", "best_accuracy", "teacher", "data")
 
 
 def save_checkpoint(state: State, path: Path) -> None:
@@ -50,14 +51,15 @@ def save_checkpoint(state: State, path: Path) -> None:
 def load_checkpoint(state: State, path: Path) -> bool:
     """Bring `state` to where the checkpoint was.
 
-    False, and nothing changed, if there is none, it is damaged, or its student learned from another teacher.
+    False, and nothing changed, if there is none, it is damaged, or of another teacher or other data.
     """
     payload = files.read_sealed(path)
     if payload is None:
         return False
     header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-    position = {"teacher": state.teacher} | json.loads(header["__metadata__"]["position"])  # older ones do not say
-    if position["teacher"] != state.teacher:
+    learned_from = {"teacher": state.teacher, "data": state.data}
+    position = learned_from | json.loads(header["__metadata__"]["position"])  # older ones do not say
+    if any(position[name] != value for name, value in learned_from.items()):
         return False
     tensors = load_tensors(payload)
     state.model.load_state_dict(_under("model.", tensors))

@@ -65,7 +65,9 @@ def train_run(
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
         others = {part: split for part, split in parts.items() if len(split.y)}
         judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
-        state = _fit(run, views, len(train.class_names), judge=judge, runs_dir=runs_dir, device=device, stop=stop)
+        seen = {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()}
+        classes = len(train.class_names)
+        state = _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, device=device, stop=stop)
         arrays = {}
         for part, split in others.items():
             prefix = "" if part == "test" else f"{part}:"
@@ -75,11 +77,11 @@ def train_run(
             raise _failed(run, runs_dir, "the logits of the trained network are not finite")
         provenance = _provenance(state, device) | {
             "train_images": len(train.y),
-            "data_sha256": {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()},
+            "data_sha256": seen,
             "collapsed": collapsed(
                 arrays["logits"].argmax(axis=1),
                 arrays["labels"],
-                n_classes=len(train.class_names),
+                n_classes=classes,
                 probabilities=arrays["logits"],
             ),
         }
@@ -98,16 +100,27 @@ def keeps_best(run: Run, parts: Iterable[str]) -> bool:
 
 
 def _fit(
-    run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, runs_dir: Path, device: str, stop: Stop
+    run: Run,
+    views: AnyViews,
+    classes: int,
+    *,
+    judge: AnyViews | None,
+    seen: dict[str, str],
+    runs_dir: Path,
+    device: str,
+    stop: Stop,
 ) -> State:
+    """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data."""
+    teacher = None
     model = models.seeded(
         lambda: models.build(run.model, classes=classes, init=run.init, **views.input),
         int(run.rng(INIT).integers(2**63)),
     )
     model = model.to(device, memory_format=torch.channels_last)
-    teacher = Teacher(run, views, classes, runs_dir=runs_dir, device=device, stop=stop) if run.teacher else None
+    if run.teacher:
+        teacher = Teacher(run, views, classes, seen=seen["train"], runs_dir=runs_dir, device=device, stop=stop)
     taught_by = teacher.sha256 if teacher else None
-    state = State(model, make_optimizer(run, model), history=[], losses=[], teacher=taught_by)
+    state = State(model, make_optimizer(run, model), history=[], losses=[], teacher=taught_by, data=seen)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
     load_checkpoint(state, checkpoint)
     saved = started = time.monotonic()

@@ -42,13 +42,15 @@ def teacher_table(
 class Teacher:
     """Answers with the teacher's logits for the view that the student sees: from the table, or live."""
 
-    def __init__(self, run: Run, views: AnyViews, classes: int, *, runs_dir: Path, device: str, stop: Stop) -> None:
+    def __init__(
+        self, run: Run, views: AnyViews, classes: int, *, seen: str, runs_dir: Path, device: str, stop: Stop
+    ) -> None:
         self.precision, self.table = run.teacher.precision, None
         self.sha256 = store.weights_sha256(runs_dir, run.teacher)
         model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, len(views.labels), views.count, classes):
-            home = table_path(runs_dir, run)
+            home = table_path(runs_dir, run, seen)
             self.table = teacher_table(home, model, views, classes, precision=self.precision, stop=stop)
 
     def logits(self, index: np.ndarray, view: np.ndarray, x: Tensor) -> Tensor:
@@ -60,10 +62,11 @@ class Teacher:
             return self.model(x).float()
 
 
-def table_path(runs_dir: Path, run: Run) -> Path:
+def table_path(runs_dir: Path, run: Run, seen: str) -> Path:
     """The table of a student's teacher; students with the same teacher, data and augmentation share it.
 
-    The teacher's weights are in the name: one with the same id may have been trained on another machine.
+    seen: the sha256 of the training data. It and the teacher's weights are in the name: those with the same id may be
+    others, replaced or made on another machine.
     """
-    key = files.sha256(files.to_json([run.data, run.augment, store.weights_sha256(runs_dir, run.teacher)]))[:16]
+    key = files.sha256(files.to_json([seen, run.augment, store.weights_sha256(runs_dir, run.teacher)]))[:16]
     return runs_dir / "tables" / f"{run.teacher.id[:16]}-{key}"
