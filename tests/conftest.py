@@ -1,10 +1,15 @@
 """Shared by all tests: a profile so small that it trains in seconds."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from kdlib.studies import Profile, Run, Study, load_profile
+
+# The tests run side by side, and the threads of one would wait for a core that another has: drawing Trifeature took
+# twenty times as long. Processes that a test starts inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 TINY = """
 profile: tiny
