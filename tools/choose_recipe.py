@@ -34,7 +34,10 @@ from kdlib.training.process import prepare_process
 from kdlib.training.views import make_views
 
 FIRST_SEED = 900
-SETTINGS = ("model", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup")
+SETTINGS = (
+    *("model", "augment", "epochs", "batch_size", "optimizer"),
+    *("lr", "momentum", "weight_decay", "schedule", "warmup"),
+)
 
 
 def candidates(study: Study, role: str, changes: dict[str, Any], seeds: int) -> list[Run]:
@@ -66,7 +69,14 @@ def judged(run: Run) -> dict[str, Any]:
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         state = loop._fit(
-            run, views, len(train.class_names), judge=None, runs_dir=Path(folder), device="cpu", stop=lambda: False
+            run,
+            views,
+            len(train.class_names),
+            judge=None,
+            seen={"train": train.data_sha256},
+            runs_dir=Path(folder),
+            device="cpu",
+            stop=lambda: False,
         )
     seconds = time.process_time() - started
     answers = forward_all(state.model, make_views(held_out, like=views), 0, precision=run.precision).argmax(dim=1)
