@@ -1,7 +1,7 @@
 """Is a count of significant classes more than chance, more than a shift of accuracy, more than correlated arms?
 
-Global tests permute runs; `accuracy_shift_null` simulates a shift without class-specific effect; `sensitivity` shows
-every count under other choices. No torch.
+Global tests permute runs; `beyond_accuracy` and `trend_beyond_accuracy` take off what a uniform shift of accuracy
+gives; `sensitivity` shows every count under other choices. No torch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from kdlib.measure.class_tests import (
     shrunken_variance,
     tied,
 )
-from kdlib.measure.stats import adjust, require_share, share_changed
+from kdlib.measure.stats import LEVEL, adjust, share_changed
 from kdlib.predictions import Predictions
 
 MOST_SPLITS = 2000
+NEGLIGIBLE = 0.05  # of the classes
+OBSERVED, REDRAWN = 200, 8  # studies behind a mean count under a shift: of the arms, and of each draw
 
 
 class Expected(NamedTuple):
@@ -39,60 +41,157 @@ class Expected(NamedTuple):
     high: int
 
 
-def accuracy_shift_null(
-    a: Predictions, b: Predictions, *, level: float = 0.05, studies: int = 200, seed: int = 0, **options: object
-) -> Expected:
-    """The count of significant classes if every class's log odds had shifted by one and the same amount, 95 %.
+class Excess(NamedTuple):
+    """A count, or its rise over T, and what a uniform shift gives; their difference with its 95 % interval; answer.
 
-    Simulated from the two arms' class profile, their overall accuracies and the seed noise of each class (moderated). A
-    count inside (low, high) is explained by accuracy; 'logit' keeps it at chance, 'ratio' and 'none' do not. For
-    independent arms: a student and its own teacher are not. options: test, normalise and correction, as in class_tests.
+    answer: 'explained' (by accuracy) if high is below 5 % of the classes, else 'not explained' if low is above 0, else
+    'undecided'.
+    """
+
+    count: float
+    expected: float
+    excess: float
+    low: float
+    high: float
+    answer: str
+
+
+def beyond_accuracy(a: Predictions, b: Predictions, *, normalise: str = "ratio", draws: int = 200) -> Excess:
+    """How many more classes are significant than if every class's log odds had shifted by one and the same amount?
+
+    The count of Welch's test at p <= 0.05, less its mean under a uniform shift between the two overall accuracies, both
+    on the scale of `normalise`. The shift and the classes' seed noise are fitted on the same arms, so the interval is
+    from a parametric bootstrap that fits them anew in each draw. Its runs have the classes' own changes, stretched to
+    the upper 97.5 % limit of their spread: a change that noise can hide must not count as none. Ten classes can hardly
+    ever be 'explained'. Classes vary independently; a student and its own teacher as much alike as they are.
     Raises and warns as class_bias.significant_classes.
     """
-    require_share("level", level)
     arm_a, arm_b = two_arms(a, b)
-    model = _shift_model(arm_a.tested(), arm_b.tested())
-    rng = np.random.default_rng(seed)
-    found = [shifted_count(rng, model, level=level, **options) for _ in range(studies)]
-    low, high = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
-    return Expected(float(np.mean(found)), int(low), int(high))
+    return _excess(arm_a, [arm_b], np.ones(1), normalise, draws)
+
+
+def trend_beyond_accuracy(
+    predictions: Predictions, *, against: str = "nds", sign: int = 1, normalise: str = "ratio", draws: int = 200
+) -> Excess:
+    """`beyond_accuracy` of the rise (sign 1) or fall (-1) of the count from the lowest to the highest temperature.
+
+    Along the least squares line in T; of two temperatures the difference. The reference arm is one for all T, and each
+    T has its own shift. Blocks and errors are those of `count_trend`.
+    """
+    (reference,), students = compared_arms(predictions, against)
+    students = complete_blocks(students)
+    t = np.array([arm.temperature for arm in students])
+    weights = sign * np.ptp(t) * (t - t.mean()) / ((t - t.mean()) ** 2).sum()
+    return _excess(reference, students, weights, normalise, draws)
+
+
+def _excess(
+    reference: CountedArm, students: list[CountedArm], weights: np.ndarray, normalise: str, draws: int
+) -> Excess:
+    rng, (reference, *students) = np.random.default_rng(0), [arm.tested() for arm in (reference, *students)]
+    noise = rng.standard_normal((draws, *reference.correct.shape))
+    count = expected = redrawn = 0.0
+    for weight, arm in zip(weights, students, strict=True):
+        model = _shift_model(reference.correct, arm.correct, reference.totals, _alike(reference, arm))
+        count += weight * _counts(reference.correct[None], arm.correct[None], reference.totals, normalise)[0]
+        expected += weight * _shifted_counts(rng, model, OBSERVED, normalise).mean()
+        redrawn += weight * _redrawn(rng, model, noise, reference.correct, arm.correct, normalise)
+    excess = count - expected
+    low, high = excess + redrawn.mean() - np.quantile(redrawn, [0.975, 0.025])
+    few = high < NEGLIGIBLE * len(reference.totals)
+    answer = "explained" if few else "not explained" if low > 0 else "undecided"
+    return Excess(*(float(x) for x in (count, expected, excess, low, high)), answer)
 
 
 class ShiftModel(NamedTuple):
-    """True accuracies (C,) of two arms, one shift of the log odds apart; sd (C,) over seeds in arcsine radians."""
+    """True accuracies (C,) of two arms, one shift of the log odds apart; sd (C,) over seeds in arcsine radians.
+
+    alike (R_b, R_a): correlation of a run of b with its own teacher in a; 0 where there is none.
+    """
 
     accuracy_a: np.ndarray
     accuracy_b: np.ndarray
     sd: np.ndarray
     totals: np.ndarray
     n_seeds: tuple[int, int]
+    alike: np.ndarray | float = 0.0
 
 
-def _shift_model(a: CountedArm, b: CountedArm) -> ShiftModel:
-    profile = sum(special.logit((arm.correct.mean(axis=0) + 0.5) / (arm.totals + 1)) for arm in (a, b)) / 2
-    accuracy_a, accuracy_b = (_shifted(profile, arm) for arm in (a, b))
-    x, y = (normalised(arm.correct, arm.totals, "arcsine") for arm in (a, b))
-    return ShiftModel(accuracy_a, accuracy_b, np.sqrt(shrunken_variance(x, y).variance), a.totals, (len(x), len(y)))
+def _shift_model(a: np.ndarray, b: np.ndarray, totals: np.ndarray, alike: np.ndarray) -> ShiftModel:
+    """Fitted to counts (R_a, C) and (R_b, C)."""
+    profile = sum(special.logit((correct.mean(axis=0) + 0.5) / (totals + 1)) for correct in (a, b)) / 2
+    accuracies = (_shifted(profile, correct, totals) for correct in (a, b))
+    x, y = (normalised(correct, totals, "arcsine") for correct in (a, b))
+    return ShiftModel(*accuracies, np.sqrt(shrunken_variance(x, y).variance), totals, (len(a), len(b)), alike)
 
 
-def _shifted(profile: np.ndarray, arm: CountedArm) -> np.ndarray:
-    """(C,) accuracies with the log odds of `profile`, moved so that the overall accuracy is the arm's."""
-    images = arm.totals.sum()
-    wanted = np.clip(arm.correct.sum(axis=1).mean(), 0.5, images - 0.5) / images
-    shift = optimize.brentq(lambda s: np.average(special.expit(profile + s), weights=arm.totals) - wanted, -60, 60)
+def _shifted(profile: np.ndarray, correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """(C,) accuracies with the log odds of `profile`, moved so that the overall accuracy is that of the counts."""
+    images = totals.sum()
+    wanted = np.clip(correct.sum(axis=1).mean(), 0.5, images - 0.5) / images
+    shift = optimize.brentq(lambda s: np.average(special.expit(profile + s), weights=totals) - wanted, -60, 60)
     return special.expit(profile + shift)
 
 
-def shifted_count(rng: np.random.Generator, model: ShiftModel, **options: object) -> int:
-    """The significant classes of one simulated study in which every class moved alike; options as in class_tests."""
-    arms = zip((model.accuracy_a, model.accuracy_b), model.n_seeds, strict=True)
-    return count_significant(*(_drawn(rng, truth, model, n) for truth, n in arms), model.totals, **options)
+def _alike(a: CountedArm, b: CountedArm) -> np.ndarray:
+    """(R_b, R_a): the correlation over classes and pairs of students with their own teachers, 0 elsewhere."""
+    own = b.runs["teacher_id"].to_numpy()[:, None] == a.runs["run_id"].to_numpy()
+    x, y = (normalised(arm.correct, arm.totals, "arcsine") for arm in (a, b))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    together = (y @ x.T)[own].sum()
+    scale = np.sqrt((own @ (x**2)).sum() * (own.T @ (y**2)).sum())
+    return own * (together / scale if scale > 0 else 0.0)
 
 
-def _drawn(rng: np.random.Generator, accuracy: np.ndarray, model: ShiftModel, n: int) -> np.ndarray:
-    """(n, C) counts of runs whose class values spread with the model's sd on the arcsine scale."""
-    angle = 2 * np.arcsin(np.sqrt(accuracy)) + model.sd * rng.standard_normal((n, len(accuracy)))
-    return np.rint(model.totals * np.sin(angle.clip(0, np.pi) / 2) ** 2).astype(int)
+def _redrawn(
+    rng: np.random.Generator, model: ShiftModel, noise: np.ndarray, a: np.ndarray, b: np.ndarray, normalise: str
+) -> np.ndarray:
+    """(S,) excesses of studies with the arms' own changes, stretched, and the reference's noise (S, R_a, C)."""
+    at_a, at_b = (_angle((correct.mean(axis=0) + 3 / 8) / (model.totals + 3 / 4)) for correct in (a, b))
+    moved = at_a + _angle(model.accuracy_b) - _angle(model.accuracy_a)
+    change, df = at_b - moved, max(len(moved) - 1, 1)
+    by_noise = (model.sd**2).mean() * sum(1 / n for n in model.n_seeds) / max((change**2).mean(), 1e-12)
+    stretch = np.sqrt(max(0.0, len(moved) / special.chdtri(df, 0.975) - by_noise))
+    drawn = _drawn(model, at_a, noise), _drawn(model, moved + stretch * change, _kin(rng, model, noise))
+    models = (_shift_model(x, y, model.totals, model.alike) for x, y in zip(*drawn, strict=True))
+    expected = [_shifted_counts(rng, fitted, REDRAWN, normalise).mean() for fitted in models]
+    return _counts(*drawn, model.totals, normalise) - expected
+
+
+def shifted_count(rng: np.random.Generator, model: ShiftModel) -> int:
+    """The paper's count of significant classes in one simulated study in which every class moved alike."""
+    return int(_shifted_counts(rng, model, 1, "ratio")[0])
+
+
+def _shifted_counts(rng: np.random.Generator, model: ShiftModel, studies: int, normalise: str) -> np.ndarray:
+    noise = rng.standard_normal((studies, model.n_seeds[0], len(model.totals)))
+    a = _drawn(model, _angle(model.accuracy_a), noise)
+    b = _drawn(model, _angle(model.accuracy_b), _kin(rng, model, noise))
+    return _counts(a, b, model.totals, normalise)
+
+
+def _kin(rng: np.random.Generator, model: ShiftModel, noise: np.ndarray) -> np.ndarray:
+    """(S, R_b, C) standard normal noise, as much like that of the own teachers in `noise` (S, R_a, C) as they are."""
+    own = rng.standard_normal((len(noise), model.n_seeds[1], noise.shape[2]))
+    alike = np.broadcast_to(model.alike, model.n_seeds[::-1])
+    return alike @ noise + np.sqrt(1 - (alike**2).sum(axis=1, keepdims=True)) * own
+
+
+def _angle(accuracy: np.ndarray) -> np.ndarray:
+    return 2 * np.arcsin(np.sqrt(accuracy))
+
+
+def _drawn(model: ShiftModel, angle: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Counts (S, R, C) of runs that spread around the angles (C,) with the model's sd."""
+    return np.rint(model.totals * np.sin((angle + model.sd * noise).clip(0, np.pi) / 2) ** 2).astype(int)
+
+
+def _counts(a: np.ndarray, b: np.ndarray, totals: np.ndarray, normalise: str) -> np.ndarray:
+    """(S,) significant classes of studies with counts a (S, R_a, C) and b (S, R_b, C), Welch's test at p <= 0.05."""
+    values = [normalised(x.reshape(-1, len(totals)), totals, normalise).reshape(x.shape) for x in (a, b)]
+    side_by_side = [np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in (*values, a, b)]
+    p = compare_values(*side_by_side[:2], tied(*side_by_side[2:]), test="welch").p
+    return (p.reshape(len(a), -1) <= LEVEL).sum(axis=1)
 
 
 class Permutation(NamedTuple):

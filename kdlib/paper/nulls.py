@@ -69,7 +69,7 @@ def shift_band(
 ) -> Expected:
     """The paper's count where the log odds of all classes moved alike, from one overall accuracy to the other.
 
-    `class_nulls.accuracy_shift_null` for arms of which only the accuracy is known, fractions above 0 and below 1, with
+    `class_nulls.beyond_accuracy` for arms of which only the accuracy is known, fractions above 0 and below 1, with
     `test_images` of each class. The arms are independent: a student and its own teacher are not, so their count is
     lower. The interval is that of independent classes, as in `class_bias.null_band`.
     Raises InvalidInput for values out of range.

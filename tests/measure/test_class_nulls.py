@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from kdlib.errors import InvalidInput, KdlibWarning
 from kdlib.measure import class_bias, class_counts, class_nulls
-from kdlib.measure.class_tests import NORMALISATIONS, TESTS, compare, compare_values
+from kdlib.measure.class_tests import NORMALISATIONS, TESTS, compare, compare_values, count_significant
 from kdlib.measure.stats import adjust
 from tests import simulated
 
@@ -107,47 +107,148 @@ def test_a_mere_shift_makes_the_ratio_fire_and_the_logit_not(normalise, low, hig
     assert low <= (compare(a, b, np.full(1000, TOTAL), normalise=normalise).p <= 0.05).sum() <= high
 
 
+def pair_of(a, b, *, total=TOTAL, temperature=4):
+    """nds and ds of counts a and b, as Predictions."""
+    arms = ((a, "nds", None), (b, "ds", temperature))
+    return [simulated.from_counts(c, total=total, model=model, temperature=t) for c, model, t in arms]
+
+
 @pytest.mark.parametrize("normalise", list(NORMALISATIONS))
-def test_the_shift_null_predicts_what_a_mere_shift_gives(normalise):
-    counts = shifted(np.random.default_rng(1), 300)
-    a, b = (
-        simulated.from_counts(c, total=TOTAL, model=m, temperature=t)
-        for c, m, t in zip(counts, ("nds", "ds"), (None, 4), strict=True)
-    )
-    expected = class_nulls.accuracy_shift_null(a, b, normalise=normalise, studies=60)
-    found = class_bias.significant_classes(a, b, normalise=normalise).significant.sum()
-    assert expected.low <= expected.mean <= expected.high
-    assert found == pytest.approx(expected.mean, abs=4 * np.sqrt(expected.mean))
+def test_a_mere_shift_gives_what_is_expected_of_it(normalise):
+    a, b = pair_of(*shifted(np.random.default_rng(1), 300))
+    found = class_nulls.beyond_accuracy(a, b, normalise=normalise, draws=30)
+    assert found.count == class_bias.significant_classes(a, b, normalise=normalise).significant.sum()
+    assert found.count == pytest.approx(found.expected, abs=4 * np.sqrt(found.expected))
+    assert found.excess == found.count - found.expected
+    assert found.low < found.excess < found.high
+    assert found.answer != "not explained"
 
 
-def test_the_shift_null_is_chance_for_equal_accuracies_and_honours_its_seed():
+def test_equal_accuracies_leave_the_count_of_chance():
     study = simulated.study(n_classes=100, temperatures=(4,))
     pair = study.arm(model="nds"), study.arm(model="ds", temperature=4.0)
-    expected = class_nulls.accuracy_shift_null(*pair)
-    assert expected.mean == pytest.approx(4.4, abs=1.5)
-    assert class_nulls.accuracy_shift_null(*pair) == expected
-    assert class_nulls.accuracy_shift_null(*pair, seed=1) != expected
+    found = class_nulls.beyond_accuracy(*pair, draws=30)
+    assert found.expected == pytest.approx(4.4, abs=1)
+    assert class_nulls.beyond_accuracy(*pair, draws=30) == found
 
 
-def test_classes_that_did_change_exceed_the_shift_null():
-    study = simulated.study(n_classes=100, temperatures=(10,), effect=0.15)
-    pair = study.arm(model="nds"), study.arm(model="ds", temperature=10.0)
-    found = class_bias.significant_classes(*pair).significant.sum()
-    assert found > class_nulls.accuracy_shift_null(*pair).high
-
-
-def test_the_shift_null_bears_perfect_and_empty_classes():
+def test_perfect_and_empty_classes_are_borne():
     rng = np.random.default_rng(0)
     totals = [50, 50, 50, 0]
-    pair = [
-        simulated.from_counts(
-            np.c_[np.full(5, 50), rng.binomial(50, p, (5, 2)), np.zeros(5, int)], total=totals, model=m, temperature=t
-        )
-        for p, m, t in ((0.6, "nds", None), (0.8, "ds", 4))
-    ]
+    drawn = [np.c_[np.full(5, 50), rng.binomial(50, p, (5, 2)), np.zeros(5, int)] for p in (0.6, 0.8)]
+    pair = pair_of(*drawn, total=totals)
     with pytest.warns(KdlibWarning):
-        expected = class_nulls.accuracy_shift_null(*pair, studies=20)
-    assert 0 <= expected.mean <= 3
+        found = class_nulls.beyond_accuracy(*pair, draws=20)
+    assert 0 <= found.expected <= 3
+    assert np.isfinite([found.low, found.high]).all()
+
+
+def world(rng, accuracy, *, moved=0.0, size=2.0, n_classes=100):
+    """nds and ds counts: `accuracy` of both arms, and `moved` of the classes by `size` sds over seeds up or down."""
+    profile, sd = rng.normal(0, 0.8, n_classes), np.sqrt(0.4 / TOTAL + 0.03**2)
+    own = np.where(np.arange(n_classes) < moved * n_classes, rng.choice([-1, 1], n_classes), 0) * size * sd
+    grid = np.linspace(-4, 4, 2000)
+    overall = expit(profile + grid[:, None]).mean(axis=1)
+    shifts = (grid[np.argmin(np.abs(overall - a))] for a in accuracy)
+    angles = [2 * np.arcsin(np.sqrt(expit(profile + shift))) for shift in shifts]
+    noise = sd * rng.standard_normal((2, 5, n_classes))
+    return [
+        np.rint(TOTAL * np.sin((angle + x).clip(0, np.pi) / 2) ** 2).astype(int)
+        for angle, x in zip((angles[0], angles[1] + own), noise, strict=True)
+    ]
+
+
+def answers(accuracy, *, normalise, studies, draws, **options):
+    """{answer: share of studies}."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(studies):
+        pair = pair_of(*world(rng, accuracy, **options))
+        found.append(class_nulls.beyond_accuracy(*pair, normalise=normalise, draws=draws).answer)
+    return {answer: found.count(answer) / studies for answer in ("explained", "not explained", "undecided")}
+
+
+LOWER, LOWER_STILL, SAME = (0.74, 0.69), (0.42, 0.38), (0.7, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "normalise"), [(LOWER, "ratio"), (LOWER_STILL, "ratio"), (LOWER, "logit"), (SAME, "ratio")]
+)
+def test_a_shift_or_nothing_is_not_taken_for_more(accuracy, normalise):
+    found = answers(accuracy, normalise=normalise, studies=12, draws=40)
+    assert found["not explained"] <= 1 / 12 and found["explained"] > 0
+
+
+@pytest.mark.parametrize(("accuracy", "normalise"), [(LOWER, "logit"), (SAME, "ratio")])
+def test_a_fifth_of_the_classes_moved_by_two_sds_is_not_explained(accuracy, normalise):
+    found = answers(accuracy, normalise=normalise, studies=10, draws=40, moved=0.2)
+    assert found["not explained"] >= 0.8 and found["explained"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalise", ["ratio", "logit"])
+def test_answers_are_seldom_wrong(normalise):
+    """Wrongly 'not explained' 2.5 % or less, wrongly 'explained' as well; three standard errors of 80 studies."""
+    most = 0.025 + 3 * np.sqrt(0.025 * 0.975 / 80)
+    options = {"normalise": normalise, "studies": 80, "draws": 60}
+    for accuracy in (LOWER, LOWER_STILL, SAME):
+        found = answers(accuracy, **options)
+        assert found["not explained"] <= most and found["explained"] >= 0.25
+    assert answers(SAME, moved=0.1, **options)["explained"] <= most  # 7 to 8 classes more than by chance
+    assert answers(LOWER, moved=0.2, **options)["explained"] == 0
+    assert answers(SAME, moved=0.1, n_classes=10, **options)["explained"] <= most
+    assert answers(SAME, n_classes=10, **options)["undecided"] >= 0.7  # ten classes cannot tell
+
+
+def test_counts_of_many_studies_at_once_are_those_of_each():
+    rng = np.random.default_rng(0)
+    drawn = rng.binomial(20, np.linspace(0.3, 1, 12), (7, 9, 12))
+    for normalise in NORMALISATIONS:
+        each = [count_significant(x[:5], x[5:], np.full(12, 20), normalise=normalise) for x in drawn]
+        found = class_nulls._counts(drawn[:, :5], drawn[:, 5:], np.full(12, 20), normalise)
+        assert found.tolist() == each
+
+
+def test_students_like_their_own_teachers_are_expected_to_differ_less():
+    study = study_with_inheritance(0.8)
+    teacher, ds = study.arm(model="teacher"), study.arm(model="ds")
+    own = class_nulls.beyond_accuracy(teacher.take(np.arange(5)), ds, draws=20)
+    fresh = class_nulls.beyond_accuracy(teacher.take(np.arange(5, 10)), ds, draws=20)
+    assert own.expected < 1 < 3 < fresh.expected
+
+
+def test_kinship_is_the_correlation_of_students_with_their_own_teachers():
+    arms = class_counts.study_arms(study_with_inheritance(0.6))
+    found = class_nulls._alike(arms.own, arms.students[0])
+    assert np.count_nonzero(found) == 5 and (np.diag(found) == found[0, 0]).all()
+    assert found[0, 0] == pytest.approx(0.6, abs=0.1)
+    assert not class_nulls._alike(arms.fresh, arms.students[0]).any()
+    assert not class_nulls._alike(arms.nds, arms.students[0]).any()
+
+
+def rising(share, *, accuracy=(0.74, 0.74, 0.715, 0.69)):
+    """Predictions of NDS and DS at T = 2, 6, 10 that lose accuracy, a share of classes moving more and more."""
+    drawn = [world(np.random.default_rng(7), (accuracy[0], a), moved=share * i / 2) for i, a in enumerate(accuracy[1:])]
+    blocks = {("nds", None): drawn[0][0]}
+    return simulated.from_counts_of_arms(
+        blocks | {("ds", t): b for t, (_, b) in zip((2, 6, 10), drawn, strict=True)}, total=TOTAL
+    )
+
+
+def test_a_rise_that_accuracy_makes_is_told_from_one_of_classes():
+    mere, more = (class_nulls.trend_beyond_accuracy(rising(share), draws=40) for share in (0, 0.5))
+    assert mere.expected > 8 and mere.answer != "not explained"
+    assert more.excess > 10 and more.answer == "not explained"
+
+
+def test_two_temperatures_give_the_difference_and_the_sign_turns_it():
+    study = simulated.study(n_classes=40, temperatures=(2, 10), effect=0.15)
+    rise = class_nulls.trend_beyond_accuracy(study, draws=20)
+    assert rise.count == np.diff(class_bias.counts(study).n_significant_sc)[0]
+    fall = class_nulls.trend_beyond_accuracy(study, sign=-1, draws=20)
+    assert (fall.count, fall.expected, fall.low) == pytest.approx((-rise.count, -rise.expected, -rise.high))
+    assert rise.answer == "not explained" and fall.answer == "explained"
+    own = class_nulls.trend_beyond_accuracy(study, against="teacher", normalise="logit", draws=20)
+    assert own.count == np.diff(class_bias.counts(study, normalise="logit").n_significant_tc)[0]
 
 
 # own and fresh teachers
