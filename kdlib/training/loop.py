@@ -61,6 +61,9 @@ def train_run(
         if state == "failed":
             raise TrainingFailed(f"{run} failed before: {store.failure(runs_dir, run)}. Use --retry-failed.")
         parts = {part: _part(run, part, data_root) for part in DATASETS[run.dataset].parts}
+        for part in ("train", "test"):
+            if not len(parts[part].y):
+                raise DataError(f"{run.dataset} has no {part} samples with {run.data}. Take other options.")
         train = parts.pop("train")
         views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
         others = {part: split for part, split in parts.items() if len(split.y)}

@@ -469,6 +469,17 @@ def test_the_best_epoch_on_validation_is_kept_and_both_parts_are_stored(tmp_path
     assert weights(tmp_path / "cut", run) == weights(tmp_path / "whole", run)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_without_samples_is_an_error(tmp_path, runs, monkeypatch, part):
+    def emptied(run, wanted, root, read=loop._part):
+        split = read(run, wanted, root)
+        return replace(split, ids=split.ids[:0], x=split.x[:0], y=split.y[:0], groups={}) if wanted == part else split
+
+    monkeypatch.setattr(loop, "_part", emptied)
+    with pytest.raises(DataError, match=f"digits has no {part}"):
+        train_run(runs["nds", 0, None], runs_dir=tmp_path)
+
+
 def test_a_best_epoch_needs_a_validation_part(tmp_path, runs, judged, monkeypatch):
     def without(run, name, root):
         split = judged(run, name, root)
