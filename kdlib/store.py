@@ -164,7 +164,8 @@ def record_failure(runs_dir: Path, run: Run, reason: str) -> None:
 
 def forget_failure(runs_dir: Path, run: Run) -> None:
     """Let a failed run be trained again."""
-    failure_path(runs_dir, run).unlink(missing_ok=True)
+    with files.writing(runs_dir):
+        failure_path(runs_dir, run).unlink(missing_ok=True)
 
 
 def failure(runs_dir: Path, run: Run) -> str | None:

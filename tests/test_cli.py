@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +17,8 @@ from kdlib.errors import DataError, InvalidInput
 from kdlib.studies import load_profile
 from kdlib.training import sweep
 from kdlib.training.sweep import Progress
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -194,3 +199,28 @@ def test_a_reader_that_stops_reading_is_no_error(tiny_yaml):
     command = f"{sys.executable} -m kdlib status --profile {tiny_yaml} | true"
     out = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert out.returncode == 0 and not out.stderr
+
+
+@pytest.mark.parametrize(
+    "shell", ["{} >/dev/full", "mkdir gone && cd gone && rmdir ../gone && {}"], ids=["full disk", "folder gone"]
+)
+def test_what_the_system_refuses_is_one_line(tiny_yaml, tmp_path, shell):
+    command = shell.format(f"{sys.executable} -m kdlib status --profile {tiny_yaml}")
+    given = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=given)
+    assert out.returncode == 2 and re.fullmatch(r"kdlib: \[Errno \d+\].*\n", out.stderr)
+
+
+def test_runs_below_a_file_are_one_line(command, tmp_path):
+    (tmp_path / "runs").touch()
+    status, _, complaint = command("train", "--device", "cpu")
+    assert status == 2 and str(tmp_path / "runs") in complaint and complaint.count("\n") == 1
+
+
+def test_streams_that_are_closed_end_nothing(tiny_yaml, monkeypatch):
+    """A daemon has none; the bars of a training need one."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert cli.main(["status", "--profile", str(tiny_yaml)]) == 0
+    with sys.stderr as stderr, sys.stdout:
+        assert stderr.write("seen by nobody")
