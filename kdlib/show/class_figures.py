@@ -5,12 +5,13 @@ Every picture says which study it is of, and whether that is a stand-in. No torc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from kdlib.catalogue import DATASETS
 from kdlib.measure import class_bias
 from kdlib.predictions import Predictions
 from kdlib.show import style
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COUNTS = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
+HOLLOW = {"color": "none", "edgecolor": COLORS["labels"], "linewidth": 0.9, "zorder": 4}
 FEW_CLASSES = 12  # up to here a matrix shows its numbers
 
 
@@ -30,8 +32,10 @@ def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
 
     changes: the rows of class_bias.significant_classes(nds, ds) at every temperature, with a column temperature;
     used are class_index, class_name, temperature, mean_a, sd_a (NDS), mean_b (DS), significant.
+    Hollow: the paper's dots and crosses, where the rows have them (`read_figures.beside_classes`).
     """
-    figure = new_figure(np.clip(0.62 * changes["class_index"].nunique() + 2, 6, 20), 3.6, title)
+    room = 0.9 if "paper_accuracy" in changes else 0.62  # inches for the dots of a class
+    figure = new_figure(np.clip(room * changes["class_index"].nunique() + 2, 6, 20), 3.6, title)
     class_accuracy_panel(figure.subplots(), changes)
     figure.legend(loc="outside right upper")
     return figure
@@ -50,8 +54,18 @@ def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
         hit = rows[rows["significant"]]  # the cross lies below the dot, whose green stays visible
         ax.scatter(hit["class_index"] + offset, 100 * hit["mean_b"], **CROSS, zorder=2.5)
     ax.scatter([], [], **CROSS, label="DS differs from\nNDS (p ≤ 0.05)")
+    if "paper_accuracy" in changes:
+        _paper_dots(ax, changes, dict(zip(temperatures, offsets, strict=True)))
     _class_axis(ax, names["class_name"].tolist())
     ax.set_ylabel("test accuracy of the class (%)")
+
+
+def _paper_dots(ax: Axes, changes: pd.DataFrame, offsets: Mapping[float, float]) -> None:
+    """The paper's accuracy stands where ours of that class and T does. Its crosses replace dots, as in the paper."""
+    x, y = changes["class_index"] + changes["temperature"].map(offsets), 100 * changes["paper_accuracy"]
+    for crossed, marker, label in ((0, "o", "DS, paper"), (1, "X", "DS differs from\nNDS, paper")):
+        some = changes["paper_significant"] == crossed
+        ax.scatter(x[some], y[some], s=26 + 44 * crossed, marker=marker, **HOLLOW, label=label)
 
 
 def _nds_ticks(ax: Axes, names: pd.DataFrame) -> None:
@@ -72,26 +86,53 @@ def _class_axis(ax: Axes, names: Sequence[str]) -> None:
 
 
 @in_style
+def two_accuracies(rows: pd.DataFrame, *, title: str) -> Figure:
+    """What the paper says twice: the accuracy of DS at each T, by its table 6 and as the mean over figure 1's classes.
+
+    rows: `read_figures.against_table_6`. One panel per data set. Bars: how exactly figure 1 can be read.
+    """
+    panels = list(rows.groupby("dataset"))
+    figure = new_figure(4.6 * len(panels), 3.7, title)
+    for ax, (dataset, of) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        t, middle = of["temperature"], (of["low"] + of["high"]) / 2
+        ax.axhline(of["nds"].iloc[0], color=COLORS["nds"], linestyle=style.LINES["nds"], label="NDS, table 6")
+        ax.plot(t, of["accuracy"], **look("ds"), label="DS, table 6")
+        read = look("ds") | {"color": COLORS["labels"], "markerfacecolor": "white", "linestyle": ":"}
+        ax.errorbar(t, middle, yerr=middle - of["low"], **read, label="DS, mean over the classes of figure 1")
+        ax.set_title(DATASETS[dataset].title)
+        style.temperature_axis(ax, t)
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    style.legend_below(figure, *figure.axes, ncols=3)
+    return figure
+
+
+@in_style
 def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     """Figure 2 of the paper: what teacher (rows) and student (columns) predict where they disagree, mean counts.
 
-    counts: the rows of `long_matrix`, one block per panel; all panels have one color scale, the diagonal is left out.
+    counts: the rows of `long_matrix`, one block per panel, all of the same test images and in one color scale; the
+    diagonal is left out. Panels of the paper (`read_figures.beside_matrices`) have no diagonal, and whole numbers.
     """
     panels = counts["panel"].unique()
     matrices = {panel: as_matrix(counts[counts["panel"] == panel]) for panel in panels}
+    columns, images = 2 - len(panels) % 2, matrices[panels[0]].to_numpy().sum()
+    lines = len(panels) // columns
     largest = max(off_diagonal(m).max() for m in matrices.values()) or 1.0
     room = 0.07 * max(map(len, _tick_names(next(iter(matrices.values())))))  # inches for the names of classes
-    figure = new_figure((4.2 + room) * len(panels) + 0.8, 4.6 + room, title)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
+    figure = new_figure((4.2 + room) * columns + 0.8, (4.4 + room) * lines + 0.2, title)
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for ax, (panel, matrix) in zip(axes.flat, matrices.items(), strict=True):
         image = disagreement_panel(ax, matrix, largest=largest)
         apart = off_diagonal(matrix).sum()
-        ax.set_title(
-            f"teacher and {panel}: they disagree on\n{apart:.1f} of {matrix.to_numpy().sum():.0f} images"
-            f" ({apart / matrix.to_numpy().sum():.1%})".replace("%", " %")
-        )
-    axes[0].set_ylabel("teacher predicts")
-    figure.colorbar(image, ax=list(axes), label="images, mean over seeds", shrink=0.8, ticks=style.whole_ticks())
+        share = f"{apart / images:.1%}".replace("%", " %")
+        # The paper's means are printed without decimals, and look cut off.
+        number = f"at least {apart:.0f}" if matrix.isna().any(axis=None) else f"{apart:.1f}"
+        ax.set_title(f"teacher and {panel}: they disagree on\n{number} of {images:.0f} images ({share})")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("teacher predicts")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
+    figure.colorbar(image, ax=list(axes.flat), label="images, mean over seeds", shrink=0.8, ticks=style.whole_ticks())
     return figure
 
 
@@ -141,7 +182,8 @@ def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float) -> Any
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if len(names) <= FEW_CLASSES:
-        style.write_in_cells(ax, np.where(shown.mask | (values == 0), np.nan, values), largest=largest, form=".1f")
+        written = np.where(shown.mask | (values == 0), np.nan, values)
+        style.write_in_cells(ax, written, largest=largest, form=".0f" if matrix.isna().any(axis=None) else ".1f")
     return image
 
 

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from kdlib.errors import InvalidInput, StoreError
 from kdlib.measure import class_bias, fairness
+from kdlib.paper.read_figures import against_table_6
 from kdlib.predictions import softmax
 from kdlib.show import class_figures, fairness_figures, image_figures, save, style
 from kdlib.studies import load_profile
@@ -100,6 +101,21 @@ def test_class_accuracy_ticks_are_the_mean_of_nds(changes):
     assert [s[0, 1] for s in artist(ax, "NDS mean").get_segments()] == pytest.approx(expected.tolist())
 
 
+def test_the_papers_dots_and_crosses_are_hollow_and_only_where_there_are_any(changes):
+    assert not [name for name in labels(class_figures.class_accuracy(changes, title=TITLE).axes[0]) if "paper" in name]
+    changes = changes.reset_index(drop=True)
+    known = changes["temperature"].isin([1, 4]).to_numpy()
+    paper = changes.assign(paper_accuracy=np.where(known, 0.5, np.nan), paper_significant=np.where(known, 0.0, np.nan))
+    paper.loc[1, ["paper_accuracy", "paper_significant"]] = 0.6, 1  # class 1 at the lowest T
+    ax = class_figures.class_accuracy(paper, title="The paper's study").axes[0]
+    ours, dots = artist(ax, "DS, T = 4").get_offsets(), artist(ax, "DS, paper").get_offsets()
+    assert len(dots) == 2 * 4 - 1 and set(dots[:, 1]) == {50}
+    assert dots[-4:, 0].tolist() == pytest.approx(ours[:, 0].tolist()), "below or above ours of the same class and T"
+    (cross,) = artist(ax, "DS differs from\nNDS, paper").get_offsets()
+    assert cross.tolist() == pytest.approx([artist(ax, "DS, T = 1").get_offsets()[1, 0], 60])
+    assert not artist(ax, "DS, paper").get_facecolor().size, "hollow"
+
+
 def test_disagreement_shares_one_scale_and_leaves_the_diagonal_out():
     axes = class_figures.disagreement(matrices(), title=TITLE).axes
     images = [ax.images[0] for ax in axes[:2]]
@@ -113,6 +129,30 @@ def test_disagreement_says_how_many():
     assert "NDS" in titles[0]
     assert "7.0 of 24 images (29.2 %)" in titles[0]
     assert "0.4 of 24 images (1.7 %)" in titles[1]
+
+
+def test_the_papers_matrices_stand_below_ours_in_the_same_scale_as_they_are_printed():
+    printed = matrices().query("teacher_index != student_index").assign(count=lambda rows: 2 * rows["count"].round())
+    both = pd.concat([matrices(), printed.assign(panel=printed["panel"] + ", paper")])
+    axes = class_figures.disagreement(both, title="The paper's study").axes[:4]
+    assert (
+        axes[0].get_position().x0 == axes[2].get_position().x0 and axes[0].get_position().y0 > axes[2].get_position().y1
+    )
+    assert {ax.images[0].get_clim() for ax in axes} == {(0, 8)}
+    assert {text.get_text() for text in axes[2].texts} == {"2", "4", "8"}
+    assert "at least 14 of 24 images (58.3 %)" in axes[2].get_title(loc="left")
+    assert all(np.diag(ax.images[0].get_array().mask).all() for ax in axes)
+
+
+def test_the_accuracy_that_the_paper_says_twice():
+    rows = against_table_6()
+    left, right = class_figures.two_accuracies(rows, title="t").axes
+    assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("CIFAR-10", "SVHN")
+    assert artist(left, "DS, table 6").get_ydata().tolist()[:2] == [90.76, 90.92]
+    assert artist(right, "NDS, table 6").get_ydata() == [95.31, 95.31]
+    line, _, (bars,) = artist(left, "DS, mean over the classes of figure 1").lines
+    assert line.get_ydata()[0] == pytest.approx(89.064)
+    assert bars.get_segments()[0][:, 1].tolist() == pytest.approx(rows.loc[0, ["low", "high"]].tolist())
 
 
 def test_disagreement_writes_numbers_for_few_classes_only():
@@ -260,7 +300,11 @@ def every_figure(changes, count_rows, rows):
     title = "A long title of a study, with networks of long names, ResNet-56 → a student with a long name\nstand-in"
     yield class_figures.class_accuracy(changes, title=title)
     yield class_figures.class_accuracy(many.groupby(["class_index", "temperature"]).head(1), title=title)
+    yield class_figures.class_accuracy(changes.assign(paper_accuracy=0.5, paper_significant=0), title=title)
+    yield class_figures.two_accuracies(against_table_6(), title=title)
     yield class_figures.disagreement(matrices(), title=title)
+    again = matrices().assign(teacher=lambda rows: "a rather long " + rows["teacher"])
+    yield class_figures.disagreement(pd.concat([again, again.assign(panel=again["panel"] + ", paper")]), title=title)
     for n in (12, 25, 100):
         yield class_figures.disagreement(
             class_figures.long_matrix(np.ones((n, n)), [f"a rather long name {i}" for i in range(n)], panel="NDS"),
