@@ -10,14 +10,17 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from kdlib import __version__, places, store
-from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError, UndefinedMetric
+from kdlib.errors import DataError, InvalidInput, KdlibError, UndefinedMetric
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
 
 MORE_TO_DO = 3  # exit status
+STATES = ("done", "partial", "missing", "failed", "damaged")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line, one sub-command each."""
-    command = argparse.ArgumentParser(
-        prog="kdlib", description="What distillation changes for classes, groups and individuals."
-    )
+    command = argparse.ArgumentParser("kdlib", description="What distillation changes for classes, groups and people.")
     command.add_argument("--version", action="version", version=__version__)
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
@@ -67,12 +68,8 @@ def parser() -> argparse.ArgumentParser:
     working.add_argument("--workers", type=int, help="processes (default: one a core, or one on a GPU)")
     working.add_argument("--retry-failed", action="store_true", help="also train runs again that failed before")
 
-    one = commands.add_parser(
-        "reproduce", parents=[common, working], help="train once what is missing, then run the notebooks"
-    )
-    one.add_argument(
-        "artefacts", nargs="*", metavar="ARTEFACT", help="such as table06 or fig3 (default: all of the profile)"
-    )
+    one = commands.add_parser("reproduce", parents=[common, working], help="train what is missing, run the notebooks")
+    one.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="such as fig3 (default: all of the profile)")
     one.add_argument("--no-train", action="store_true", help="show what is trained, name the command for the rest")
     one.add_argument("--out-dir", default="", help="where figures go (default: figures/<profile>/)")
     one.set_defaults(function=_reproduce)
@@ -133,21 +130,23 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     outcomes = reproduce.reproduce(
         arguments.artefacts,
         profile=arguments.profile,
-        runs_dir=arguments.runs_dir,
         out_dir=arguments.out_dir,
-        device=arguments.device,
-        engine=arguments.engine,
-        workers=arguments.workers,
-        retry_failed=arguments.retry_failed,
         train=False if arguments.no_train else None,
         say=lambda line: print(line, flush=True),
+        **_training(arguments),
     )
-    name = load_profile(arguments.profile).name
-    reproduce.write_summary(outcomes, places.figures_dir(name, arguments.out_dir) / "summary.json")
+    out_dir = places.figures_dir(load_profile(arguments.profile).name, arguments.out_dir)
+    reproduce.write_summary(outcomes, out_dir / "summary.json")
     print(f"\n{reproduce.summary(outcomes)}")
     if any("claims.csv" in outcome.outputs for outcome in outcomes):
-        print(f"\n{reproduce.claims(places.figures_dir(name, arguments.out_dir) / 'claims.csv')}")
+        print(f"\n{reproduce.claims(out_dir / 'claims.csv')}")
     return int(any(outcome.failed for outcome in outcomes))
+
+
+def _training(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `sweep.train` is told of where and how."""
+    names = ("runs_dir", "device", "engine", "workers", "retry_failed")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -160,15 +159,7 @@ def _train(arguments: argparse.Namespace) -> int:
             print(f"{study.name}: no time left, start again to go on")
             return MORE_TO_DO
         try:
-            progress = sweep.train(
-                study,
-                runs_dir=arguments.runs_dir,
-                device=arguments.device,
-                engine=arguments.engine,
-                workers=arguments.workers,
-                budget_minutes=left,
-                retry_failed=arguments.retry_failed,
-            )
+            progress = sweep.train(study, budget_minutes=left, **_training(arguments))
         except DataError as error:
             print(f"{study.name}: not run: {error}", flush=True)
             complete = False
@@ -191,27 +182,14 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
-    folder, states, damaged, collapsed = places.runs_dir(arguments.runs_dir), [], [], ""
-    for run in study.runs():
-        states.append(store.state(folder, run))
-        if states[-1] == "done":
-            try:
-                reason = store.provenance(folder, run).get("collapsed")
-                collapsed += f"\n    collapsed: {run} {reason}" if reason else ""
-                if arguments.verify:
-                    store.verify(folder, run)
-            except StoreError as error:
-                damaged.append(f"\n    {run}: {error}")
-    counts = ", ".join(
-        f"{states.count(name)} {name}" for name in ("done", "partial", "missing", "failed") if name in states
-    )
-    failed = "".join(
-        f"\n    {run}: {store.failure(folder, run)}"
-        for run, s in zip(study.runs(), states, strict=True)
-        if s == "failed"
-    )
-    checked = f", {len(damaged)} damaged" if arguments.verify or damaged else ""
-    return f"{len(states)} runs: {counts}{checked}{failed}{''.join(damaged)}{collapsed}", bool(failed or damaged)
+    folder = places.runs_dir(arguments.runs_dir)
+    states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
+    counts = Counter(states.values())
+    shown = [name for name in STATES if counts[name] or (name == "damaged" and arguments.verify)]
+    lines = [f"{len(states)} runs: {', '.join(f'{counts[name]} {name}' for name in shown)}"]
+    lines += [f"{run}: {reason}" for run, reason in wrong.items()]
+    lines += [f"collapsed: {run} {reason}" for run, reason in collapsed.items()]
+    return "\n    ".join(lines), bool(wrong)
 
 
 def minutes(text: str | None) -> float | None:

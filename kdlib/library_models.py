@@ -44,14 +44,9 @@ def vit_base(*, classes: int, channels: int, image_size: int) -> nn.Module:
     """
     if image_size < 16 or image_size % 16:
         raise InvalidInput(f"vit_base reads patches of 16 pixels: give image_size 16, 32, 48 .., not {image_size}.")
-    return library("timm", of="kdlib[vision]").create_model(
-        "vit_base_patch16_224",
-        num_classes=classes,
-        in_chans=channels,
-        img_size=image_size,
-        proj_drop_rate=0.1,
-        pos_drop_rate=0.1,
-    )
+    size = {"num_classes": classes, "in_chans": channels, "img_size": image_size}
+    dropout = {"proj_drop_rate": 0.1, "pos_drop_rate": 0.1}
+    return library("timm", of="kdlib[vision]").create_model("vit_base_patch16_224", **size, **dropout)
 
 
 def tinyvit(*, classes: int, channels: int, image_size: int) -> nn.Module:

@@ -67,9 +67,8 @@ class Shown:
         """A figure's title: the study, whether it is a stand-in, and the runs that collapsed."""
         if not self.collapsed:
             return style.heading(self.study)
-        return (
-            f"{style.heading(self.study)}\n{'without' if self.left_out else 'collapsed:'} {'; '.join(self.collapsed)}"
-        )
+        what = "without" if self.left_out else "collapsed:"
+        return f"{style.heading(self.study)}\n{what} {'; '.join(self.collapsed)}"
 
     @property
     def title(self) -> str:
@@ -77,10 +76,8 @@ class Shown:
         if self.sensitive is None:
             return f"{self.heading}\n{self.study.name}, alpha = {self.study.alpha:g}"
         samples = f"{len(self.predictions.labels):,} {'posts' if self.is_text else 'images'}"
-        return (
-            f"{self.heading}\n{self.study.name}, groups by {style.groups_by(self.sensitive)}, "
-            f"{self.part} part ({samples})"
-        )
+        groups = f"groups by {style.groups_by(self.sensitive)}, {self.part} part ({samples})"
+        return f"{self.heading}\n{self.study.name}, {groups}"
 
 
 @dataclass
@@ -136,12 +133,8 @@ class Workspace:
             from kdlib.training import sweep
 
             self.trained = str(sweep.train(self.to_train, runs_dir=self.runs_dir, device=self.device))
-        found = collect.collect_parts(
-            self.studies,
-            runs_dir=self.runs_dir,
-            released=self.released,
-            validation=self.artefact in BOTH_PARTS,
-        )
+        where = {"runs_dir": self.runs_dir, "released": self.released}
+        found = collect.collect_parts(self.studies, **where, validation=self.artefact in BOTH_PARTS)
         self.found = {shown.name: shown for name, parts in found.items() for shown in self._shown(name, parts)}
         return self.found
 
@@ -242,7 +235,7 @@ class Workspace:
         lines = [f"**{self.title}**, profile {self.profile.name}", ""]
         if not self.studies:
             return "\n".join([*lines, "No study of ours is needed."])
-        rows = [(study.name, study.title, standing(study), *self._there(study)) for study in self.studies]
+        rows = [(study.name, study.title, kind_of(study), *self._there(study)) for study in self.studies]
         head = ("study", "what it is", "kind", *(("runs", "samples", "absent runs") if self.found else ()))
         lines += [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
         if self.found and self.missing:
@@ -285,24 +278,17 @@ def open(
     if device not in DEVICES:
         raise unknown("device", device, DEVICES)
     read = load_profile(profile)
-    return Workspace(
-        artefact,
-        ARTEFACTS[artefact].title,
-        read,
-        read.studies_for(artefact),
-        places.runs_dir(runs_dir),
-        places.figures_dir(read.name, out_dir),
-        device,
-    )
+    folders = places.runs_dir(runs_dir), places.figures_dir(read.name, out_dir)
+    return Workspace(artefact, ARTEFACTS[artefact].title, read, read.studies_for(artefact), *folders, device)
 
 
-def standing(study: Study) -> str:
+def kind_of(study: Study) -> str:
     """'the paper's study', or 'stand-in: ' and every reason."""
     reasons = stand_in_reasons(study)
     return f"stand-in: {'; '.join(reasons)}" if reasons else "the paper's study"
 
 
-def _brief_standing(study: Study) -> str:
+def brief_kind(study: Study) -> str:
     """The same in one reason, for a line of the summary."""
     reasons = stand_in_reasons(study)
     more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from kdlib import files, places, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError
-from kdlib.notebook import PARAMETERS, Workspace, _brief_standing
+from kdlib.notebook import PARAMETERS, Workspace, brief_kind
 from kdlib.notebook import open as workspace
 from kdlib.predictions import collect
 from kdlib.show import save
@@ -80,7 +80,8 @@ def reproduce(
     if train and device != "none":
         for study in {study.name: study for space in spaces for study in space.studies}.values():
             say(f"study {study.name}: {study.title}")
-            problems[study.name] = _train(study, spaces[0].runs_dir, device, engine, workers, retry_failed, say)
+            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed}
+            problems[study.name] = _train(study, say, runs_dir=spaces[0].runs_dir, **options)
     return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))
 
 
@@ -113,12 +114,10 @@ def _seconds(out_dir: Path) -> dict[str, float]:
         return {}
 
 
-def _train(study: Study, runs_dir: Path, device: str, engine: str, workers: int | None, retry_failed: bool, say) -> str:
-    """Train a study; '' or what went wrong, in words."""
+def _train(study: Study, say, **options: Any) -> str:
+    """Train a study as `sweep.train` does; '' or what went wrong, in words."""
     try:
-        done = sweep.train(
-            study, runs_dir=runs_dir, device=device, engine=engine, workers=workers, retry_failed=retry_failed
-        )
+        done = sweep.train(study, **options)
     except KdlibError as error:
         return str(error)
     say(f"  {done}")
@@ -127,24 +126,23 @@ def _train(study: Study, runs_dir: Path, device: str, engine: str, workers: int 
 
 async def _make(space: Workspace, problems: list[str]) -> Outcome:
     """Run one artefact's notebook, unless something it needs is not there."""
-    started = time.monotonic()
+    started, outputs = time.monotonic(), []
     name = ARTEFACTS[space.artefact].notebook
-    if problems:
-        return Outcome(space.artefact, name, [], 0.0, f"failed: {problems[0]}")
     # no study: the paper's own numbers need no training
-    if space.studies and not any(_shown(study, space) for study in space.studies):
-        command = "; ".join(f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies)
-        return Outcome(space.artefact, name, [], 0.0, f"not run: {command}")
-    try:
-        outputs = await _execute(name, space)
-    except Exception as error:  # whatever a notebook raises, the other artefacts still run
-        return Outcome(space.artefact, name, [], time.monotonic() - started, f"failed: {_first_line(error)}")
-    if outputs:
-        verdict = "done; " + (
-            "; ".join(dict.fromkeys(map(_brief_standing, space.studies))) or "the paper's own numbers"
-        )
-    else:  # figure 6 without CelebA's lists
-        verdict = f"not run: nothing to show; executed/{name} says what it needs"
+    if problems:
+        verdict = f"failed: {problems[0]}"
+    elif space.studies and not any(_shown(study, space) for study in space.studies):
+        commands = [f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies]
+        verdict = f"not run: {'; '.join(commands)}"
+    else:
+        try:
+            outputs = await _execute(name, space)
+            kinds = list(dict.fromkeys(map(brief_kind, space.studies))) or ["the paper's own numbers"]
+            # figure 6 without CelebA's lists has nothing to show
+            nothing = f"not run: nothing to show; executed/{name} says what it needs"
+            verdict = f"done; {'; '.join(kinds)}" if outputs else nothing
+        except Exception as error:  # whatever a notebook raises, the other artefacts still run
+            verdict = f"failed: {_first_line(error)}"
     return Outcome(space.artefact, name, outputs, time.monotonic() - started, verdict)
 
 
@@ -248,9 +246,8 @@ def _check_parameters(notebook: Path) -> None:
 
     found = tuple(papermill.inspect_notebook(notebook))
     if found != PARAMETERS:
-        raise ProfileError(
-            f"{notebook.name} has parameters {', '.join(found) or 'none'}; it needs exactly {', '.join(PARAMETERS)}."
-        )
+        names = ", ".join(found) or "none"
+        raise ProfileError(f"{notebook.name} has parameters {names}; it needs exactly {', '.join(PARAMETERS)}.")
 
 
 def _first_line(error: Exception) -> str:
@@ -263,10 +260,8 @@ def summary(outcomes: list[Outcome]) -> str:
     """The outcomes as a text table: artefact, notebook, output, seconds, verdict."""
     rows = [(o.artefact, o.notebook, _brief(o.outputs), f"{o.seconds:.1f}", o.verdict) for o in outcomes]
     header = ("artefact", "notebook", "output", "seconds", "verdict")
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in [header, *rows]
-    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (header, *rows)]
     return "\n".join(lines)
 
 

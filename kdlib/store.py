@@ -15,7 +15,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,11 @@ def verify(runs_dir: Path, run: Run) -> None:
     read(runs_dir, run)
     if run.role == "teacher" or (folder(runs_dir, run) / WEIGHTS).exists():
         read_weights(runs_dir, run)
+
+
+def under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays whose name has this prefix, such as "group:", under their names without it."""
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
 
 def record_failure(runs_dir: Path, run: Run, reason: str) -> None:

@@ -131,9 +131,7 @@ def with_weights(kind, config, name: str, *, init: str) -> nn.Module:
                 file.parent, config=config, use_safetensors=True, output_loading_info=True
             )
     except Exception as error:  # its kinds differ between versions and faults
-        raise DataError(
-            f"{file} is damaged or not {name} ({type(error).__name__}). Delete it, get it again."
-        ) from error
+        raise DataError(f"{file} is damaged or not {name} ({type(error).__name__}). Get it again.") from error
     if lacking := sorted(key for key in report["missing_keys"] if not key.startswith(HEAD)):
         raise DataError(f"{file} lacks {len(lacking)} weights of {name}, first {lacking[0]}. Delete it, get it again.")
     return network

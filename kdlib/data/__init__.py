@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,34 +78,20 @@ class Split:
         return total.hexdigest()
 
 
-class Drawn(Mapping[str, np.ndarray]):
-    """{feature: images} that are drawn when they are asked for: draw(feature) -> (N, C, H, W) uint8.
+class Drawn(UserDict):
+    """{feature: (N, C, H, W) uint8}, made of {feature: a function that draws them}: drawn when they are asked for.
 
     Every run of a study asks for them, so they are kept; but not where all together take more than KEPT_BYTES, as they
     do at 224 pixels, where one feature at a time is in memory.
     """
 
-    def __init__(self, features: tuple[str, ...], draw: Callable[[str], np.ndarray]) -> None:
-        self._features, self._draw, self._kept = features, draw, {}
-
     def __getitem__(self, feature: str) -> np.ndarray:
-        if feature not in self._features:
-            raise KeyError(feature)
-        if feature in self._kept:
-            return self._kept[feature]
-        images = self._draw(feature)
-        if images.nbytes * len(self) <= KEPT_BYTES:
-            self._kept[feature] = images
+        images = self.data[feature]
+        if callable(images):
+            images = images()
+            if images.nbytes * len(self) <= KEPT_BYTES:
+                self.data[feature] = images
         return images
-
-    def __contains__(self, feature: object) -> bool:
-        return feature in self._features
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._features)
-
-    def __len__(self) -> int:
-        return len(self._features)
 
 
 def load(name: str, split: str, /, *, root: str | Path | None = None, **options: Any) -> Split:

@@ -145,9 +145,7 @@ def _kept(rows: pd.DataFrame, part: str, *, label: str, balance: bool) -> np.nda
 
 
 def _split(rows: pd.DataFrame, x: np.ndarray | Images, *, label: str) -> Split:
-    groups = {
-        name: np.array(celeba.GROUP_VALUES[name])[rows[column].to_numpy(int)] for name, column in celeba.GROUPS.items()
-    }
+    groups = {g: np.array(celeba.GROUP_VALUES[g])[rows[column].to_numpy(int)] for g, column in celeba.GROUPS.items()}
     y = rows[celeba.LABELS[label]].to_numpy(np.int64)
     features = rows.drop(columns=["part", celeba.LABELS[label]]).to_numpy(np.uint8)
     return Split(celeba.image_ids(rows.index), x, y, groups, celeba.CLASS_NAMES[label], features=features)
@@ -202,11 +200,10 @@ def load_utkface(part: str, /, *, root: Root, label: str, image_size: int, test_
     key = {"version": 1, "size": image_size, "files": cache.stamps([path])}
     made = cache.prepared(folder, key, lambda: _read_utkface(path, image_size))
     chosen = (_shares(made["ids"], seed) < test_share) == (part == "test")
-    race, band = np.array(RACES)[made["race"][chosen]], np.searchsorted([18, 40], made["age"][chosen], side="right")
+    band = np.searchsorted([18, 40], made["age"][chosen], side="right")
+    groups = {"race": np.array(RACES)[made["race"][chosen]], "age": np.array(AGES)[band]}
     y = made["gender"][chosen].astype(np.int64)
-    return Split(
-        made["ids"][chosen], made["x"][chosen], y, {"race": race, "age": np.array(AGES)[band]}, ("male", "female")
-    )
+    return Split(made["ids"][chosen], made["x"][chosen], y, groups, ("male", "female"))
 
 
 def _read_utkface(path: Path, size: int) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -98,8 +98,7 @@ def verify(name: str, folder: Path, paths: list[Path]) -> None:
             known = (source.sha256, *PUBLISHED["copies"].get(name, ()))
             wrong = path if path in paths and files.sha256_of(path) not in known else None
         elif is_published(path, source):
-            members = ((folder / member, content) for member, content in _members(path, source.folder))
-            wrong = next((one for one, content in members if not _same(content, one) and one.is_file()), None)
+            wrong = next((one for one in _altered(path, source.folder) if one.is_file()), None)
         else:
             what = f"{paths[0]} cannot be compared with the published file: {path}, which it is from, is not there"
             warnings.warn(f"{what}. `kdlib fetch {name}` gets it and compares.", KdlibWarning, stacklevel=2)
@@ -141,14 +140,14 @@ def _get(source: Source, folder: Path, *, command: str, say: Say) -> None:
         part = download(source, path, command=command, say=say)
         with files.writing(path):
             _put(part, path)
-    if source.folder and not _is_unpacked(path, source.folder):
+    if source.folder and any(_altered(path, source.folder)):
         say(f"unpacking {path}")
         _unpack(path, source.folder)
 
 
 def _is_right(source: Source, folder: Path) -> bool:
     path = folder / source.name
-    return is_published(path, source) and (not source.folder or _is_unpacked(path, source.folder))
+    return is_published(path, source) and not (source.folder and any(_altered(path, source.folder)))
 
 
 def _put(new: Path, path: Path) -> None:
@@ -195,11 +194,9 @@ def download(source: Source, path: Path, *, command: str, say: Say, again: bool 
             resumed = resumed or before > 0
             try:
                 _receive(source, part, bar)
-            except _Refused as error:
-                raise DataError(f"{source.url}: {error}. {remedy}") from error
-            except _Lost as error:
+            except (_Lost, _Refused) as error:
                 tries = 1 if _size(part) > before else tries + 1
-                if tries == TRIES:
+                if tries == TRIES or isinstance(error, _Refused):
                     raise DataError(f"{source.url}: {error}. {remedy}") from error
                 wait = PAUSE * 2 ** (tries - 1)
                 say(f"{path.name}: {error}; trying again in {wait:g} s")
@@ -211,10 +208,8 @@ def download(source: Source, path: Path, *, command: str, say: Say, again: bool 
     if resumed and again:  # halves of two different files
         say(f"{path.name}: what was there of it is of another file; from the start")
         return download(source, path, command=command, say=say, again=False)
-    raise DataError(
-        f"{source.url}: what came is not the published file: sha256 {found}, not {source.sha256}. It is removed. "
-        f"{remedy}"
-    )
+    what = f"what came is not the published file: sha256 {found}, not {source.sha256}. It is removed"
+    raise DataError(f"{source.url}: {what}. {remedy}")
 
 
 def _size(path: Path) -> int:
@@ -223,25 +218,27 @@ def _size(path: Path) -> int:
 
 def _receive(source: Source, part: Path, bar: tqdm) -> None:
     """Add to the part what one connection brings. Raises _Lost unless the part then has the file's size."""
-    start = _size(part)
-    with _answer(source, start) as response:
-        start = _first_byte(source, response, start)
-        bar.n = start
-        # errors of the disk alone: `_read` makes its own of the network's
-        with files.writing(part), open(part, "ab" if start else "wb") as out:
-            while start < source.size and (chunk := _read(response, min(CHUNK, source.size - start))):
-                out.write(chunk)
-                start += len(chunk)
-                bar.update(len(chunk))
-    if start < source.size:
-        raise _Lost(f"the connection broke after {start:,} of {source.size:,} bytes")
+    chunks = _chunks(source, _size(part))
+    bar.n = start = next(chunks)
+    with files.writing(part), open(part, "ab" if start else "wb") as out:
+        for chunk in chunks:
+            out.write(chunk)
+            bar.update(len(chunk))
+    if (came := _size(part)) < source.size:
+        raise _Lost(f"the connection broke after {came:,} of {source.size:,} bytes")
 
 
-def _answer(source: Source, start: int) -> http.client.HTTPResponse:
+def _chunks(source: Source, start: int) -> Iterator[Any]:
+    """Where in the file the answer begins, then its bytes. Raises _Lost or _Refused for what is wrong with either."""
     headers = {"User-Agent": "kdlib"} | ({"Range": f"bytes={start}-"} if start else {})
+    request = urllib.request.Request(source.url, headers=headers)
     try:
-        opener = urllib.request.build_opener(_Redirects)
-        return opener.open(urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT)
+        with urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT) as response:
+            place = _first_byte(source, response, start)
+            yield place
+            while place < source.size and (chunk := response.read(min(CHUNK, source.size - place))):
+                place += len(chunk)
+                yield chunk
     except urllib.error.HTTPError as error:
         error.close()
         temporary = error.code in (408, 429) or error.code >= 500
@@ -263,13 +260,6 @@ def _first_byte(source: Source, response: http.client.HTTPResponse, start: int) 
     if length is not None and int(length) != source.size:
         raise _Refused(f"the server's file has {int(length):,} bytes, the published one {source.size:,}")
     return int(first)
-
-
-def _read(response: http.client.HTTPResponse, size: int) -> bytes:
-    try:
-        return response.read(size)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Lost(f"the connection broke ({error})") from error
 
 
 # ------------------------------------------------------------------------------------------------------------- archives
@@ -300,15 +290,14 @@ def _is_wanted(name: str, folder: str, archive: Path, *, is_file: bool) -> bool:
     return path.is_relative_to(folder)
 
 
-def _is_unpacked(archive: Path, folder: str) -> bool:
-    """Whether every file of the archive's folder is beside it with the same content."""
-    home = archive.parent
-    return (home / folder).is_dir() and all(_same(content, home / name) for name, content in _members(archive, folder))
-
-
-def _same(content: IO[bytes], path: Path) -> bool:
-    with content:
-        return path.is_file() and hashlib.file_digest(content, "sha256").hexdigest() == files.sha256_of(path)
+def _altered(archive: Path, folder: str) -> Iterator[Path]:
+    """The files of an archive's folder that are not beside it with the same content: where they are, or belong."""
+    for name, content in _members(archive, folder):
+        path = archive.parent / name
+        with content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if not path.is_file() or files.sha256_of(path) != digest:
+            yield path
 
 
 def _unpack(archive: Path, folder: str) -> None:

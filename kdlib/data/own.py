@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdlib import places
+from kdlib import places, store
 from kdlib.data import Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import SUFFIXES, content_ids, read_npz, reduce
@@ -32,7 +32,7 @@ Content = np.ndarray | list[bytes] | list[Path]  # (N, 3, S, S) uint8, or N imag
 
 @dataclass(frozen=True)
 class Rows:
-    """A part as it is stored: N images, their labels (numbers or names), ids and groups."""
+    """A part: N images in the order of their ids, their labels (numbers or names), ids and groups."""
 
     content: Content
     labels: np.ndarray
@@ -57,13 +57,13 @@ def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprin
     folder = places.data_dir(root) / name
     files = _files(folder)
     key = {"version": 1, "part": part, "image_size": image_size, "files": cache.stamps(files)}
-    made = cache.prepared(folder, key, lambda: _prepared(folder, *_read(folder, files), part, image_size=image_size))
+    made = cache.prepared(folder, key, lambda: _prepared(folder, _read(folder, files), part, image_size=image_size))
     if fingerprint != (right := str(made["fingerprint"])):
         raise InvalidInput(
             f'fingerprint {fingerprint!r} is not that of the data in {folder}. Write `fingerprint: "{right}"` under '
             "`data:` in the profile: it is part of a run's address, so two contents under one name do not share runs."
         )
-    groups = {key.removeprefix("group:"): value for key, value in made.items() if key.startswith("group:")}
+    groups = store.under("group:", made)
     x = made["x"] if "x" in made else Images([folder / part / i for i in made["ids"].tolist()], image_size)
     return Split(made["ids"], x, made["y"], groups, tuple(made["class_names"].tolist()))
 
@@ -171,7 +171,7 @@ def _folder_rows(folder: Path, files: list[Path]) -> Rows:
 def _rows(
     content: Content, labels: np.ndarray, ids: np.ndarray | None, groups: dict[str, np.ndarray], where: str
 ) -> Rows:
-    """A part whose columns fit together; without ids they are those of the content."""
+    """A part whose columns fit together, in the order of its ids; where none are given, those of the content."""
     columns = {"label": labels, **({} if ids is None else {"id": ids}), **groups}
     for column, values in columns.items():
         if values.shape != (len(content),) or not len(content):
@@ -181,16 +181,17 @@ def _rows(
             raise damaged(f"{where}: labels are {labels.dtype}, neither whole numbers nor names", "own")
         labels = labels.astype(str)
     ids = content_ids(content, labels) if ids is None else ids.astype(str)
-    values, counts = np.unique(ids, return_counts=True)
-    if counts.max() > 1:
-        raise damaged(f"{where}: the id {str(values[counts.argmax()])!r} stands there {counts.max()} times", "own")
-    return Rows(content, labels, ids, {group: values.astype(str) for group, values in groups.items()})
+    order = np.argsort(ids, kind="stable")
+    ids, labels = ids[order], labels[order]
+    if (twice := ids[1:] == ids[:-1]).any():
+        raise damaged(f"{where}: the id {str(ids[1:][twice][0])!r} stands there more than once", "own")
+    content = content[order] if isinstance(content, np.ndarray) else [content[i] for i in order]
+    return Rows(content, labels, ids, {group: values.astype(str)[order] for group, values in groups.items()})
 
 
-def _classes(
-    folder: Path, parts: dict[str, Rows], class_names: list[str] | None
-) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The classes' names, and each part's labels as numbers 0 .. C - 1."""
+def _classes(folder: Path, stored: Stored) -> tuple[list[str], dict[str, Rows]]:
+    """The classes' names, and the parts with the numbers 0 .. C - 1 as labels."""
+    parts, class_names = stored
     values = {part: set(rows.labels.tolist()) for part, rows in parts.items()}
     for part, other in (PARTS, PARTS[::-1]):
         if lacking := sorted(values[other] - values[part], key=str):
@@ -200,14 +201,12 @@ def _classes(
         given = " and class_names as many" if class_names else ""
         raise damaged(f"{folder}: labels are {found[:20]}; they have to be all of 0 .. C - 1{given}", "own")
     names = class_names or [str(value) for value in found]
-    return names, {part: np.searchsorted(found, rows.labels) for part, rows in parts.items()}
+    return names, {part: replace(rows, labels=np.searchsorted(found, rows.labels)) for part, rows in parts.items()}
 
 
-def _prepared(
-    folder: Path, parts: dict[str, Rows], class_names: list[str] | None, part: str, *, image_size: int
-) -> dict[str, np.ndarray]:
+def _prepared(folder: Path, stored: Stored, part: str, *, image_size: int) -> dict[str, np.ndarray]:
     """The arrays of one part in the order of ids, with the fingerprint of both; no x where that is too large."""
-    names, labels = _classes(folder, parts, class_names)
+    names, parts = _classes(folder, stored)
     train, test = (sorted(parts[p].groups) for p in PARTS)
     if train != test:
         raise damaged(f"{folder}: groups of train are {train} and those of test {test}", "own")
@@ -217,25 +216,24 @@ def _prepared(
         if digest in trained:
             raise damaged(f"{folder}: the test image {tested!r} is the training image {trained[digest]!r}", "own")
     rows = parts[part]
-    order = np.argsort(rows.ids, kind="stable")
     return {
-        "ids": rows.ids[order],
-        "y": labels[part][order].astype(np.int64),
+        "ids": rows.ids,
+        "y": rows.labels.astype(np.int64),
         "class_names": np.array(names),
-        "fingerprint": np.array(_fingerprint(parts, names, labels, digests)),
-        **{f"group:{group}": values[order] for group, values in rows.groups.items()},
-        **_images(rows, order, image_size),
+        "fingerprint": np.array(_fingerprint(names, parts, digests)),
+        **{f"group:{group}": values for group, values in rows.groups.items()},
+        **_images(rows, image_size),
     }
 
 
-def _images(rows: Rows, order: np.ndarray, image_size: int) -> dict[str, np.ndarray]:
+def _images(rows: Rows, image_size: int) -> dict[str, np.ndarray]:
     content = rows.content
     if isinstance(content, np.ndarray):
-        return {"x": np.ascontiguousarray(reduce(content, image_size)[order])}
+        return {"x": reduce(content, image_size)}
     if isinstance(content[0], Path) and len(content) * 3 * image_size**2 > IN_MEMORY:
         return {}
     names = [f"the image {i!r}" for i in rows.ids.tolist()] if isinstance(content[0], bytes) else None
-    return {"x": Images(content, image_size, names=names)[order]}
+    return {"x": Images(content, image_size, names=names)[:]}
 
 
 def _digests(content: Content) -> list[bytes]:
@@ -243,15 +241,13 @@ def _digests(content: Content) -> list[bytes]:
     return [hashlib.sha256(one.read_bytes() if isinstance(one, Path) else one).digest() for one in content]
 
 
-def _fingerprint(
-    parts: dict[str, Rows], names: list[str], labels: dict[str, np.ndarray], digests: dict[str, list[bytes]]
-) -> str:
+def _fingerprint(names: list[str], parts: dict[str, Rows], digests: dict[str, list[bytes]]) -> str:
     """16 hexadecimal digits of sha256 over names, ids, labels, groups and images."""
     total = hashlib.sha256(json.dumps(names).encode())
     for part in PARTS:
         rows = parts[part]
-        for i in np.argsort(rows.ids, kind="stable"):
-            about: list[Any] = [part, str(rows.ids[i]), int(labels[part][i])]
+        for i in range(len(rows.ids)):
+            about: list[Any] = [part, str(rows.ids[i]), int(rows.labels[i])]
             about += [[group, str(rows.groups[group][i])] for group in sorted(rows.groups)]
             total.update(json.dumps(about).encode())
             total.update(digests[part][i])

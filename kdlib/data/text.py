@@ -186,13 +186,10 @@ def learn_vocabulary(texts: list[str], size: int) -> list[str]:
     untrained = _tokenizer(list(SPECIAL))
     seen = Counter(c for text in texts for c in untrained.normalizer.normalize_str(text) if not c.isspace())
     letters = sorted(c for c, count in seen.items() if count >= RARE)
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=size,
-        special_tokens=[*SPECIAL, *(f"##{c}" for c in letters)],
-        initial_alphabet=letters,
-        limit_alphabet=len(letters),
-        show_progress=False,
-    )
+    alphabet = {"initial_alphabet": letters, "limit_alphabet": len(letters)}
+    special = [*SPECIAL, *(f"##{c}" for c in letters)]
+    make = tokenizers.trainers.WordPieceTrainer
+    trainer = make(vocab_size=size, special_tokens=special, **alphabet, show_progress=False)
     untrained.train_from_iterator(texts, trainer)
     number = untrained.get_vocab()
     return sorted(number, key=number.__getitem__)

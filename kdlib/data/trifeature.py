@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -258,13 +259,13 @@ def load(
     y = labels(numbers, label)
     groups = {f: np.array(NAMES[f])[numbers[:, i]] for i, f in enumerate(FIELDS) if f not in label.split(" x ")}
     x = render(numbers, image_size=image_size, seed=seed).numpy()
-    changed = tuple(f for f in TWINNED if f in groups and part == "test")
 
     def twins(feature: str) -> np.ndarray:
         twin = twin_numbers(numbers, feature, seed=seed)
         return render(twin, image_size=image_size, seed=seed, geometry_of=numbers).numpy()
 
-    return Split(id_names(numbers), x, y, groups, CLASSES[label], Drawn(changed, twins))
+    drawn = Drawn({f: partial(twins, f) for f in TWINNED if f in groups and part == "test"})
+    return Split(id_names(numbers), x, y, groups, CLASSES[label], drawn)
 
 
 def labels(ids: Ids, label: str) -> np.ndarray:
@@ -300,10 +301,7 @@ def _depth(kinds: np.ndarray) -> np.ndarray:
 
 def _check_multiple(test_images: int, unit: int, why: str) -> None:
     if test_images % unit:
-        below = test_images // unit * unit
-        raise InvalidInput(
-            f"test_images = {test_images} in {PLACE}: {why}, so give a multiple of {unit}, such as {below or unit}."
-        )
+        raise InvalidInput(f"test_images = {test_images} in {PLACE}: {why}; give a multiple of {unit}.")
 
 
 def twin_numbers(ids: Ids, feature: str, *, seed: int = 0) -> np.ndarray:

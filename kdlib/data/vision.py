@@ -131,12 +131,8 @@ def reduce(x: np.ndarray, size: int) -> np.ndarray:
     k = native // size
     if k == 1:
         return x
-    total = np.full((*x.shape[:2], size, size), k * k // 2, np.uint32)
-    for i in range(k):
-        for j in range(k):
-            total += x[:, :, i::k, j::k]
-    total //= k * k
-    return total.astype(np.uint8)
+    total = sum((x[:, :, i::k, j::k] for i in range(k) for j in range(k)), np.uint32(k * k // 2))
+    return (total // (k * k)).astype(np.uint8)
 
 
 def content_ids(contents: Iterable[np.ndarray | bytes], y: np.ndarray) -> np.ndarray:

@@ -46,9 +46,7 @@ def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Fo
             there = [run for run, _, _ in found]
             return found, tuple(f"{run}: not released" for run in runs if run not in there)
     if not done:
-        raise NotTrained(
-            f"no run of study {study.name!r} is in {runs_dir}. Train it: python -m kdlib train {study.name}"
-        )
+        raise NotTrained(f"no run of study {study.name!r} in {runs_dir}. Train it: python -m kdlib train {study.name}")
     absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
     read = [(run, *store.read(runs_dir, run)) for run in done]
     _warn_of_mixtures(study, {run: provenance for run, _, provenance in read})
@@ -73,47 +71,10 @@ def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
 def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:
     read = [published.of_part(arrays, part, run) for run, arrays, _ in found]
     table = pd.DataFrame([describe(run, study) for run, _, _ in found])
-    if "logits" in read[0]:
-        return assemble(table, read, absent=absent)
     if part == "test":  # scalars are of the test part
         for name in sorted({name for _, _, scalars in found for name in scalars}):
             table[name] = [scalars.get(name, np.nan) for _, _, scalars in found]
-    return _of_released(table, read, absent)
-
-
-def _of_released(table: pd.DataFrame, read: list[dict[str, np.ndarray]], absent: tuple[str, ...]) -> Predictions:
-    """Logits of released runs are their log-probabilities; their predicted classes are exact."""
-    first = read[0]
-    measured = {
-        "twins": {name: softmax(np.stack([a[f"twin:{name}"] for a in read])) for name in _named("twin:", first)}
-    }
-    if "log_probabilities" in first:
-        measured["probabilities"] = softmax(np.stack([a["log_probabilities"] for a in read]))
-    else:
-        measured["confidence"] = np.stack([a["confidence"] for a in read])
-    return _predictions(table, np.stack([a["predicted"] for a in read]), first, absent, **measured)
-
-
-def _named(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays whose name has this prefix, under their names without it."""
-    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-
-
-def _predictions(
-    runs: pd.DataFrame, predicted: np.ndarray, first: dict[str, np.ndarray], absent: tuple[str, ...], **measured: Any
-) -> Predictions:
-    """What the runs predicted, with all that the arrays of the first run say of the samples."""
-    return Predictions(
-        runs=runs.reset_index(drop=True),
-        predicted=predicted,
-        labels=first["labels"],
-        sample_ids=first["sample_ids"],
-        class_names=tuple(first["class_names"].tolist()),
-        groups=_named("group:", first),
-        features=first.get("features"),
-        absent=absent,
-        **measured,
-    )
+    return assemble(table, read, absent=absent)
 
 
 def describe(run: Run, study: Study) -> dict[str, object]:
@@ -131,7 +92,10 @@ def describe(run: Run, study: Study) -> dict[str, object]:
 
 
 def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: tuple[str, ...] = ()) -> Predictions:
-    """One Predictions from the arrays of each run; samples take the order of the first run."""
+    """One Predictions from the arrays of each run; samples take the order of the first run.
+
+    Logits of released runs are their log-probabilities, if there are any; so their predicted classes are given.
+    """
     first, orders = read[0], []
     for run_id, arrays in zip(runs["run_id"], read, strict=True):
         orders.append(_order(first["sample_ids"], arrays["sample_ids"], run_id))
@@ -139,20 +103,38 @@ def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: t
             raise InvalidInput(f"run {run_id} has other labels for the same samples than {runs.run_id.iloc[0]}.")
         if not np.array_equal(arrays["class_names"], first["class_names"]):
             raise InvalidInput(f"run {run_id} has other classes, or another order, than {runs.run_id.iloc[0]}.")
-    logits = _stacked("logits", read, orders, runs)
-    twins = [name for name in _named("twin:", first) if all(f"twin:{name}" in arrays for arrays in read)]
-    twins = {name: softmax(_stacked(f"twin:{name}", read, orders, runs)) for name in twins}
-    return _predictions(runs, logits.argmax(axis=2), first, absent, probabilities=softmax(logits), twins=twins)
+    stacked = {name: _stacked(name, read, orders, runs) for name in _measured(read)}
+    logits = stacked.get("logits")
+    return Predictions(
+        runs=runs.reset_index(drop=True),
+        predicted=stacked["predicted"] if "predicted" in stacked else logits.argmax(axis=2),
+        labels=first["labels"],
+        sample_ids=first["sample_ids"],
+        class_names=tuple(first["class_names"].tolist()),
+        probabilities=None if logits is None else softmax(logits),
+        groups=store.under("group:", first),
+        twins={name: softmax(values) for name, values in store.under("twin:", stacked).items()},
+        absent=absent,
+        confidence=stacked.get("confidence"),
+        features=first.get("features"),
+    )
+
+
+def _measured(read: list[dict[str, np.ndarray]]) -> list[str]:
+    """The arrays that differ from run to run, of those that every run has."""
+    kinds = ("logits", "predicted", "confidence", "twin:")
+    return [name for name in read[0] if name.startswith(kinds) and all(name in arrays for arrays in read)]
 
 
 def _stacked(name: str, read: list[dict[str, np.ndarray]], orders: list[np.ndarray], runs: pd.DataFrame) -> np.ndarray:
-    """(R, N, C) float32: the logits of this name of every run, samples in the order of the first run."""
-    logits = np.empty((len(read), *read[0][name].shape), np.float32)
+    """(R, N) or (R, N, C), float32 or int64, of every run, samples in the order of the first run."""
+    kind = np.int64 if name == "predicted" else np.float32
+    values = np.empty((len(read), *read[0][name].shape), kind)
     for row, (arrays, order) in enumerate(zip(read, orders, strict=True)):
-        logits[row] = arrays[name][order]
-        if not np.isfinite(logits[row]).all():
+        values[row] = arrays[name][order]
+        if not np.isfinite(values[row]).all():
             raise InvalidInput(f"run {runs.run_id.iloc[row]} has {name} that are not finite.")
-    return logits
+    return values
 
 
 def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:

@@ -41,9 +41,7 @@ def of_part(arrays: Mapping[str, np.ndarray], part: str, run: object) -> dict[st
     """The arrays of one part under their plain names. Raises InvalidInput, naming the run, where it is not there."""
     if part not in parts_of(arrays):
         raise unknown("part", part, parts_of(arrays), place=f"what {run} predicted")
-    if part == "test":
-        return dict(arrays)
-    return {name.removeprefix(f"{part}:"): values for name, values in arrays.items() if name.startswith(f"{part}:")}
+    return dict(arrays) if part == "test" else store.under(f"{part}:", arrays)
 
 
 def path_of(folder: Path | str, study: Study) -> Path:
@@ -93,30 +91,23 @@ def _parquet(read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> 
     table = table.replace_schema_metadata({"kdlib": json.dumps(metadata, sort_keys=True)})
     sink = pa.BufferOutputStream()
     numbers = [name for name in table.column_names if ":log" in name]
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=[name for name in table.column_names if name not in numbers],
-        column_encoding={name: "BYTE_STREAM_SPLIT" for name in numbers},
-        write_page_checksum=True,
-    )
+    others = [name for name in table.column_names if name not in numbers]
+    encoding = {"use_dictionary": others, "column_encoding": dict.fromkeys(numbers, "BYTE_STREAM_SPLIT")}
+    pq.write_table(table, sink, compression="zstd", compression_level=19, write_page_checksum=True, **encoding)
     return sink.getvalue().to_pybytes()
 
 
 def _of_runs(part: str, read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """{column: (N,) values} of one part."""
-    read = [of_part(arrays, part, f"run {a['id'][:16]}") for arrays, a in zip(read, about, strict=True)]
+    names = [f"run {entry['id'][:16]}" for entry in about]
+    read = [of_part(arrays, part, name) for arrays, name in zip(read, names, strict=True)]
     first = read[0]
     columns = {"part": np.full(len(first["labels"]), part, object), "sample_id": first["sample_ids"].astype(object)}
     columns |= {"label": _smallest(first["labels"])}
     columns |= {name: values.astype(object) for name, values in first.items() if name.startswith("group:")}
     for i, arrays in enumerate(read):
         if not all(np.array_equal(arrays[name], first[name]) for name in ("sample_ids", "labels", "class_names")):
-            raise StoreError(
-                f"run {about[i]['id'][:16]} has other samples, labels or classes than {about[0]['id'][:16]}."
-            )
+            raise StoreError(f"{names[i]} has other samples, labels or classes than {names[0]}.")
         columns |= {f"{i}:{name}": values for name, values in _of_run(arrays).items()}
     return columns
 
@@ -154,7 +145,7 @@ def _summary(study: Study, about: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]:
     """The released runs of a study that its recipe still describes: (run, arrays, scalars).
 
-    arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; log_probabilities (N, C) float32
+    arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; as logits log-probabilities (N, C) float32
     and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,). A validation part has the same
     as 'validation:<name>', as in a run's own file. Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
@@ -179,9 +170,8 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
                 found.append((wanted[entry["id"]], arrays, entry["scalars"]))
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, RecursionError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise StoreError(
-            f"{path} is no file of released predictions, or damaged: {text}. Restore it from the repository."
-        ) from error
+        what = f"{path} is damaged, or no file of released predictions: {text}"
+        raise StoreError(f"{what}. Restore it from the repository.") from error
     return found
 
 
@@ -257,4 +247,4 @@ def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -
         return arrays | {"confidence": np.exp(logarithms("predicted"))}
     twins = {name.split("twin:")[1].rsplit(" ", 1)[0] for name in table if name.startswith(f"{run}:log twin:")}
     arrays |= {f"twin:{feature}": log(f"twin:{feature} ") for feature in sorted(twins)}
-    return arrays | {"log_probabilities": log("")}
+    return arrays | {"logits": log("")}

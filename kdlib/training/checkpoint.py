@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from kdlib import files
+from kdlib import files, store
 
 
 @dataclass
@@ -23,8 +23,8 @@ class State:
     epoch: int = 0
     step: int = 0  # in the epoch
     seconds: float = 0.0
-    history: list[dict[str, float]] | None = None
-    losses: list[Tensor] | None = None  # of the current epoch's steps
+    history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)  # of the current epoch's steps
     best: dict[str, Tensor] | None = None  # weights of the epoch with the best validation accuracy, if the run keeps it
     best_accuracy: float = -1.0
     teacher: str | None = None  # sha256 of its weights
@@ -42,38 +42,35 @@ def save_checkpoint(state: State, path: Path) -> None:
     tensors |= {f"best.{name}": value for name, value in (state.best or {}).items()}
     tensors["losses"] = torch.stack(state.losses) if state.losses else torch.zeros(0)
     position = json.dumps({name: getattr(state, name) for name in POSITION})
-    payload = save_tensors(
-        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata={"position": position}
-    )
-    files.write_sealed(path, payload)
+    files.write_sealed(path, packed(tensors, position=position))
 
 
-def load_checkpoint(state: State, path: Path) -> bool:
+def packed(tensors: dict[str, Tensor], **about: str) -> bytes:
+    """A safetensors file of what may lie on any device; about: its metadata."""
+    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, about or None)
+
+
+def load_checkpoint(state: State, path: Path) -> None:
     """Bring `state` to where the checkpoint was.
 
-    False, and nothing changed, if there is none, it is damaged, or of another teacher or other data.
+    Nothing changes if there is none, it is damaged, or of another teacher or other data.
     """
     payload = files.read_sealed(path)
     if payload is None:
-        return False
+        return
     header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
     learned_from = {"teacher": state.teacher, "data": state.data}
     position = learned_from | json.loads(header["__metadata__"]["position"])  # older ones do not say
     if any(position[name] != value for name, value in learned_from.items()):
-        return False
+        return
     tensors = load_tensors(payload)
-    state.model.load_state_dict(_under("model.", tensors))
+    state.model.load_state_dict(store.under("model.", tensors))
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under("optimizer.", tensors).items():
+    for key, value in store.under("optimizer.", tensors).items():
         i, name = key.split(".", 1)
         moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     for name in POSITION:
         setattr(state, name, position[name])
-    state.best = _under("best.", tensors) or None
+    state.best = store.under("best.", tensors) or None
     state.losses = list(tensors["losses"].unbind())
-    return True
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

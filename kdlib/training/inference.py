@@ -56,7 +56,6 @@ def load_model(runs_dir: Path, run: Run, *, classes: int, device: str = "cpu", *
     try:
         model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
     except (RuntimeError, ValueError, SafetensorError) as error:
-        raise Damaged(
-            f"the weights of {run} in {store.folder(runs_dir, run)} do not fit {run.model}: {error}"
-        ) from error
+        home = store.folder(runs_dir, run)
+        raise Damaged(f"the weights of {run} in {home} do not fit {run.model}: {error}") from error
     return model.to(device, memory_format=torch.channels_last)

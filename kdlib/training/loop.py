@@ -18,17 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 import kdlib
-from kdlib import data, losses, models, store
+from kdlib import data, losses, models, places, store
 from kdlib.catalogue import DATASETS
 from kdlib.collapse import collapsed
 from kdlib.errors import DataError, TrainingFailed
 from kdlib.files import Stopped
 from kdlib.studies import Run
-from kdlib.training.checkpoint import State, load_checkpoint, save_checkpoint
+from kdlib.training.checkpoint import State, load_checkpoint, packed, save_checkpoint
 from kdlib.training.inference import Stop, autocast, forward_all
 from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
 from kdlib.training.teacher import Teacher
@@ -38,13 +37,11 @@ CHECKPOINT_SECONDS = 60
 
 
 @lru_cache(maxsize=3)
-def _load(dataset: str, options: str, root: str | None, split: str) -> data.Split:
-    return data.load(dataset, split, root=root, **json.loads(options))
+def _load(dataset: str, options: str, root: str, part: str) -> data.Split:
+    return data.load(dataset, part, root=root, **json.loads(options))
 
 
-def train_run(
-    run: Run, *, runs_dir: Path, data_root: Path | str | None = None, device: str = "cpu", stop: Stop = lambda: False
-) -> None:
+def train_run(run: Run, *, runs_dir: Path, device: str = "cpu", stop: Stop = lambda: False) -> None:
     """Train one run, its teacher before it, and store it; returns when it is on disk, at once if it was.
 
     stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
@@ -53,14 +50,14 @@ def train_run(
     """
     runs_dir = Path(runs_dir)
     if run.teacher:
-        train_run(run.teacher, runs_dir=runs_dir, data_root=data_root, device=device, stop=stop)
+        train_run(run.teacher, runs_dir=runs_dir, device=device, stop=stop)
     with store.locked(runs_dir, run, stop=stop):
         state = store.state(runs_dir, run)
         if state == "done":
             return
         if state == "failed":
             raise TrainingFailed(f"{run} failed before: {store.failure(runs_dir, run)}. Use --retry-failed.")
-        parts = {part: _part(run, part, data_root) for part in DATASETS[run.dataset].parts}
+        parts = {part: _part(run, part) for part in DATASETS[run.dataset].parts}
         for part in ("train", "test"):
             if not len(parts[part].y):
                 raise DataError(f"{run.dataset} has no {part} samples with {run.data}. Take other options.")
@@ -78,21 +75,19 @@ def train_run(
             arrays |= {prefix + name: values for name, values in found.items()}
         if not np.isfinite(arrays["logits"]).all():  # the very last steps can ruin weights, their losses still fine
             raise _failed(run, runs_dir, "the logits of the trained network are not finite")
+        logits = arrays["logits"]
+        why = collapsed(logits.argmax(axis=1), arrays["labels"], n_classes=classes, probabilities=logits)
         provenance = _provenance(state, device) | {
             "train_images": len(train.y),
             "data_sha256": seen,
-            "collapsed": collapsed(
-                arrays["logits"].argmax(axis=1),
-                arrays["labels"],
-                n_classes=classes,
-                probabilities=arrays["logits"],
-            ),
+            "collapsed": why,
         }
-        store.save(runs_dir, run, arrays=arrays, weights=_weights(state.model), provenance=provenance)
+        weights = packed(state.model.state_dict())
+        store.save(runs_dir, run, arrays=arrays, weights=weights, provenance=provenance)
 
 
-def _part(run: Run, part: str, data_root: Path | str | None) -> data.Split:
-    return _load(run.dataset, json.dumps(run.data, sort_keys=True), data_root and str(data_root), part)
+def _part(run: Run, part: str) -> data.Split:
+    return _load(run.dataset, json.dumps(run.data, sort_keys=True), str(places.data_dir()), part)
 
 
 def keeps_best(run: Run, parts: Iterable[str]) -> bool:
@@ -122,8 +117,7 @@ def _fit(
     model = model.to(device, memory_format=torch.channels_last)
     if run.teacher:
         teacher = Teacher(run, views, classes, seen=seen["train"], runs_dir=runs_dir, device=device, stop=stop)
-    taught_by = teacher.sha256 if teacher else None
-    state = State(model, make_optimizer(run, model), history=[], losses=[], teacher=taught_by, data=seen)
+    state = State(model, make_optimizer(run, model), teacher=teacher.sha256 if teacher else None, data=seen)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
     load_checkpoint(state, checkpoint)
     saved = started = time.monotonic()
@@ -214,13 +208,7 @@ def _close_epoch(run: Run, state: State, runs_dir: Path, judge: AnyViews | None)
 def _failed(run: Run, runs_dir: Path, reason: str) -> TrainingFailed:
     """Record on disk why a run failed; the error to raise."""
     store.record_failure(runs_dir, run, reason)
-    return TrainingFailed(
-        f"{run}: {reason}. Lower the learning rate ({run.lr:g}), or train it again with --retry-failed."
-    )
-
-
-def _weights(model: nn.Module) -> bytes:
-    return save_tensors({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    return TrainingFailed(f"{run}: {reason}. Lower the learning rate, {run.lr:g}, or train again with --retry-failed.")
 
 
 def _arrays(run: Run, model: nn.Module, part: data.Split, *, like: AnyViews) -> dict[str, np.ndarray]:

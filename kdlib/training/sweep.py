@@ -58,7 +58,6 @@ def train(
     study: Study | Iterable[Study],
     *,
     runs_dir: Path | str | None = None,
-    data_root: Path | str | None = None,
     device: str = "auto",
     engine: str = "local",
     budget_minutes: float | None = None,
@@ -80,32 +79,38 @@ def train(
     runs = list(dict.fromkeys(run for one in ([study] if isinstance(study, Study) else study) for run in one.runs()))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
-    started, stopped, failed, collapsed = time.monotonic(), False, {}, {}
+    started, stopped, failed = time.monotonic(), False, {}
     if missing:
         files.remove_leftovers(folder)
         for run in missing:
             store.forget_failure(folder, run)
         deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
-        stopped, failed = _train_missing(missing, folder, data_root, device, deadline, workers)
-    states = {run: store.state(folder, run) for run in runs}
+        stopped, failed = _train_missing(missing, folder, device, deadline, workers)
+    states, wrong, collapsed = states_of(runs, folder)
+    done, trained = list(states.values()).count("done"), sum(states[run] == "done" for run in missing)
+    return Progress(len(runs), done, trained, failed | wrong, collapsed, stopped, time.monotonic() - started)
+
+
+def states_of(
+    runs: Iterable[Run], folder: Path, *, verify: bool = False
+) -> tuple[dict[Run, str], dict[str, str], dict[str, str]]:
+    """{run: 'done', 'partial', 'missing', 'failed' or 'damaged'}, {run: why one of the latter}, {run: why collapsed}.
+
+    verify: read every file of what is done, and compare its sha256.
+    """
+    states, wrong, collapsed = {run: store.state(folder, run) for run in runs}, {}, {}
     for run, state in states.items():
         if state == "failed":
-            failed[str(run)] = store.failure(folder, run)
+            wrong[str(run)] = store.failure(folder, run)
         if state == "done":
             try:
-                reason = store.provenance(folder, run).get("collapsed")
-                collapsed |= {str(run): reason} if reason else {}
+                if reason := store.provenance(folder, run).get("collapsed"):
+                    collapsed[str(run)] = reason
+                if verify:
+                    store.verify(folder, run)
             except StoreError as error:
-                failed[str(run)], states[run] = str(error), "damaged"
-    return Progress(
-        len(runs),
-        sum(state == "done" for state in states.values()),
-        trained=sum(states[run] == "done" for run in missing),
-        failed=failed,
-        collapsed=collapsed,
-        stopped=stopped,
-        seconds=time.monotonic() - started,
-    )
+                wrong[str(run)], states[run] = str(error), "damaged"
+    return states, wrong, collapsed
 
 
 def _check_arguments(device: str, engine: str, budget_minutes: float | None, workers: int | None) -> None:
@@ -120,7 +125,7 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
 
 
 def _train_missing(
-    missing: list[Run], folder: Path, data_root: Path | str | None, device: str, deadline: float, workers: int | None
+    missing: list[Run], folder: Path, device: str, deadline: float, workers: int | None
 ) -> tuple[bool, dict[str, str]]:
     """Train these runs: whether it stopped before all were tried, and {run: what is damaged} where that kept it."""
 
@@ -134,7 +139,7 @@ def _train_missing(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))
     others, outcomes = set(active_children()), {}
     try:
-        futures = {pool.submit(_work, run.to_dict(), folder, data_root, device): run for run in _in_order(missing)}
+        futures = {pool.submit(_work, run, folder, device): run for run in _in_order(missing)}
         started = set(active_children()) - others
         with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
             for future in as_completed(futures):
@@ -209,14 +214,14 @@ def _stopping() -> bool:
     return bool(_stop["flag"].value) or time.time() > _stop["deadline"]
 
 
-def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, device: str) -> str:
+def _work(run: Run, folder: Path, device: str) -> str:
     if _stopping():
         return "stopped"
     from kdlib.training import loop, process
 
     process.prepare_process()
     try:
-        loop.train_run(Run.from_dict(run), runs_dir=folder, data_root=data_root, device=device, stop=_stopping)
+        loop.train_run(run, runs_dir=folder, device=device, stop=_stopping)
     except files.Stopped:
         return "stopped"
     except TrainingFailed:
@@ -224,5 +229,5 @@ def _work(run: dict[str, Any], folder: Path, data_root: Path | str | None, devic
     except Damaged as error:
         return str(error)
     except OSError as error:
-        raise StoreError(f"{Run.from_dict(run)}: {error}") from error
+        raise StoreError(f"{run}: {error}") from error
     return "done"

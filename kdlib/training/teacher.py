@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlib import files, store
 from kdlib.studies import Run
@@ -28,17 +28,6 @@ def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
     return views <= TABLE_SHARED_BY * run.epochs and logit_table.fits((views, n, classes))
 
 
-def teacher_table(
-    home: Path, model: nn.Module, views: AnyViews, classes: int, *, precision: str, stop: Stop
-) -> list[np.ndarray]:
-    """The teacher's logits of every image, (N, C) for each view, memory-mapped from `home`; computed if missing."""
-
-    def answer(view: int) -> np.ndarray:
-        return forward_all(model, views, view, precision=precision, stop=stop).cpu().numpy()
-
-    return logit_table.open_table(home, answer, shape=(views.count, len(views.labels), classes), stop=stop)
-
-
 class Teacher:
     """Answers with the teacher's logits for the view that the student sees: from the table, or live."""
 
@@ -50,8 +39,12 @@ class Teacher:
         model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, len(views.labels), views.count, classes):
-            home = table_path(runs_dir, run, seen)
-            self.table = teacher_table(home, model, views, classes, precision=self.precision, stop=stop)
+            shape = views.count, len(views.labels), classes
+
+            def answer(view: int) -> np.ndarray:
+                return forward_all(model, views, view, precision=self.precision, stop=stop).cpu().numpy()
+
+            self.table = logit_table.open_table(table_path(runs_dir, run, seen), answer, shape=shape, stop=stop)
 
     def logits(self, index: np.ndarray, view: np.ndarray, x: Tensor) -> Tensor:
         """(B, C) float32 for images index (B,) in views (B,), which the student sees as x."""

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -344,7 +345,12 @@ def test_the_test_part_has_a_twin_of_every_image_for_each_group_but_shape():
 def test_twins_are_drawn_when_asked_for_and_kept_where_they_are_small(monkeypatch, most, drawn):
     monkeypatch.setattr(data, "KEPT_BYTES", most)
     asked = []
-    twins = data.Drawn(("a", "b"), lambda feature: asked.append(feature) or np.zeros((1, 3, 4, 4), np.uint8))
+
+    def draw(feature):
+        asked.append(feature)
+        return np.zeros((1, 3, 4, 4), np.uint8)
+
+    twins = data.Drawn({feature: partial(draw, feature) for feature in ("a", "b")})
     assert len(twins) == 2 and "a" in twins and not asked
     assert [twins[feature].shape for feature in ("a", "b", "a")] == [(1, 3, 4, 4)] * 3
     assert asked == drawn

@@ -34,8 +34,8 @@ def other_images(monkeypatch):
     """From here on the training images are other ones, though they have the same name and options."""
     read = loop._part
 
-    def negative(run, part, root):
-        split = read(run, part, root)
+    def negative(run, part):
+        split = read(run, part)
         return replace(split, x=255 - split.x) if part == "train" else split
 
     return lambda: monkeypatch.setattr(loop, "_part", negative)
@@ -63,7 +63,7 @@ def test_provenance_says_what_a_run_learned_from_and_whether_it_collapsed(projec
     arrays, known = store.read(folder, student)
     assert known["teacher_sha256"] == files.sha256(store.read_weights(folder, teacher))
     assert store.provenance(folder, teacher)["teacher_sha256"] is None
-    assert known["data_sha256"] == {p: loop._part(student, p, None).data_sha256 for p in ("train", "test")}
+    assert known["data_sha256"] == {p: loop._part(student, p).data_sha256 for p in ("train", "test")}
     predicted = arrays["logits"].argmax(axis=1)
     assert known["collapsed"] == collapsed(predicted, arrays["labels"], n_classes=10)
 

@@ -20,7 +20,7 @@ from kdlib.errors import DataError, InvalidInput, StoreError, TrainingFailed
 from kdlib.training import inference, logit_table, loop, process
 from kdlib.training.loop import train_run
 from kdlib.training.schedule import batch_bounds, epoch_plan, learning_rate
-from kdlib.training.teacher import Teacher, table_path, teacher_table, uses_table
+from kdlib.training.teacher import Teacher, table_path, uses_table
 from kdlib.training.views import Views, make_views
 
 
@@ -207,7 +207,11 @@ def deep_teacher(pictures):
 @pytest.mark.parametrize(("size", "limit"), [(2**30, 1e-5), (1, 1e-2)], ids=["fp32", "fp16"])
 def test_table_and_live_teacher_agree_for_all_162_views(tmp_path, monkeypatch, pictures, deep_teacher, size, limit):
     monkeypatch.setattr(logit_table, "FP32_BYTES", size)
-    table = np.array(teacher_table(tmp_path / "t", deep_teacher, pictures, 16, precision="fp32", stop=never))
+
+    def answer(view):
+        return inference.forward_all(deep_teacher, pictures, view).numpy()
+
+    table = np.array(logit_table.open_table(tmp_path / "t", answer, shape=(162, 16, 16), stop=never))
     assert table.shape == (162, 16, 16) and table.dtype == (np.float32 if size > 1 else np.float16)
     rng, largest = np.random.default_rng(2), 0
     for view in range(162):  # the images of a batch in another order and number than when the table was filled
@@ -443,7 +447,7 @@ def judged(monkeypatch):
     changes = {"parts": ("train", "validation", "test"), "best_epoch": True}
     monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], **changes))
 
-    def part(run, name, root):
+    def part(run, name):
         split = data.load("digits", "train" if name == "train" else "test", **run.data)
         rows = {"train": slice(None), "validation": slice(0, 700), "test": slice(700, None)}[name]
         features = np.arange(len(split.y))[:, None].astype(np.uint8)
@@ -481,8 +485,8 @@ def test_a_part_without_samples_is_an_error(tmp_path, runs, monkeypatch, part):
 
 
 def test_a_best_epoch_needs_a_validation_part(tmp_path, runs, judged, monkeypatch):
-    def without(run, name, root):
-        split = judged(run, name, root)
+    def without(run, name):
+        split = judged(run, name)
         none = slice(0, 0 if name == "validation" else None)
         return replace(split, ids=split.ids[none], x=split.x[none], y=split.y[none])
 
