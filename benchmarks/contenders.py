@@ -130,15 +130,15 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
     student = build(case, case.student)
     layout = torch.contiguous_format if "layout" in off else torch.channels_last
     student.to(memory_format=layout)
-    state = checkpoint.State(student, schedule.make_optimizer(run, student), history=[], losses=[])
+    state = checkpoint.State(student, schedule.make_optimizer(run, student))
     for group in state.optimizer.param_groups:
         group["foreach"] = "optimizer" not in off
     with tempfile.TemporaryDirectory() as folder:
         runs_dir = Path(folder)
-        weights = loop._weights(build(case, case.teacher))
+        weights = checkpoint.packed(build(case, case.teacher).state_dict())
         store.save(runs_dir, run.teacher, arrays={"logits": np.zeros((1, 1))}, weights=weights, provenance={})
-        empty_table(table_path(runs_dir, run), (case.views, n, case.classes))
-        teacher = Teacher(run, views, case.classes, runs_dir=runs_dir, device="cpu", stop=lambda: False)
+        empty_table(table_path(runs_dir, run, "drawn"), (case.views, n, case.classes))
+        teacher = Teacher(run, views, case.classes, seen="drawn", runs_dir=runs_dir, stop=lambda: False)
         teacher.model.to(memory_format=layout)
         if "layout" in off:
             student, teacher.model = with_slices(student), with_slices(teacher.model)

@@ -75,9 +75,7 @@ def combined(soft: Tensor, hard: Tensor, *, alpha: float) -> Tensor:
 def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float, alpha: float) -> None:
     """Raise InvalidInput for what `distillation_loss` refuses: PyTorch would broadcast one row silently."""
     if not _is_finite_number(temperature) or temperature <= 0:
-        raise InvalidInput(
-            f"temperature must be a finite number above 0, not {temperature!r}; T = 1 is the ordinary softmax."
-        )
+        raise InvalidInput(f"temperature must be a finite number above 0, not {temperature!r}; 1 is plain softmax.")
     if not _is_finite_number(alpha) or not 0 <= alpha <= 1:
         raise InvalidInput(f"alpha must lie in 0 .. 1, not {alpha!r}; it is the weight of the distillation term.")
     given = {"student_logits": student_logits, "teacher_logits": teacher_logits, "labels": labels}
@@ -93,9 +91,7 @@ def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, te
             "both need the same samples and the same classes."
         )
     if labels.shape != student_logits.shape[:1]:
-        raise InvalidInput(
-            f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; expected one class per sample."
-        )
+        raise InvalidInput(f"labels are {tuple(labels.shape)} for {len(student_logits)} samples; give one for each.")
     if labels.dtype not in WHOLE:
         raise InvalidInput(f"labels are {labels.dtype}; expected whole numbers: {', '.join(map(str, WHOLE))}.")
     classes = student_logits.shape[1]

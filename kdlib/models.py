@@ -1,6 +1,7 @@
 """Networks by name: LeNet-5 and the CIFAR ResNets. Input (N, channels, H, W) float, output logits (N, C)."""
 
 from functools import partial
+from itertools import pairwise
 from pkgutil import resolve_name
 
 import torch
@@ -91,9 +92,7 @@ class CifarResNet(nn.Module):
         widths = [16] + [w for w in (16, 32, 64) for _ in range(blocks)]
         self.conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(16)
-        self.blocks = nn.Sequential(
-            *(Block(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False))
-        )
+        self.blocks = nn.Sequential(*(Block(a, b, 1 if a == b else 2) for a, b in pairwise(widths)))
         self.fc = nn.Linear(64, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -59,10 +59,6 @@ class Shown:
         return "_".join(filter(None, (self.loaded, self.sensitive, of_part)))
 
     @property
-    def is_text(self) -> bool:
-        return DATASETS[self.study.dataset].kind == "text"
-
-    @property
     def heading(self) -> str:
         """A figure's title: the study, whether it is a stand-in, and the runs that collapsed."""
         if not self.collapsed:
@@ -75,8 +71,10 @@ class Shown:
         """A table's title: the heading, and a line that tells tables of one study apart."""
         if self.sensitive is None:
             return f"{self.heading}\n{self.study.name}, alpha = {self.study.alpha:g}"
-        samples = f"{len(self.predictions.labels):,} {'posts' if self.is_text else 'images'}"
-        groups = f"groups by {style.groups_by(self.sensitive)}, {self.part} part ({samples})"
+        kind = "posts" if DATASETS[self.study.dataset].kind == "text" else "images"
+        groups = (
+            f"groups by {style.groups_by(self.sensitive)}, {self.part} part ({len(self.predictions.labels):,} {kind})"
+        )
         return f"{self.heading}\n{self.study.name}, {groups}"
 
 
@@ -211,8 +209,8 @@ class Workspace:
         shown: Figure | Styler,
         data: pd.DataFrame,
         *,
-        name: str = "",
         shows: str,
+        name: str = "",
         of: Shown | None = None,
         **more: Any,
     ) -> Text:

@@ -281,23 +281,19 @@ class _StrictLoader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        event = self.peek_event()
+        event, problem = self.peek_event(), None
         if isinstance(event, yaml.AliasEvent):  # a few hundred bytes of them stand for more than any memory holds
             problem = f"*{event.anchor} is an alias: write out what it stands for"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > 1_000:
+            problem = f"{SHORT.repr(event.value)} has {len(event.value)} characters"
+        elif self.depth > 20:
+            problem = "nested too deeply: four levels do"
+        if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        if self.depth > 20:
-            raise yaml.MarkedYAMLError(problem="nested too deeply: four levels do", problem_mark=event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
-
-    def construct_scalar(self, node: yaml.Node) -> Any:
-        value = super().construct_scalar(node)
-        if len(value) > 1_000:
-            problem = f"{SHORT.repr(value)} has {len(value)} characters"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         known = set()

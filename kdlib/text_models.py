@@ -74,9 +74,8 @@ class Layer(nn.Module):
         padded = qkv.new_zeros(*there.shape, qkv.shape[1])
         padded[there] = qkv
         q, k, v = padded.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, length, 64) each
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=there[:, None, None], dropout_p=DROPOUT if self.training else 0.0
-        )
+        rate = DROPOUT if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=there[:, None, None], dropout_p=rate)
         return mixed.transpose(1, 2).flatten(2)[there]
 
 
@@ -99,9 +98,8 @@ class Published(nn.Module):
 def _published(kind: str, name: str, *, classes: int, vocabulary: int, tokens: int, init: str) -> nn.Module:
     """The sequence classifier `kind` of transformers. name: of its weights; init: see `with_weights`."""
     transformers = library("transformers", of="kdlib[text]")
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=vocabulary, num_labels=classes, max_position_embeddings=max(512, tokens)
-    )
+    sizes = {"vocab_size": vocabulary, "num_labels": classes, "max_position_embeddings": max(512, tokens)}
+    config = getattr(transformers, f"{kind}Config")(**sizes)
     return Published(with_weights(getattr(transformers, f"{kind}ForSequenceClassification"), config, name, init=init))
 
 
@@ -127,9 +125,8 @@ def with_weights(kind, config, name: str, *, init: str) -> nn.Module:
     file = published_file(places.data_dir(), name, "model.safetensors")
     try:
         with _quiet():
-            network, report = kind.from_pretrained(
-                file.parent, config=config, use_safetensors=True, output_loading_info=True
-            )
+            options = {"config": config, "use_safetensors": True, "output_loading_info": True}
+            network, report = kind.from_pretrained(file.parent, **options)
     except Exception as error:  # its kinds differ between versions and faults
         raise DataError(f"{file} is damaged or not {name} ({type(error).__name__}). Get it again.") from error
     if lacking := sorted(key for key in report["missing_keys"] if not key.startswith(HEAD)):

@@ -68,16 +68,8 @@ def judged(run: Run) -> dict[str, Any]:
     views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad)
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        state = loop._fit(
-            run,
-            views,
-            len(train.class_names),
-            judge=None,
-            seen={"train": train.data_sha256},
-            runs_dir=Path(folder),
-            device="cpu",
-            stop=lambda: False,
-        )
+        where = {"runs_dir": Path(folder), "stop": lambda: False}
+        state = loop._fit(run, views, len(train.class_names), judge=None, seen={"train": train.data_sha256}, **where)
     seconds = time.process_time() - started
     answers = forward_all(state.model, make_views(held_out, like=views), 0, precision=run.precision).argmax(dim=1)
     return {

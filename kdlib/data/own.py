@@ -27,6 +27,7 @@ from kdlib.errors import DataError, InvalidInput, unknown
 IN_MEMORY = 2**31  # bytes of decoded images; folders with more are read while they are used
 PARTS = ("train", "test")
 
+Columns = dict[str, np.ndarray]
 Content = np.ndarray | list[bytes] | list[Path]  # (N, 3, S, S) uint8, or N image files, or where they are
 
 
@@ -37,7 +38,7 @@ class Rows:
     content: Content
     labels: np.ndarray
     ids: np.ndarray
-    groups: dict[str, np.ndarray]
+    groups: Columns
 
 
 Stored = tuple[dict[str, Rows], list[str] | None]  # both parts; the classes' names where labels are numbers with names
@@ -168,9 +169,7 @@ def _folder_rows(folder: Path, files: list[Path]) -> Rows:
 # ------------------------------------------------------------------------------------------------- what has to fit
 
 
-def _rows(
-    content: Content, labels: np.ndarray, ids: np.ndarray | None, groups: dict[str, np.ndarray], where: str
-) -> Rows:
+def _rows(content: Content, labels: np.ndarray, ids: np.ndarray | None, groups: Columns, where: str) -> Rows:
     """A part whose columns fit together, in the order of its ids; where none are given, those of the content."""
     columns = {"label": labels, **({} if ids is None else {"id": ids}), **groups}
     for column, values in columns.items():

@@ -153,9 +153,8 @@ def check(p: Predictions) -> None:
     n, c = len(p.labels), p.n_classes
     _require(p.labels.ndim == 1 and n > 0, f"labels have shape {p.labels.shape}; (N,), one or more, are wanted.")
     _require(len({*p.class_names}) == c, f"class_names {p.class_names} has a name twice.")
-    _require(
-        p.predicted.shape == (len(p.runs), n), f"predicted has shape {p.predicted.shape}, expected {(len(p.runs), n)}."
-    )
+    shape = len(p.runs), n
+    _require(p.predicted.shape == shape, f"predicted has shape {p.predicted.shape}, expected {shape}.")
     _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
     ids, counts = np.unique(p.sample_ids, return_counts=True)
     _require(len(ids) == n, f"sample id {str(ids[counts.argmax()])!r} stands twice.")

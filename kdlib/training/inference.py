@@ -21,6 +21,7 @@ from kdlib.studies import Run
 from kdlib.training.views import AnyViews
 
 Stop = Callable[[], bool]
+Device = torch.device | str
 
 
 @torch.inference_mode()
@@ -43,11 +44,11 @@ def forward_all(
     return torch.cat(logits)
 
 
-def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+def autocast(precision: str, device: Device) -> torch.autocast:
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def load_model(runs_dir: Path, run: Run, *, classes: int, device: str = "cpu", **input_: int) -> nn.Module:
+def load_model(runs_dir: Path, run: Run, *, classes: int, device: Device = "cpu", **input_: int) -> nn.Module:
     """A trained run's network for data with `input_` (`Views.input`).
 
     Raises StoreError where its weights are damaged or of another architecture.

@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def train_run(run: Run, *, runs_dir: Path, device: str = "cpu", stop: Stop = lam
         judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
         seen = {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()}
         classes = len(train.class_names)
-        state = _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, device=device, stop=stop)
+        state = _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, stop=stop)
         arrays = {}
         for part, split in others.items():
             prefix = "" if part == "test" else f"{part}:"
@@ -98,25 +98,14 @@ def keeps_best(run: Run, parts: Iterable[str]) -> bool:
 
 
 def _fit(
-    run: Run,
-    views: AnyViews,
-    classes: int,
-    *,
-    judge: AnyViews | None,
-    seen: dict[str, str],
-    runs_dir: Path,
-    device: str,
-    stop: Stop,
+    run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, seen: dict[str, str], runs_dir: Path, stop: Stop
 ) -> State:
     """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data."""
-    teacher = None
-    model = models.seeded(
-        lambda: models.build(run.model, classes=classes, init=run.init, **views.input),
-        int(run.rng(INIT).integers(2**63)),
-    )
-    model = model.to(device, memory_format=torch.channels_last)
+    build = partial(models.build, run.model, classes=classes, init=run.init, **views.input)
+    model = models.seeded(build, int(run.rng(INIT).integers(2**63)))
+    model, teacher = model.to(views.labels.device, memory_format=torch.channels_last), None
     if run.teacher:
-        teacher = Teacher(run, views, classes, seen=seen["train"], runs_dir=runs_dir, device=device, stop=stop)
+        teacher = Teacher(run, views, classes, seen=seen["train"], runs_dir=runs_dir, stop=stop)
     state = State(model, make_optimizer(run, model), teacher=teacher.sha256 if teacher else None, data=seen)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
     load_checkpoint(state, checkpoint)

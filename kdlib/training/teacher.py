@@ -31,12 +31,10 @@ def uses_table(run: Run, n: int, views: int, classes: int) -> bool:
 class Teacher:
     """Answers with the teacher's logits for the view that the student sees: from the table, or live."""
 
-    def __init__(
-        self, run: Run, views: AnyViews, classes: int, *, seen: str, runs_dir: Path, device: str, stop: Stop
-    ) -> None:
+    def __init__(self, run: Run, views: AnyViews, classes: int, *, seen: str, runs_dir: Path, stop: Stop) -> None:
         self.precision, self.table = run.teacher.precision, None
         self.sha256 = store.weights_sha256(runs_dir, run.teacher)
-        model = load_model(runs_dir, run.teacher, classes=classes, device=device, **views.input)
+        model = load_model(runs_dir, run.teacher, classes=classes, device=views.labels.device, **views.input)
         self.model = model.requires_grad_(False).eval()
         if uses_table(run, len(views.labels), views.count, classes):
             shape = views.count, len(views.labels), classes

@@ -149,12 +149,7 @@ AnyViews = Views | Texts
 
 
 def make_views(
-    split: Split,
-    *,
-    like: AnyViews | None = None,
-    augment: dict[str, Any] | None = None,
-    pad: int = 0,
-    device: str = "cpu",
+    split: Split, *, like: AnyViews | None = None, augment: dict | None = None, pad: int = 0, device: str = "cpu"
 ) -> AnyViews:
     """The training split with its augmentation, or (like=) another split normalised as that one.
 

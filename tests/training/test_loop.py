@@ -235,7 +235,7 @@ def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teache
     train_run(teacher, runs_dir=tmp_path)
     before = weights(tmp_path, teacher)
     views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
-    live = Teacher(replace(student, epochs=1), views, 10, seen="data", runs_dir=tmp_path, device="cpu", stop=never)
+    live = Teacher(replace(student, epochs=1), views, 10, seen="data", runs_dir=tmp_path, stop=never)
     assert live.table is None and not live.model.training
     index, view = np.arange(8), np.zeros(8, int)
     x = views.batch(torch.from_numpy(index), torch.from_numpy(view))
@@ -247,7 +247,7 @@ def test_the_teacher_answers_in_eval_mode_and_is_left_unchanged(tmp_path, teache
 def test_the_teacher_answers_alike_from_its_table_and_live(tmp_path, teacher, student):
     train_run(teacher, runs_dir=tmp_path)
     views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
-    told = Teacher(replace(student, epochs=5), views, 10, seen="data", runs_dir=tmp_path, device="cpu", stop=never)
+    told = Teacher(replace(student, epochs=5), views, 10, seen="data", runs_dir=tmp_path, stop=never)
     assert np.array(told.table).shape == (9, 100, 10) and table_path(tmp_path, student, "data").is_dir()
     rng = np.random.default_rng(0)
     index, view = rng.integers(100, size=32), rng.integers(9, size=32)
