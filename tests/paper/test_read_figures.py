@@ -320,6 +320,7 @@ def test_the_page_on_pairs_says_what_is_printed(prose):
     pairs = cells.groupby(["dataset", "pair"])["count"].sum().sort_values()
     assert leading["cifar10"] / pairs["cifar10"].iloc[-2] > 3, "more than three times the next pair"
     assert pairs["svhn"].index[-2] == {1, 4} and pairs["svhn"].iloc[-2] == 73
+    assert f"1 and 4 make {73 / totals['svhn']:.0%}".replace("%", " %") in prose
     digits = counts.query("dataset == 'svhn'")
     parts = digits.groupby("teacher_class")["count"].sum() + digits.groupby("student_class")["count"].sum()
     order = parts.sort_values(ascending=False).index.tolist()
