@@ -6,6 +6,8 @@ normalisations of class_tests: 'difference' reads in accuracy (0.01 is a point),
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy import optimize, special
@@ -22,7 +24,7 @@ from kdlib.measure.class_counts import (
     two_arms,
 )
 from kdlib.measure.class_tests import Comparison, compare, least_p, moderated, normalised, pooled_variance, tied
-from kdlib.measure.stats import adjust, t_interval
+from kdlib.measure.stats import Tested, adjust, t_interval, tested
 from kdlib.predictions import Predictions
 
 
@@ -145,20 +147,50 @@ def _direction(nds: CountedArm, teachers: CountedArm, students: CountedArm, norm
     if len(seeds) < 3:
         raise InvalidInput(f"nds, teacher and {students.name} share {len(seeds)} seeds; a direction needs three.")
     base, teacher, student = (_values(arm.of_seeds(seeds), normalise) for arm in (nds, teachers, students))
-    moved, gap = (x - base for x in (student, teacher))
-    upper, lower = _covariances(moved, gap), _covariances(gap, gap)
-    slope = _slope(upper, lower)
-    left_out = [_slope(*(np.delete(np.delete(m, i, 0), i, 1) for m in (upper, lower))) for i in range(len(seeds))]
-    pseudo = len(seeds) * slope - (len(seeds) - 1) * np.array(left_out)
-    low, high = t_interval(pseudo) if np.isfinite(pseudo).all() else (np.nan, np.nan)
-    half = (high - low) / 2
-    return {
-        "temperature": students.temperature,
-        "n_seeds": len(seeds),
-        "slope": slope,
-        "low": slope - half,
-        "high": slope + half,
+    upper, lower = _covariances(student - base, teacher - base), _covariances(teacher - base, teacher - base)
+    found = _jackknifed(lambda keep: _slope(upper[keep], lower[keep]), len(seeds))
+    about = {"temperature": students.temperature, "n_seeds": len(seeds)}
+    return about | {"slope": found.value, "low": found.low, "high": found.high}
+
+
+def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> pd.DataFrame:
+    """How `direction` and the spread of the class change go with T: their change for each doubling of T.
+
+    Two rows: measure ('slope' of `direction`; 'variance' over classes of the true change from NDS to DS, `change_sd`
+    squared), change (least squares on log2 T), low, high (95 %), p, n_seeds. 0: no trend. Both are cross-fitted as in
+    `direction`, so seed noise adds nothing and the variance can be negative; t-interval, jackknife over seeds, each
+    with its NDS, teacher and students.
+    Raises InvalidInput for fewer than two temperatures or three seeds that all arms have, and as class_bias.counts.
+    """
+    (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
+    arms = [nds, teachers, *complete_blocks(students)]
+    seeds = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
+    if len(seeds) < 3:
+        raise InvalidInput(f"nds, teacher and all ds share {len(seeds)} seeds; a trend needs three.")
+    base, teacher, *values = (_values(arm.of_seeds(seeds), normalise) for arm in arms)
+    t = np.log2([arm.temperature for arm in students])
+    weights = (t - t.mean()) / ((t - t.mean()) ** 2).sum()
+    gap = _covariances(teacher - base, teacher - base)
+    along = [_covariances(x - base, teacher - base) for x in values]
+    spread = [_covariances(x - base, x - base) for x in values]
+    measures = {
+        "slope": lambda keep: weights @ [_slope(moved[keep], gap[keep]) for moved in along],
+        "variance": lambda keep: weights @ [_off_diagonal(moved[keep]) for moved in spread],
     }
+    found = {name: _jackknifed(measure, len(seeds)) for name, measure in measures.items()}
+    rows = [{"measure": name, **trend._asdict(), "n_seeds": len(seeds)} for name, trend in found.items()]
+    return pd.DataFrame(rows).rename(columns={"value": "change"})
+
+
+def _jackknifed(measure: Callable[[tuple], float], n: int) -> Tested:
+    """The measure of all n seeds with the t-interval of its jackknife; keep: np.ix_ of the seeds' rows and columns."""
+    seeds = np.arange(n)
+    value, *left_out = (float(measure(np.ix_(keep, keep))) for keep in (seeds, *(np.delete(seeds, i) for i in seeds)))
+    if not np.isfinite([value, *left_out]).all():
+        return Tested(value, np.nan, np.nan, np.nan)
+    low, high = t_interval(n * value - (n - 1) * np.array(left_out))
+    half = float(high - low) / 2
+    return tested(value, value - half, value + half, n=n)
 
 
 def _values(arm: CountedArm, normalise: str) -> np.ndarray:
@@ -172,9 +204,15 @@ def _covariances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _slope(upper: np.ndarray, lower: np.ndarray) -> float:
-    """Ratio of the sums off the diagonal; NaN unless the lower one is positive."""
-    lower_sum = lower.sum() - np.trace(lower)
-    return float((upper.sum() - np.trace(upper)) / lower_sum) if lower_sum > 0 else np.nan
+    """Ratio of the means off the diagonal; NaN unless the lower one is positive."""
+    below = _off_diagonal(lower)
+    return _off_diagonal(upper) / below if below > 0 else np.nan
+
+
+def _off_diagonal(covariances: np.ndarray) -> float:
+    """Mean over pairs of different runs."""
+    n = len(covariances)
+    return float(covariances.sum() - np.trace(covariances)) / (n * (n - 1))
 
 
 def decomposition(predictions: Predictions) -> pd.DataFrame:

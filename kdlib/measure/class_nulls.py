@@ -29,6 +29,7 @@ from kdlib.measure.stats import LEVEL, adjust, share_changed
 from kdlib.predictions import Predictions
 
 MOST_SPLITS = 2000
+FIVE = 5  # seeds of the paper
 NEGLIGIBLE = 0.05  # of the classes
 OBSERVED, REDRAWN = 200, 8  # studies behind a mean count under a shift: of the arms, and of each draw
 
@@ -192,6 +193,29 @@ def _counts(a: np.ndarray, b: np.ndarray, totals: np.ndarray, normalise: str) ->
     side_by_side = [np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in (*values, a, b)]
     p = compare_values(*side_by_side[:2], tied(*side_by_side[2:]), test="welch").p
     return (p.reshape(len(a), -1) <= LEVEL).sum(axis=1)
+
+
+def counts_of_five(a: CountedArm, b: CountedArm, *, normalise: str = "ratio") -> float:
+    """The count of significant classes that five seeds of each arm would give: mean over the arms' runs, five by five.
+
+    Counts grow with the number of seeds; rules whose constants are for five seeds want this one. Of five seeds each it
+    is the count itself. If all of b's own teachers are in a, students and teachers are drawn together. Of more than
+    2,000 choices as many at random, always the same. Raises InvalidInput for an arm of fewer than five.
+    """
+    small = [f"{arm.name} ({len(arm.seeds)})" for arm in (a, b) if len(arm.seeds) < FIVE]
+    if small:
+        raise InvalidInput(f"fewer than {FIVE} seeds in {', '.join(small)}: train more, or count what there is.")
+    rng, a, b = np.random.default_rng(0), a.tested(), b.tested()
+    rows_a, rows_b = (np.array([*combinations(range(len(arm.seeds)), FIVE)]) for arm in (a, b))
+    teachers = pd.Index(a.runs["run_id"]).get_indexer(b.runs["teacher_id"])
+    if (teachers >= 0).all():
+        rows_b = rows_b if len(rows_b) <= MOST_SPLITS else rng.choice(rows_b, MOST_SPLITS, replace=False)
+        rows_a = teachers[rows_b]
+    elif len(rows_a) * len(rows_b) <= MOST_SPLITS:
+        rows_a, rows_b = np.repeat(rows_a, len(rows_b), axis=0), np.tile(rows_b, (len(rows_a), 1))
+    else:
+        rows_a, rows_b = (rng.choice(rows, MOST_SPLITS) for rows in (rows_a, rows_b))
+    return float(_counts(a.correct[rows_a], b.correct[rows_b], a.totals, normalise).mean())
 
 
 class Permutation(NamedTuple):

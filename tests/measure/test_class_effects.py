@@ -231,6 +231,75 @@ def test_direction_is_undefined_where_teacher_and_nds_have_one_profile():
     assert table[["slope", "low", "high"]].isna().all(axis=None)
 
 
+# trends of both
+
+
+def world(rng, shares, *, n_classes=30, n_seeds=5, total=200):
+    """Students of T = 1, 2, 4, 8 take these shares of the way to their own teacher."""
+    noise = 0.02 * rng.standard_normal((2 + len(shares), n_seeds, n_classes))
+    base, gap = rng.uniform(0.5, 0.8, n_classes), rng.normal(0, 0.06, n_classes)
+    teacher = gap + noise[0]
+    values = {("teacher", None): base + teacher, ("nds", None): base + noise[1]}
+    values |= {("ds", 2.0**i): base + share * teacher + noise[2 + i] for i, share in enumerate(shares)}
+    blocks = {key: np.rint(total * v.clip(0, 1)).astype(int) for key, v in values.items()}
+    return simulated.from_counts_of_arms(blocks, total=total)
+
+
+def trends_of(shares, *, studies, **options):
+    """{measure: one row per simulated study}."""
+    rng = np.random.default_rng(0)
+    found = pd.concat(
+        [class_effects.profile_trends(world(rng, shares, **options), normalise="difference") for _ in range(studies)]
+    )
+    return {measure: rows for measure, rows in found.groupby("measure")}
+
+
+def test_what_is_inherited_alike_at_every_t_has_no_trend():
+    found = trends_of((0.6, 0.6, 0.6, 0.6), studies=30)
+    for rows in found.values():
+        assert (rows.p <= 0.05).sum() <= 4  # of 30 at 5 %
+    assert found["slope"].change.mean() == pytest.approx(0, abs=0.01)
+
+
+def test_what_is_inherited_more_and_more_has_a_trend_in_both():
+    found = trends_of((0.2, 0.4, 0.6, 0.8), studies=8)
+    assert found["slope"].change.mean() == pytest.approx(0.2, abs=0.02)
+    assert (found["slope"].low > 0).all() and (found["variance"].low > 0).all()
+    # variance 0.06^2 of the gap times 0.04, 0.16, 0.36, 0.64 on T = 1, 2, 4, 8: 0.2 for each doubling
+    assert found["variance"].change.mean() == pytest.approx(0.2 * 0.06**2, rel=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [3, 5, 10])
+def test_trends_are_calibrated(n_seeds):
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KdlibWarning)  # three seeds are few
+        for shares in ((0.6, 0.6, 0.6, 0.6), (0.0, 0.0, 0.0, 0.0)):
+            found = trends_of(shares, studies=200, n_seeds=n_seeds)
+            assert all((rows.p <= 0.05).mean() <= most for rows in found.values())
+
+
+def test_the_trend_is_the_line_through_the_slopes_of_direction():
+    study = world(np.random.default_rng(1), (0.1, 0.5, 0.2, 0.9))
+    slopes = class_effects.direction(study)["slope"]
+    found = class_effects.profile_trends(study)
+    assert list(found.columns) == ["measure", "change", "low", "high", "p", "n_seeds"]
+    assert found.measure.tolist() == ["slope", "variance"]
+    assert found.change[0] == pytest.approx(np.polyfit([0, 1, 2, 3], slopes, 1)[0])
+    spread = class_effects.change_sd(study)["sd"] ** 2
+    assert found.change[1] == pytest.approx(np.polyfit([0, 1, 2, 3], spread, 1)[0], rel=0.5)
+    assert (found.n_seeds == 5).all()
+
+
+def test_a_trend_needs_two_temperatures_and_three_seeds():
+    study = world(np.random.default_rng(1), (0.5, 0.5))
+    with pytest.raises(InvalidInput, match="1"):
+        class_effects.profile_trends(study.take(np.r_[0:15]))
+    with pytest.raises(InvalidInput, match="2"), pytest.warns(KdlibWarning):
+        class_effects.profile_trends(study.take(np.r_[0:5, 5:10, 10:12, 15:17]))
+
+
 # components of variance
 
 

@@ -1,6 +1,7 @@
 """Counts against their nulls: shift of accuracy, own and fresh teachers, permutations, other choices; calibration."""
 
 from dataclasses import replace
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,61 @@ def test_teachers_without_students_do_not_disturb_pairs_by_seed():
     found = class_bias.disagreement(study.arm(model="teacher"), study.arm(model="ds"))
     without = study.take(np.r_[0:5, 8:18])
     np.testing.assert_array_equal(found, class_bias.disagreement(without.arm(model="teacher"), without.arm(model="ds")))
+
+
+# counts of five seeds
+
+
+def arms_of(n_seeds, *, n_classes=20, accuracy_gap=0.08):
+    """nds, teacher and ds of n_seeds, counted; students have their own teachers."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.5, 0.8, n_classes)
+    moved = np.where(np.arange(n_classes) % 2, accuracy_gap, -accuracy_gap)
+    keys = (("teacher", None), ("nds", None), ("ds", 4))
+    drawn = [rng.binomial(TOTAL, truth + change, (n_seeds, n_classes)) for change in (moved, moved / 2, 0)]
+    return class_counts.study_arms(simulated.from_counts_of_arms(dict(zip(keys, drawn, strict=True)), total=TOTAL))
+
+
+def test_five_of_six_seeds_by_brute_force():
+    arms, totals = arms_of(6), np.full(20, TOTAL)
+    nds, own, ds = arms.nds.correct, arms.own.correct, arms.students[0].correct
+    fives = [list(rows) for rows in combinations(range(6), 5)]
+    apart = [count_significant(nds[i], ds[j], totals, normalise="logit") for i, j in product(fives, fives)]
+    found = class_nulls.counts_of_five(arms.nds, arms.students[0], normalise="logit")
+    assert found == pytest.approx(np.mean(apart))
+    together = [count_significant(own[i], ds[i], totals) for i in fives]
+    assert class_nulls.counts_of_five(arms.own, arms.students[0]) == pytest.approx(np.mean(together))
+
+
+def test_students_are_drawn_with_the_teachers_that_taught_them():
+    arms, totals = arms_of(6), np.full(20, TOTAL)
+    students = arms.students[0]
+    turned = replace(students, runs=students.runs.assign(teacher_id=[f"teacher-{s}" for s in (5, 4, 3, 2, 1, 0)]))
+    fives = [list(rows) for rows in combinations(range(6), 5)]
+    own, ds = arms.own.correct[::-1], students.correct
+    together = [count_significant(own[i], ds[i], totals) for i in fives]
+    assert class_nulls.counts_of_five(arms.own, turned) == pytest.approx(np.mean(together))
+
+
+def test_five_seeds_have_one_choice_and_ten_give_fewer_than_ten():
+    five, ten = arms_of(5), arms_of(10)
+    assert class_nulls.counts_of_five(five.nds, five.students[0]) == class_bias.n_significant(
+        five.nds, five.students[0]
+    )
+    found = class_nulls.counts_of_five(ten.nds, ten.students[0])
+    assert found == class_nulls.counts_of_five(ten.nds, ten.students[0])
+    assert found < class_bias.n_significant(ten.nds, ten.students[0])
+    rng = np.random.default_rng(5)
+    seen = [
+        class_bias.n_significant(*(arm.of_seeds(rng.permutation(10)[:5]) for arm in (ten.nds, ten.students[0])))
+        for _ in range(300)
+    ]
+    assert found == pytest.approx(np.mean(seen), abs=0.5)
+
+
+def test_fewer_than_five_seeds_are_refused():
+    with pytest.raises(InvalidInput, match=r"nds \(4\)"):
+        class_nulls.counts_of_five(arms_of(4).nds, arms_of(5).students[0])
 
 
 # permutations
