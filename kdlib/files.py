@@ -51,10 +51,17 @@ def writing(what: object) -> Iterator[None]:
         ) from error
 
 
+def contents(path: Path) -> bytes:
+    """What is in a file. Raises OSError for what is none: a pipe or a device would be read for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path.read_bytes()
+
+
 def read_bytes(path: Path) -> bytes:
-    """What is in a file. Raises StoreError where it cannot be read."""
+    """`contents`. Raises StoreError where it cannot be read."""
     try:
-        return path.read_bytes()
+        return contents(path)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error}. Put it back, or give yourself the right to read it.") from error
 

@@ -209,7 +209,7 @@ def _expected(home: Path, *names: str) -> dict[str, tuple[int, str]]:
 
 def _bytes(home: Path, name: str) -> bytes:
     try:
-        return (home / name).read_bytes()
+        return files.contents(home / name)
     except PermissionError as error:
         raise StoreError(f"{error}. The run may be whole: give yourself the right to read it.") from error
     except OSError as error:

@@ -156,6 +156,16 @@ def test_a_permission_is_no_damage(tmp_path, student, monkeypatch):
     assert not isinstance(caught.value, Damaged) and "rm -r" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["run.json", "predictions.npz", store.WEIGHTS])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "device"])
+def test_what_is_no_file_is_not_read_for_ever(tmp_path, student, name, make):
+    home = save(tmp_path, student)
+    (home / name).unlink()
+    make(home / name)
+    with pytest.raises(Damaged, match=name):
+        store.verify(tmp_path, student)
+
+
 # --------------------------------------------------------------------------------------------------- what is recorded
 
 
