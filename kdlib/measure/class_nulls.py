@@ -128,9 +128,8 @@ def _shift_model(a: np.ndarray, b: np.ndarray, totals: np.ndarray, alike: np.nda
 
 def _shifted(profile: np.ndarray, correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """(C,) accuracies with the log odds of `profile`, moved so that the overall accuracy is that of the counts."""
-    images = totals.sum()
-    wanted = np.clip(correct.sum(axis=1).mean(), 0.5, images - 0.5) / images
-    shift = optimize.brentq(lambda s: np.average(special.expit(profile + s), weights=totals) - wanted, -60, 60)
+    wanted = np.clip(correct.sum(axis=1).mean(), 0.5, totals.sum() - 0.5)
+    shift = optimize.brentq(lambda s: special.expit(profile + s) @ totals - wanted, -60, 60)
     return special.expit(profile + shift)
 
 

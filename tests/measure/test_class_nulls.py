@@ -226,9 +226,12 @@ def test_kinship_is_the_correlation_of_students_with_their_own_teachers():
     assert not class_nulls._alike(arms.nds, arms.students[0]).any()
 
 
-def rising(share, *, accuracy=(0.74, 0.74, 0.715, 0.69)):
-    """Predictions of NDS and DS at T = 2, 6, 10 that lose accuracy, a share of classes moving more and more."""
-    drawn = [world(np.random.default_rng(7), (accuracy[0], a), moved=share * i / 2) for i, a in enumerate(accuracy[1:])]
+def rising(share, *, always=0.0, accuracy=(0.74, 0.74, 0.715, 0.69), seed=7):
+    """Predictions of NDS and DS at T = 2, 6, 10 that lose accuracy; a share of classes more moves from T to T."""
+    drawn = [
+        world(np.random.default_rng(seed), (accuracy[0], a), moved=always + share * i / 2)
+        for i, a in enumerate(accuracy[1:])
+    ]
     blocks = {("nds", None): drawn[0][0]}
     return simulated.from_counts_of_arms(
         blocks | {("ds", t): b for t, (_, b) in zip((2, 6, 10), drawn, strict=True)}, total=TOTAL
@@ -239,6 +242,21 @@ def test_a_rise_that_accuracy_makes_is_told_from_one_of_classes():
     mere, more = (class_nulls.trend_beyond_accuracy(rising(share), draws=40) for share in (0, 0.5))
     assert mere.expected > 8 and mere.answer != "not explained"
     assert more.excess > 10 and more.answer == "not explained"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalise", ["ratio", "logit"])
+@pytest.mark.parametrize(("share", "always"), [(0.0, 0.0), (0.0, 0.2), (0.3, 0.0)])
+def test_answers_on_trends_are_seldom_wrong(share, always, normalise):
+    """Nothing, a fifth of the classes moved alike at every T, and more and more of them."""
+    found = [
+        class_nulls.trend_beyond_accuracy(rising(share, always=always, seed=seed), normalise=normalise, draws=60).answer
+        for seed in range(30)
+    ]
+    if share:
+        assert found.count("explained") == 0 and found.count("not explained") >= 15
+    else:
+        assert found.count("not explained") <= 3 and found.count("explained") >= 3
 
 
 def test_two_temperatures_give_the_difference_and_the_sign_turns_it():
