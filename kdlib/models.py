@@ -24,7 +24,7 @@ def build(name: str, *, classes: int, init: str = "scratch", **input_: int) -> n
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     known = MODELS[name]
-    if init not in ("scratch", "pretrained")[: 1 + known.pretrained]:
+    if init != "scratch" and not (init == "pretrained" and known.pretrained):
         raise InvalidInput(f"init {init!r}: {known.title} has no such weights here; use init: scratch.")
     builder = resolve_name(f"kdlib.{known.builder}")
     if known.kind == "images":

@@ -123,7 +123,7 @@ def _check_dial(rho: float, group_share: float) -> float:
     if not 0 < group_share < 1:
         raise InvalidInput(f"group_share = {group_share!r} in {PLACE}: give a share above 0 and below 1.")
     most = largest_rho(group_share)
-    if not abs(rho) <= most + 1e-12:
+    if not abs(rho) <= most + 1e-12:  # so NaN is refused too
         raise InvalidInput(
             f"rho = {rho!r} in {PLACE}: with group_share = {group_share!r} it lies within "
             f"-{most:.4f} .. {most:.4f}; give such a rho, or bring group_share nearer to 0.5."

@@ -44,9 +44,8 @@ def _load_cifar(name: str, part: str, /, *, root: Root, image_size: int) -> Spli
         return _in_memory(name, part, folder, [npz], lambda: _read_cifar_npz(name, part, npz), image_size=image_size)
     if not binary[0].exists() and (pickled := list(folder.glob("cifar-10*py*"))):
         raise damaged(f"there is no {binary[0]}, and {pickled[0]}, pickled, is not opened", name)
-    for path in binary:
-        required(path, name)
-    return _in_memory(name, part, folder, binary, lambda: _read_cifar(name, binary), image_size=image_size)
+    paths = [required(path, name) for path in binary]
+    return _in_memory(name, part, folder, paths, lambda: _read_cifar(name, paths), image_size=image_size)
 
 
 load_cifar10 = partial(_load_cifar, "cifar10")

@@ -475,8 +475,8 @@ def test_the_best_epoch_on_validation_is_kept_and_both_parts_are_stored(tmp_path
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_part_without_samples_is_an_error(tmp_path, runs, monkeypatch, part):
-    def emptied(run, wanted, root, read=loop._part):
-        split = read(run, wanted, root)
+    def emptied(run, wanted, read=loop._part):
+        split = read(run, wanted)
         return replace(split, ids=split.ids[:0], x=split.x[:0], y=split.y[:0], groups={}) if wanted == part else split
 
     monkeypatch.setattr(loop, "_part", emptied)
