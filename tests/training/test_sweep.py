@@ -21,7 +21,7 @@ from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from kdlib.training import sweep
 from kdlib.training.loop import train_run
-from tests.conftest import make_project
+from tests.conftest import TINY, make_project
 
 
 def train_here(study, folder):
@@ -55,39 +55,30 @@ def test_everything_is_trained_once_and_workers_change_nothing(tmp_path, study):
     assert sweep.train(study, runs_dir=tmp_path / "one", device="none").complete
 
 
-def test_a_budget_stops_in_time_and_the_next_calls_finish_with_the_same_bits(tmp_path, study):
+def test_a_budget_stops_in_time_and_what_it_left_goes_on_with_the_same_bits(tmp_path, study):
     study = replace(study, teacher={**study.teacher, "epochs": 40})
-    calls = 0
-    while True:
-        calls += 1
-        progress = sweep.train(
-            study, runs_dir=tmp_path / "cut", workers=1, device="cpu", budget_minutes=0.05 if calls == 1 else None
-        )
-        if not progress.stopped:
-            break
-        assert progress.done < 8 and "stopped, start again" in str(progress)
-    assert calls == 2 and progress.complete
-    train_here(study, tmp_path / "whole")
+    progress = sweep.train(study, runs_dir=tmp_path / "cut", workers=1, device="cpu", budget_minutes=0.05)
+    assert progress.stopped and progress.done < 8 and "stopped, start again" in str(progress)
+    for folder in ("cut", "whole"):
+        train_here(study, tmp_path / folder)
     assert weights(tmp_path / "cut", study) == weights(tmp_path / "whole", study)
 
 
 def test_a_failed_run_is_named_its_students_left_out_and_the_rest_trained(tmp_path, study):
-    broken = replace(study, student={**study.student, "lr": 1e12})
-    progress = sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu")
-    assert progress.done == 2 and len(progress.failed) == 6
-    assert (
-        "digits lenet5 nds seed 0" in progress.failed and "the loss was" in progress.failed["digits lenet5 nds seed 0"]
-    )
-    assert sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu").trained == 0  # not tried again ...
-    assert (
-        len(sweep.train(broken, runs_dir=tmp_path, workers=1, device="cpu", retry_failed=True).failed) == 6
-    )  # ... unless asked
-    broken = replace(study, teacher={**study.teacher, "lr": 1e12})
-    progress = sweep.train(broken, runs_dir=tmp_path / "teachers", workers=1, device="cpu")
-    assert progress.done == 2 and set(progress.failed) == {
-        "digits resnet8 teacher seed 0",
-        "digits resnet8 teacher seed 1",
-    }
+    students = replace(study, student={**study.student, "lr": 1e12})
+    teachers = replace(study, teacher={**study.teacher, "lr": 1e12})
+    progress = sweep.train([students, teachers], runs_dir=tmp_path, workers=1, device="cpu")
+    assert progress.done == 4  # teachers of the first study, NDS of the second
+    failed = [f"digits lenet5 {name}" for name in ("nds seed 0", "nds seed 1")]
+    failed += [f"digits lenet5 ds seed {seed} T={temperature}" for seed in (0, 1) for temperature in (1, 4)]
+    failed += [f"digits resnet8 teacher seed {seed}" for seed in (0, 1)]
+    assert sorted(progress.failed) == sorted(failed)
+    assert all("the loss was" in reason for reason in progress.failed.values())
+    again = {"runs_dir": tmp_path, "workers": 1, "device": "cpu"}
+    store.record_failure(tmp_path, students.runs()[2], "power cut")
+    assert "power cut" in str(sweep.train(students, **again))  # not tried again ...
+    retried = sweep.train(replace(students, temperatures=()), **again, retry_failed=True)  # ... unless asked
+    assert len(retried.failed) == 2 and "power cut" not in str(retried)
 
 
 def test_runs_without_a_teacher_are_started_first_then_students_of_different_teachers_in_turn(study):
@@ -145,14 +136,32 @@ def gone(pids: set[int]) -> bool:
     return False
 
 
+LONGER = TINY.replace("resnet8, epochs: 3", "resnet8, epochs: 30")  # so long that one can be stopped while it trains
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """(path of the profile, study, folder of its runs, never stopped)."""
+    folder = tmp_path_factory.mktemp("longer")
+    (folder / "tiny.yaml").write_text(LONGER, encoding="utf-8")
+    study = load_profile(folder / "tiny.yaml").study("tiny")
+    train_here(study, folder / "whole")
+    return folder / "tiny.yaml", study, folder / "whole"
+
+
+@pytest.mark.xdist_group("longer")
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, tiny_yaml, tiny, how):
+def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, longer, how):
     """kill -9 of the parent: its workers end by themselves, no half run counts, the next call finishes."""
-    tiny_yaml.write_text(tiny_yaml.read_text().replace("resnet8, epochs: 3", "resnet8, epochs: 60"))
-    command = [*COMMAND, "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
+    profile, study, whole = longer
+    command = [*COMMAND, "--profile", str(profile), "--runs-dir", str(tmp_path / "runs")]
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+        [*command, "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=as_in_a_terminal,
     )
     while process.poll() is None and not list((tmp_path / "runs").glob("locks/*")):
         time.sleep(0.05)
@@ -165,11 +174,9 @@ def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, 
     if how == signal.SIGINT:
         assert process.returncode == 130 and "start the same command again to go on" in error
         assert list((tmp_path / "runs").glob("*.partial/checkpoint"))
-    subprocess.run(command, check=True, capture_output=True)
-    study = load_profile(tiny_yaml).study("tiny")
-    train_here(study, tmp_path / "whole")
-    assert weights(tmp_path / "runs", study) == weights(tmp_path / "whole", study)
-    logits = [store.read(tmp_path / name, study.runs()[-1])[0]["logits"] for name in ("runs", "whole")]
+    subprocess.run([*command, "--workers", "1"], check=True, capture_output=True)
+    assert weights(tmp_path / "runs", study) == weights(whole, study)
+    logits = [store.read(folder, study.runs()[-1])[0]["logits"] for folder in (tmp_path / "runs", whole)]
     assert np.array_equal(*logits)
 
 
