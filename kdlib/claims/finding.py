@@ -13,6 +13,9 @@ from typing import NamedTuple
 from kdlib.measure.stats import LEVEL, Tested
 
 
+TEN_AND_FORTY = (10.0, 40.0)  # between these the paper sees its trends reverse
+
+
 class Finding(NamedTuple):
     """What a rule found.
 
@@ -22,6 +25,9 @@ class Finding(NamedTuple):
     low, high    the 95 % interval of the number; NaN: it has none
     p            two-sided; NaN where the rule is no test
     control      what was checked to rule out another explanation
+    least_p      the least p that the design can give, whatever the data; above 0.05 the study cannot answer
+    visible      the value that this test sees in 80 % of studies; NaN: not known
+    unit         of `visible`, in words; 'points' are hundredths
     instead      the verdict that this check leaves where the rule is met; '' where it holds
     flat         whether the number is shown to be about 0, which is against the claim
     collapsed    the runs behind it that learned nothing, in words; '' where all learned something
@@ -38,6 +44,9 @@ class Finding(NamedTuple):
     high: float = nan
     p: float = nan
     control: str = ""
+    least_p: float = 0.0
+    visible: float = nan
+    unit: str = "points"
     instead: str = ""
     flat: bool = False
     collapsed: str = ""
@@ -73,9 +82,14 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def least_trend_p(temperatures: Sequence[float]) -> float:
+    """The least p of Kendall's tau with K temperatures: two of their K! orders are perfect."""
+    return 2 / factorial(len(temperatures))
+
+
 def too_few(temperatures: Sequence[float]) -> str:
-    """What to say where so few temperatures cannot show a trend: all in order, two ways of 2 / K! are too likely."""
-    least = 2 / factorial(len(temperatures))
+    """What to say where so few temperatures cannot show a trend."""
+    least = least_trend_p(temperatures)
     if least <= LEVEL:
         return ""
     return f" {len(temperatures)} temperatures are too few for a trend: chance alone orders them with p = {least:.2g}."

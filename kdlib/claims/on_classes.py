@@ -7,25 +7,37 @@ Welch's test on accuracy_c / accuracy, p <= 0.05, uncorrected. No torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from kdlib.claims.finding import Finding, interval, joint, p_text, too_few
+from kdlib.claims.finding import TEN_AND_FORTY, Finding, interval, joint, least_trend_p, p_text, too_few
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.arms import at, between, by_block, n_blocks, paired_differences, paired_test, partners
+from kdlib.measure.arms import (
+    at,
+    between,
+    by_block,
+    differences_from_nds,
+    less,
+    n_blocks,
+    nds_and_students,
+    own_teachers,
+)
 from kdlib.measure.class_bias import chance_rate, compare_arms, disagreement, n_significant
 from kdlib.measure.class_counts import CountedArm, compared_arms, complete_blocks, study_arms
-from kdlib.measure.class_nulls import count_trend
+from kdlib.measure.class_nulls import count_trend, counts_of_five
+from kdlib.measure.class_tests import count_significant, normalised, shrunken_variance
 from kdlib.measure.fidelity import agreement, error_consistency
-from kdlib.measure.stats import LEVEL, Tested, t_test, tested
+from kdlib.measure.stats import LEVEL, Tested, of_parts, tested
 from kdlib.predictions import Predictions
 
 TWO_TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes
 WELCH = {"test": "welch", "normalise": "ratio", "correction": None, "level": LEVEL}
+FEWEST = 10  # classes, in claim 5
+MARGIN = 0.005  # of accuracy, in claim 1
 MOST_OF_TEN, SUM_OF_TEN = 3, 11  # of ten classes: 95 % of the largest of nine counts, and of their sum, by chance
 COUNT_NAMES = {"nds": "#SC", "teacher": "#TC"}
 
@@ -33,16 +45,16 @@ COUNT_NAMES = {"nds": "#SC", "teacher": "#TC"}
 # ------------------------------------------------------------------------------------------------------------- accuracy
 
 
-def accuracy_kept(p: Predictions, *, margin: float = 0.005) -> Finding:
+def accuracy_kept(p: Predictions) -> Finding:
     """Claim 1: one-sided 95 % bound of DS - NDS above -0.5 point at 7 of 9 temperatures or more, and the mean above 0.
 
-    Against it: the upper bound below 0 at 5 of 9 or more. The claim is that DS is not worse, so two arms that are alike
-    can meet the rule.
+    Against it: the upper bound below 0 at 5 of 9 or more. Welch's intervals, as the arms are independent. The claim is
+    that DS is not worse, so two arms that are alike can meet the rule.
     """
     p = between(p, *TWO_TO_TEN)
-    rows = paired_differences(p, p.accuracy, against="nds", coverage=1 - 2 * LEVEL)
-    kept, worse, k = int((rows["low"] > -margin).sum()), int((rows["high"] < 0).sum()), len(rows)
-    change = t_test(_less_nds(p).mean(axis=1).to_numpy())
+    rows = differences_from_nds(p, p.accuracy, coverage=1 - 2 * LEVEL)
+    kept, worse, k = int((rows["low"] > -MARGIN).sum()), int((rows["high"] < 0).sum()), len(rows)
+    change = less(by_block(p, p.accuracy).mean(axis=1).to_numpy(), p.accuracy[nds_and_students(p.runs)[0].rows])
     met = 9 * kept >= 7 * k and change.value > 0
     return Finding(
         "accuracy of DS − NDS, mean over T",
@@ -51,15 +63,9 @@ def accuracy_kept(p: Predictions, *, margin: float = 0.005) -> Finding:
         n_blocks=n_blocks(p),
         temperatures=tuple(rows["temperature"]),
         text=f"DS less NDS is {interval(change)} points of accuracy, mean over temperatures. At {kept} of {k} "
-        f"temperatures it is shown that DS is not {100 * margin:g} point worse (one-sided 95 % bound), at {worse} that "
+        f"temperatures it is shown that DS is not {100 * MARGIN:g} point worse (one-sided 95 % bound), at {worse} that "
         "it is worse.",
     )
-
-
-def _less_nds(p: Predictions) -> pd.DataFrame:
-    """Accuracy of each block's students less that of the NDS of the same seed, one column per temperature."""
-    nds = partners(p.runs, "nds")
-    return by_block(p, np.where(nds >= 0, p.accuracy - p.accuracy[nds], np.nan))
 
 
 # --------------------------------------------------------------------------------------------------- counts of classes
@@ -83,9 +89,7 @@ def count_contrast(p: Predictions, *, against: str, low: float, high: float) -> 
         np.diff(significant(_without(reference, seed), [_without(arm, seed) for arm in students]))
         for seed in students[0].seeds
     ]
-    se = np.sqrt((n - 1) * np.var(left_out))
-    half = special.stdtrit(n - 1, 1 - LEVEL / 2) * se
-    return tested(value, value - half, value + half, n=n)
+    return tested(value, np.sqrt((n - 1) * np.var(left_out)), n - 1)
 
 
 def _without(arm: CountedArm, seed: int) -> CountedArm:
@@ -117,6 +121,9 @@ def count_trends(p: Predictions, *, against: str, sign: int, permutations: int =
         toward=None if found.observed == 0 else found.observed * sign > 0,
         n_blocks=len(students[0].seeds),
         temperatures=ts,
+        least_p=least_trend_p(ts),
+        visible=change.visible,
+        unit="classes between the ends",
         text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
         f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {found.observed:+.2f}, "
         f"{p_text(found.p)}.{too_few(ts)}",
@@ -145,8 +152,9 @@ def _trend_controls(p: Predictions, against: str, sign: int, permutations: int) 
     return text, "" if fresh.p <= LEVEL and fresh.observed * sign > 0 else "inconclusive"
 
 
-def reversal(p: Predictions, *, low: float = 10.0, high: float = 40.0) -> Finding:
+def reversal(p: Predictions) -> Finding:
     """Claim 6: from T = 10 to 40 #SC falls and #TC rises; both contrasts over blocks must exclude 0."""
+    low, high = TEN_AND_FORTY
     sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
     both, toward = joint([sc, tc], [-1, 1])
     return Finding(
@@ -155,6 +163,7 @@ def reversal(p: Predictions, *, low: float = 10.0, high: float = 40.0) -> Findin
         toward=toward,
         n_blocks=n_blocks(at(p, low, high)),
         temperatures=(low, high),
+        unit="classes",
         text=f"From T = {low:g} to {high:g} #SC changes by {interval(sc, _classes)} classes and #TC by "
         f"{interval(tc, _classes)}; {p_text(both)} for both.",
     )
@@ -163,26 +172,68 @@ def reversal(p: Predictions, *, low: float = 10.0, high: float = 40.0) -> Findin
 def few_classes(p: Predictions) -> Finding:
     """Claim 4: of ten classes no more are significant than by chance: at most 3 at any T, at most 11 over nine T.
 
-    With fewer temperatures the sum is held to its share of 11. No test: counts within these bounds equal chance.
+    #SC and #TC are judged apart; where they disagree, nothing is said. With fewer temperatures the sum is held to its
+    share of 11. The bounds are for five seeds: counts of more are means over parts of five. No test: counts within the
+    bounds equal chance, but only where two of the ten classes, moved by two sd over seeds, would have passed them in
+    80 % of studies.
     Raises InvalidInput for another number of classes.
     """
     p = between(p, *TWO_TO_TEN)
     (nds, own), students = compared_arms(p, "nds", "teacher")
     if len(nds.totals) != 10:
         raise InvalidInput(f"the rule is about ten classes; this study has {len(nds.totals)}.")
-    counts = {"#SC": significant(nds, students), "#TC": significant(own, students)}
-    most, bound = max(int(c.max()) for c in counts.values()), SUM_OF_TEN * len(students) / 9
-    chance = most <= MOST_OF_TEN and all(c.sum() <= bound for c in counts.values())
-    found = "; ".join(f"{name} is at most {c.max()} at any T and {c.sum()} in sum" for name, c in counts.items())
+    counts = {
+        name: np.array([counts_of_five(reference, arm) for arm in students])
+        for name, reference in (("#SC", nds), ("#TC", own))
+    }
+    powers = {"#SC": power_of_few(nds, students), "#TC": power_of_few(own, students)}
+    answers = {name: _as_chance(found, powers[name]) for name, found in counts.items()}
+    text = "; ".join(
+        f"{name} is at most {found.max():.3g} at any T and {found.sum():.3g} in sum: {AS_CHANCE[answers[name]]}"
+        for name, found in counts.items()
+    )
     return Finding(
         "largest count at any T",
-        value=most,
-        toward=bool(chance),
+        value=max(float(found.max()) for found in counts.values()),
+        toward=answers["#SC"] if answers["#SC"] == answers["#TC"] else None,
         n_blocks=n_blocks(p),
         temperatures=tuple(arm.temperature for arm in students),
-        text=f"Of ten classes {found}. Chance alone stays within {MOST_OF_TEN} at any T and {bound:.1f} in sum in 95 % "
-        f"of studies: these counts are {'what chance gives' if chance else 'above chance'}.",
+        text=f"Of ten classes {text}. Chance alone stays within {MOST_OF_TEN} at any T and "
+        f"{SUM_OF_TEN * len(students) / 9:.1f} in sum in 95 % of studies. Two moved classes of ten (two sd over seeds) "
+        f"would pass these bounds in {_percent(powers['#SC'])} of studies for #SC, {_percent(powers['#TC'])} for #TC.",
     )
+
+
+AS_CHANCE = {True: "what chance gives", False: "above chance", None: "within chance, but a change would not show"}
+
+
+def _as_chance(counts: np.ndarray, power: float) -> bool | None:
+    within = counts.max() <= MOST_OF_TEN and counts.sum() <= SUM_OF_TEN * len(counts) / 9
+    return (True if power >= 0.8 else None) if within else False
+
+
+def power_of_few(reference: CountedArm, students: Sequence[CountedArm], *, studies: int = 200) -> float:
+    """Share of simulated studies that pass the bounds where two of ten classes move by two sd over seeds at every T.
+
+    The sd is the moderated one of reference and students on the arcsine scale; all temperatures share the reference.
+    """
+    rng, totals = np.random.default_rng(0), reference.totals
+    base, other = (normalised(arm.correct, totals, "arcsine") for arm in (reference, students[0]))
+    sd = np.sqrt(shrunken_variance(base, other).variance)
+    angle = 2 * np.arcsin(np.sqrt(reference.correct.mean(axis=0) / totals))
+    moved = 2 * sd * np.where(angle < np.pi / 2, 1, -1) * (np.arange(len(totals)) < 2)
+
+    def drawn(center: np.ndarray, n: int) -> np.ndarray:
+        angles = center + sd * rng.standard_normal((n, len(totals)))
+        return np.rint(totals * np.sin(angles.clip(0, np.pi) / 2) ** 2).astype(int)
+
+    n = min(5, len(reference.seeds)), min(5, len(students[0].seeds))
+    seen = 0
+    for _ in range(studies):
+        first = drawn(angle, n[0])
+        counts = [count_significant(first, drawn(angle + moved, n[1]), totals) for _ in students]
+        seen += _as_chance(np.array(counts), 1.0) is False
+    return seen / studies
 
 
 def alphas_agree(a: Predictions, b: Predictions, *, permutations: int = 999) -> Finding:
@@ -201,6 +252,7 @@ def alphas_agree(a: Predictions, b: Predictions, *, permutations: int = 999) -> 
         toward=None if same == 0 else same > 0,
         n_blocks=min(n_blocks(a), n_blocks(b)),
         temperatures=ts,
+        least_p=least_trend_p(ts),
         text="Kendall's tau of #SC and T is "
         + " and ".join(f"{t.observed:+.2f} ({p_text(t.p)}) at alpha {alpha:g}" for alpha, t in found.items())
         + "; that of #TC is "
@@ -216,25 +268,26 @@ def _alpha(p: Predictions) -> float:
 # ---------------------------------------------------------------------------------------- disagreement with the teacher
 
 
-def disagrees_less(p: Predictions, *, temperature: float = 9.0) -> Finding:
-    """Claim 7: DS disagrees with its teacher less often than the NDS of the same seed does, paired over seeds.
+def disagrees_less(p: Predictions) -> Finding:
+    """Claim 7: DS disagrees with its own teacher less often than the NDS runs do with that teacher.
 
-    At the paper's T (9 for CIFAR-10), or the nearest there is. A student that is right more often disagrees less
-    anyway; error consistency takes the accuracies out, and where it does not rise, accuracy explains the difference.
+    At T = 9, the paper's for CIFAR-10, or the nearest there is. Mean over blocks and NDS runs, jackknifed over both. A
+    student that is right more often disagrees less anyway; error consistency takes the accuracies out, and where it
+    does not rise, accuracy explains the difference.
     """
-    chosen = min(p.temperatures, key=lambda t: abs(t - temperature))
+    chosen = min(p.temperatures, key=lambda t: abs(t - 9))
     p = at(p, chosen)
-    apart, kappa = to_teacher(p)
-    found, consistent = (paired_test(p, values, against="nds") for values in (apart, kappa))
-    ds, nds = (apart[(p.runs["model"] == model).to_numpy()].mean() for model in ("ds", "nds"))
+    own, others = to_teachers(p, lambda a, b: 1 - agreement(p.predicted[a], p.predicted[b]))
+    found = crossed(own, others)
+    consistent = crossed(*to_teachers(p, lambda a, b: error_consistency(p.correct[a], p.correct[b])))
     return Finding(
         f"disagreement with the teacher at T = {chosen:g}, DS − NDS",
         **found._asdict(),
         toward=None if found.value == 0 else found.value < 0,
         n_blocks=n_blocks(p),
         temperatures=(chosen,),
-        text=f"At T = {chosen:g} DS and teacher disagree on {_percent(ds)} of the test images, NDS and teacher on "
-        f"{_percent(nds)}: {interval(found)} points, {p_text(found.p)}. DS disagrees most between {most_confused(p)}.",
+        text=f"At T = {chosen:g} DS and teacher disagree on {_percent(own.mean())} of the test images, NDS and teacher "
+        f"on {_percent(others.mean())}: {interval(found)} points, {p_text(found.p)}. DS disagrees most between {most_confused(p)}.",
         control="Error consistency with the teacher, which takes the accuracies out, changed by "
         f"{interval(consistent, '{:+.3f}'.format)}.",
         instead="" if consistent.low > 0 else "explained by accuracy",
@@ -245,14 +298,22 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def to_teacher(p: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """(R,) share of samples on which a run and its teacher disagree, (R,) their error consistency; NaN: no teacher."""
-    apart, kappa = np.full((2, len(p.runs)), np.nan)
-    for run, teacher in enumerate(partners(p.runs, "teacher")):
-        if teacher >= 0:
-            apart[run] = 1 - agreement(p.predicted[teacher], p.predicted[run])
-            kappa[run] = error_consistency(p.correct[teacher], p.correct[run])
-    return apart, kappa
+def to_teachers(p: Predictions, measure: Callable[[int, int], float]) -> tuple[np.ndarray, np.ndarray]:
+    """measure(teacher, student): (B,) of each DS and its teacher, (B, S) of that teacher and each NDS.
+
+    measure takes positions in `p`. p: students of one temperature. Raises InvalidInput for a student without a teacher.
+    """
+    nds, (ds,) = nds_and_students(p.runs)
+    teachers = own_teachers(p.runs)[ds.rows]
+    if (teachers < 0).any():
+        raise InvalidInput(f"{(teachers < 0).sum()} of {len(ds.rows)} students at {ds.name} have no teacher here.")
+    own = [measure(teacher, run) for teacher, run in zip(teachers, ds.rows, strict=True)]
+    return np.array(own), np.array([[measure(teacher, run) for run in nds.rows] for teacher in teachers])
+
+
+def crossed(own: np.ndarray, others: np.ndarray) -> Tested:
+    """The mean of own (B,) less that of others (B, S), jackknifed over B blocks and S runs that all blocks share."""
+    return of_parts(own.mean() - others.mean(), own - others.mean(axis=1), others.mean(axis=0))
 
 
 def most_confused(p: Predictions) -> str:
@@ -266,20 +327,22 @@ def most_confused(p: Predictions) -> str:
 # -------------------------------------------------------------------------------------------- data sets of unequal size
 
 
-def hardness(*found: Predictions, seed: int = 0) -> Finding:
-    """Claim 5: the share of changed classes grows with their number, over four data sets or more.
+def hardness(*found: Predictions) -> Finding:
+    """Claim 5: the share of changed classes grows with their number, over four data sets or more of ten classes or more.
 
     Test images of a class are cut to those of the smallest data set. The share is Storey's 1 - pi0 of moderated tests
     on the arcsine scale; beside it stands the random-effects variance of the changes. Both are means over T; slopes on
     log10 of the number of classes, errors from a jackknife over blocks, for these classes. Both must point
-    the paper's way.
-    Raises InvalidInput for fewer than four data sets, or if all have the same number of classes.
+    the paper's way. With two classes the scale, which is centered, gives both one p: they have no share of their own.
+    Raises InvalidInput for fewer than four such data sets, or if all have the same number of classes.
     """
     n_classes = [p.n_classes for p in found]
-    if len(found) < 4 or len(set(n_classes)) < 2:
-        raise InvalidInput(f"it needs four data sets with different numbers of classes; there are {n_classes}.")
+    if len([n for n in n_classes if n >= FEWEST]) < 4 or min(n_classes) < FEWEST or len(set(n_classes)) < 2:
+        raise InvalidInput(
+            f"it needs four data sets of {FEWEST} classes or more, of different numbers; there are {n_classes}."
+        )
     images = min(int(np.bincount(p.labels, minlength=p.n_classes).min()) for p in found)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KdlibWarning)  # a block left out makes four seeds of five
         measured = [_jackknifed(_equalised(between(p, *TWO_TO_TEN), images, rng)) for p in found]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from kdlib.claims.finding import Finding, interval, joint, p_text
+from kdlib.claims.finding import TEN_AND_FORTY, Finding, interval, joint, p_text
 from kdlib.errors import InvalidInput
-from kdlib.measure.arms import at, between, by_block, n_blocks, paired_test
+from kdlib.measure.arms import at, between, by_block, differences_from_teacher, n_blocks
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
 from kdlib.measure.individual_runs import by_run, frozen_embedding, with_twin
@@ -78,26 +78,33 @@ def _ranks(p: Predictions, values: dict[str, np.ndarray]) -> str:
     return f"Below NDS on average: {'; '.join(parts)}."
 
 
-def below_teacher(p: Predictions, *, sensitive: str, temperature: float = 10.0) -> Finding:
+def below_teacher(p: Predictions, *, sensitive: str) -> Finding:
     """Claim 9: at T = 10, fixed beforehand, the student's DPD is below that of its own teacher; paired t."""
-    p, feature = at(p, temperature), feature_of(p, sensitive)
+    p, feature = at(p, TEN_AND_FORTY[0]), feature_of(p, sensitive)
     runs = group_fairness(p, sensitive=feature)
-    dpd, eod, gap = (paired_test(p, runs[name].to_numpy(), against="teacher") for name in ("dpd", "eod", "dpd_gap"))
+    dpd, eod, gap = (_less_teacher(p, runs[name].to_numpy()) for name in ("dpd", "eod", "dpd_gap"))
     label = runs["label_dpd"].iloc[0]
     return Finding(
-        f"DPD by {feature} at T = {temperature:g}, student − own teacher",
+        f"DPD by {feature} at T = 10, student − own teacher",
         **dpd._asdict(),
         toward=None if dpd.value == 0 else dpd.value < 0,
         n_blocks=n_blocks(p),
-        temperatures=(temperature,),
-        text=f"At T = {temperature:g} the student's DPD by {feature} less its own teacher's is {interval(dpd)} points, "
+        temperatures=TEN_AND_FORTY[:1],
+        text=f"At T = 10 the student's DPD by {feature} less its own teacher's is {interval(dpd)} points, "
         f"{p_text(dpd.p)}; EOD {interval(eod)}. The labels themselves have a DPD of {100 * label:.2f} %, and the "
         f"student's distance from it less the teacher's is {interval(gap)} points.",
     )
 
 
-def rises_again(p: Predictions, *, sensitive: str, low: float = 10.0, high: float = 40.0) -> Finding:
+def _less_teacher(p: Predictions, values: np.ndarray) -> Tested:
+    """At the only temperature of `p`."""
+    (row,) = differences_from_teacher(p, values)[["mean", "low", "high", "p", "visible"]].itertuples(index=False)
+    return Tested(*row)
+
+
+def rises_again(p: Predictions, *, sensitive: str) -> Finding:
     """Claim 10: EOD and DPD are larger at T = 40 than at T = 10; paired t over blocks, both must exclude 0."""
+    low, high = TEN_AND_FORTY
     p, feature = at(p, low, high), feature_of(p, sensitive)
     runs = group_fairness(p, sensitive=feature)
     change = [by_block(p, runs[name].to_numpy()) for name in MEASURES]

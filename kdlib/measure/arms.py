@@ -1,7 +1,7 @@
 """Arms, partners and blocks: which runs belong together, and what follows for one number per run. The one home.
 
-An arm is the runs of one model at one temperature, one run per seed. The partner of a student is its own teacher, or
-the NDS of its seed. A block is a teacher with its students. It is the unit, because students of one teacher are not
+An arm is the runs of one model at one temperature, one run per seed. A student is paired with its own teacher alone:
+with the NDS of its seed it shares nothing. A block is a teacher with its students. It is the unit, because students of one teacher are not
 independent of each other. Arms as counts of correct predictions by class are in `class_counts`. No torch.
 """
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, unknown
-from kdlib.measure.stats import Tested, as_floats, block_slopes, mean_and_interval, t_test, tested
+from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure.stats import Tested, as_floats, block_slopes, check_finite, mean_and_interval, of_parts, t_test
 from kdlib.predictions import Predictions
 
 MODEL_ORDER = ("teacher", "nds", "ds")
@@ -154,15 +154,10 @@ def _one_each(predictions: Predictions, values: np.ndarray) -> np.ndarray:
 # --- partners ---------------------------------------------------------------------------------------------------------
 
 
-def partners(runs: pd.DataFrame, against: str) -> np.ndarray:
-    """(R,) position of each run's partner, -1 where it has none.
-
-    against  'nds': the NDS of the same seed. 'teacher': the own one by teacher_id; of an NDS the one of its seed
-    """
-    others = runs[runs["model"] == against]
+def own_teachers(runs: pd.DataFrame) -> np.ndarray:
+    """(R,) position of each run's teacher, by teacher_id; of an NDS the one of its seed; -1 where it has none."""
+    others = runs[runs["model"] == "teacher"]
     by_seed, by_id = (dict(zip(others[key], others.index, strict=True)) for key in ("seed", "run_id"))
-    if against == "nds":
-        return np.array([by_seed.get(seed, -1) for seed in runs["seed"]])
     return np.array(
         [
             by_seed.get(run.seed, -1) if run.model == "nds" else by_id.get(run.teacher_id, -1)
@@ -183,54 +178,67 @@ def nds_and_students(runs: pd.DataFrame) -> tuple[Arm, list[Arm]]:
     return nds[0], students
 
 
-def paired_differences(
-    predictions: Predictions, values: np.ndarray, *, against: str = "nds", coverage: float = 0.95
-) -> pd.DataFrame:
-    """Distilled student minus its partner, with a t-interval over seeds; one row per temperature.
+def differences_from_nds(predictions: Predictions, values: np.ndarray, *, coverage: float = 0.95) -> pd.DataFrame:
+    """Distilled students minus NDS, one row per temperature: Welch's test of two samples of runs.
 
-    values   (R,) one number per run, such as group_fairness(...)["dpd"]; the result has its unit
-    against  "teacher": the student's own (by teacher_id); "nds": the non-distilled student of the same seed
-    Returns temperature, against, n_pairs, mean, sd, low, high; 0 means no difference.
-    Raises InvalidInput without distilled students or with fewer than two pairs. Warns of students without a partner,
+    NDS and DS of one seed share nothing, so pairing them would be arbitrary.
+    values: (R,) one number per run, such as group_fairness(...)["dpd"]; the result has its unit.
+    Returns temperature, n_ds, n_nds, mean, low, high, p (two-sided); 0 means no difference.
+    Raises InvalidInput without NDS or DS and for fewer than two seeds; warns of two to four.
+    """
+    values, (nds, students) = _one_each(predictions, values), nds_and_students(predictions.runs)
+    rows = [
+        {"temperature": arm.temperature, "n_ds": len(arm.rows), "n_nds": len(nds.rows)}
+        | less(values[arm.rows], values[nds.rows], coverage=coverage)._asdict()
+        for arm in students
+    ]
+    return pd.DataFrame(rows).rename(columns={"value": "mean"})
+
+
+def less(a: np.ndarray, b: np.ndarray, *, coverage: float = 0.95) -> Tested:
+    """The mean of a minus that of b, two independent samples."""
+    check_finite(np.concatenate([a, b]))
+    return of_parts(a.mean() - b.mean(), a, b, coverage=coverage)
+
+
+def differences_from_teacher(predictions: Predictions, values: np.ndarray) -> pd.DataFrame:
+    """Distilled students minus their own teachers, one row per temperature, with a t-interval over pairs.
+
+    values: (R,) one number per run; the result has its unit. Returns temperature, n_pairs, mean, low, high, p.
+    Raises InvalidInput without distilled students or with fewer than two pairs. Warns of students without a teacher,
     and of one teacher for all seeds (its students are one observation of that teacher, not several).
     """
-    if against not in ("nds", "teacher"):
-        raise unknown("against", against, ("nds", "teacher"), place="paired_differences")
     values, runs = _one_each(predictions, values), predictions.runs
     students = [arm for arm in arm_rows(runs) if arm.model == "ds"]
     if not students:
         raise InvalidInput(f"no distilled student (model 'ds') among {', '.join(sorted(set(runs['model'])))}.")
-    partner = partners(runs, against)
-    paired = [arm._replace(rows=_paired_rows(arm, partner)) for arm in students]
+    teachers = own_teachers(runs)
+    paired = [arm._replace(rows=_paired_rows(arm, teachers)) for arm in students]
     check_seeds({arm.name: len(arm.rows) for arm in paired})
-    about = [{"temperature": arm.temperature, "against": against, "n_pairs": len(arm.rows)} for arm in paired]
-    changes = [values[arm.rows] - values[partner[arm.rows]] for arm in paired]
-    found = [mean_and_interval(change, coverage=coverage) for change in changes]
-    return pd.DataFrame([one | row for one, row in zip(about, found, strict=True)])
+    rows = [
+        {"temperature": arm.temperature, "n_pairs": len(arm.rows)}
+        | t_test(values[arm.rows] - values[teachers[arm.rows]])._asdict()
+        for arm in paired
+    ]
+    return pd.DataFrame(rows).rename(columns={"value": "mean"})
 
 
-def _paired_rows(arm: Arm, partner: np.ndarray) -> np.ndarray:
-    """The rows of the arm that have a partner; warns of those that have none, and of one partner for all."""
-    rows = arm.rows[partner[arm.rows] >= 0]
+def _paired_rows(arm: Arm, teachers: np.ndarray) -> np.ndarray:
+    """The rows of the arm that have a teacher; warns of those that have none, and of one teacher for all."""
+    rows = arm.rows[teachers[arm.rows] >= 0]
     if len(rows) < len(arm.rows):
         warnings.warn(
-            f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no partner and are left out.",
+            f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no teacher and are left out.",
             KdlibWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
-    if len(rows) > 1 and len(set(partner[rows])) == 1:
+    if len(rows) > 1 and len(set(teachers[rows])) == 1:
         warnings.warn(
-            f"{arm.name}: one partner for all {len(rows)} seeds, so the interval says nothing about other teachers.",
+            f"{arm.name}: one teacher for all {len(rows)} seeds, so the interval says nothing about other teachers.",
             KdlibWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return rows
-
-
-def paired_test(p: Predictions, values: np.ndarray, *, against: str) -> Tested:
-    """`paired_differences` of values (R,) at the only temperature of `p`, with its p."""
-    row = paired_differences(p, values, against=against).iloc[0]
-    return tested(row["mean"], row["low"], row["high"], n=int(row["n_pairs"]))
 
 
 # --- temperatures and blocks ------------------------------------------------------------------------------------------

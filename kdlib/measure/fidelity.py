@@ -92,7 +92,7 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
     students = np.flatnonzero(runs["model"] != "teacher")
     if not len(students):
         raise InvalidInput("only teachers among these runs; students (nds, ds) are wanted.")
-    teachers, nds = arms.partners(runs, "teacher"), np.flatnonzero(runs["model"] == "nds")
+    teachers, nds = arms.own_teachers(runs), np.flatnonzero(runs["model"] == "nds")
     rows = []
     for run in students:
         changes = [

@@ -25,7 +25,7 @@ import pandas as pd
 from scipy import special
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric, unknown
-from kdlib.measure.arms import Arm, arm_rows, check_seeds, nds_and_students, partners
+from kdlib.measure.arms import Arm, arm_rows, check_seeds, nds_and_students, own_teachers
 from kdlib.measure.group_counts import group_codes
 from kdlib.measure.stats import require_share
 from kdlib.predictions import Predictions
@@ -125,7 +125,7 @@ def _compared(runs: pd.DataFrame, against: str | None) -> list[tuple[Arm, np.nda
         others = [nds.rows] * len(found)
     else:
         found = [arm for arm in arm_rows(runs) if against is None or arm.model == "ds"]
-        others = [partners(runs, "teacher")[arm.rows] for arm in found]
+        others = [own_teachers(runs)[arm.rows] for arm in found]
         check_seeds({arm.name: len(arm.rows) for arm in found})
     if against == "teacher" and (not found or np.concatenate(others).min() < 0):
         raise InvalidInput("not every distilled student has its teacher among the runs (teacher_id): train or drop it.")
@@ -140,7 +140,7 @@ def _contrasts(p: Predictions, sensitive: str | None, missing: str) -> Iterator[
     """(name, sources, cells): accuracy, disagreement; then DPD, TPR, FPR of each scored class and pair of groups."""
     everything = [(np.arange(len(p.labels)), 1)]
     yield ("accuracy", "", "", ""), partial(_sources, p.correct), everything
-    yield ("disagreement", "", "", ""), partial(_disagreements, p.predicted, partners(p.runs, "teacher")), everything
+    yield ("disagreement", "", "", ""), partial(_disagreements, p.predicted, own_teachers(p.runs)), everything
     if sensitive is None:
         return
     codes, groups = group_codes(p, sensitive, missing=missing)
