@@ -7,7 +7,7 @@ same rules run on a stand-in too, in columns of their own: they show that the ru
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -26,6 +26,7 @@ from kdlib.predictions import collect as readers
 from kdlib.studies import Profile, Study, load_profile
 
 VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")
+NOTHING_FITS = "no stand-in in this profile has what the rule needs."
 COLUMNS = ("statistic", "value", "low", "high", "p", "p_holm", "n_blocks", "n_temperatures", "verdict", "sentence")
 
 
@@ -35,18 +36,15 @@ def verdicts(
     """What the runs of a profile say of the paper's twelve claims, one row per claim.
 
     claim (1 .. 12), says (the claim in words), study, tested; statistic, value, low, high (its 95 % interval; NaN where
-    it has none), p (two-sided; NaN where the rule is no test), p_holm (Holm over the claims that have a p), n_blocks,
+    it has none), p (two-sided; NaN where the rule is no test), p_holm (p: one study decides each claim), n_blocks,
     n_temperatures; verdict: 'reproduced', 'not reproduced', 'explained by accuracy', 'inconclusive' or 'not run'; and a
-    sentence for readers. Verdicts use p_holm <= 0.05.
-    The same columns with 'stand_in_' in front hold what the same rules find on the first study that is not the paper's
-    own and has what the rule needs, of those that the profile lists for the artefact 'claims' (or all); stand_in names
-    it. They say nothing about the paper.
+    sentence for readers. No correction spans claims.
+    The same columns with 'stand_in_' in front are those of the first study that is not the paper's own and that the
+    rule can work with, of `by_study`; stand_in names it. They say nothing about the paper.
     A study counts only when none of its runs is missing; runs that failed are named in the sentence.
     """
     read = profile if isinstance(profile, Profile) else load_profile(profile)
     load = _Loader(runs_dir, released)
-    own = {claim.number: _own(claim, read, load) for claim in CLAIMS}
-    others = {claim.number: _on_a_stand_in(claim, read, load) for claim in CLAIMS}
     frame = pd.DataFrame(
         {
             "claim": [c.number for c in CLAIMS],
@@ -55,8 +53,9 @@ def verdicts(
             "tested": [c.tested for c in CLAIMS],
         }
     )
-    stand_in = judged({number: finding for number, (finding, _) in others.items()}).add_prefix("stand_in_")
-    return frame.join(judged(own)).assign(stand_in=[names for _, names in others.values()]).join(stand_in)
+    own = judged([_own(claim, read, load) for claim in CLAIMS], frame["claim"])
+    first = _by_study(read, load).drop_duplicates("claim").reset_index(drop=True)
+    return frame.join(own).assign(stand_in=first["studies"]).join(first[list(COLUMNS)].add_prefix("stand_in_"))
 
 
 def by_study(
@@ -64,31 +63,36 @@ def by_study(
 ) -> pd.DataFrame:
     """What the same rules find on every stand-in of a profile that they can work with: one row per claim and study.
 
-    claim, says, studies (names), title (data sets and models), then the columns of `verdicts` from statistic on. p_holm
-    is over all these rows, so a profile of many studies asks more of each. A claim that no study can answer is a row
+    claim, says, studies (names), title (data sets and models), then the columns of `verdicts` from statistic on. The
+    studies are those that the profile lists for the artefact 'claims' (or all). p_holm is over the studies of one claim
+    whose design can give p <= 0.05; NaN for the others, which cannot answer. A claim that no study can answer is a row
     with verdict 'not run'. None of it judges the paper.
     """
     read = profile if isinstance(profile, Profile) else load_profile(profile)
-    load = _Loader(runs_dir, released)
+    return _by_study(read, _Loader(runs_dir, released))
+
+
+def _by_study(profile: Profile, load: _Loader) -> pd.DataFrame:
     about, found = [], []
     for claim in CLAIMS:
-        tried = [(studies, _attempt(claim, studies, read, load)) for studies in _candidates(claim, read)]
+        tried = [(studies, _attempt(claim, studies, profile, load)) for studies in _candidates(claim, profile)]
         able = [(studies, finding) for studies, finding in tried if isinstance(finding, Finding)]
-        for studies, finding in able or [((), _first_reason(reason for _, reason in tried))]:
+        for studies, finding in able or [((), next((reason for _, reason in tried), NOTHING_FITS))]:
             names, titles = ", ".join(study.name for study in studies), "; ".join(study.title for study in studies)
             about.append({"claim": claim.number, "says": claim.says, "studies": names, "title": titles})
             found.append(finding)
-    return pd.DataFrame(about).join(judged(dict(enumerate(found))))
+    frame = pd.DataFrame(about)
+    return frame.join(judged(found, frame["claim"]))
 
 
-def judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
-    """Verdicts of a family of findings, or of the reasons why there is none; one row each, columns COLUMNS.
+def judged(found: Sequence[Finding | str], claims: Sequence[int]) -> pd.DataFrame:
+    """Verdicts of findings, or of the reasons why there is none, on these claims; one row each, columns COLUMNS.
 
     The verdict is on all runs. Where another would be given without the runs that collapsed, it is 'inconclusive'.
     """
-    board = _judged(found)
-    hang = {place: f for place, f in enumerate(found.values()) if isinstance(f, Finding) and f.collapsed}
-    others = _judged({place: hang[place].without if place in hang else f for place, f in enumerate(found.values())})
+    board = _judged(found, claims)
+    hang = {place: f for place, f in enumerate(found) if isinstance(f, Finding) and f.collapsed}
+    others = _judged([hang[place].without if place in hang else f for place, f in enumerate(found)], claims)
     for place, f in hang.items():
         here, other = board.loc[place], others.loc[place]
         agree = here["verdict"] == other["verdict"]
@@ -98,9 +102,11 @@ def judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
     return board
 
 
-def _judged(found: Mapping[int, Finding | str]) -> pd.DataFrame:
-    p = adjust(np.array([f.p if isinstance(f, Finding) else np.nan for f in found.values()]), "holm")
-    return pd.DataFrame([_row(f, p_holm) for f, p_holm in zip(found.values(), p, strict=True)], columns=list(COLUMNS))
+def _judged(found: Sequence[Finding | str], claims: Sequence[int]) -> pd.DataFrame:
+    """Holm's correction is over the studies of a claim that can answer it by their design."""
+    p = pd.Series([f.p if isinstance(f, Finding) and f.least_p <= LEVEL else np.nan for f in found], dtype=float)
+    p_holm = p.groupby(list(claims)).transform(lambda family: adjust(family.to_numpy(), "holm"))
+    return pd.DataFrame([_row(f, p) for f, p in zip(found, p_holm, strict=True)], columns=list(COLUMNS))
 
 
 def _row(f: Finding | str, p_holm: float) -> dict[str, object]:
@@ -125,11 +131,14 @@ def verdict(f: Finding, p_holm: float) -> str:
 def _because(f: Finding, word: str, p_holm: float) -> str:
     if word == "not reproduced":
         return "That is no change worth the name." if f.flat and not p_holm <= LEVEL else "That is against the claim."
-    if word == "inconclusive" and f.p <= LEVEL < p_holm:
-        return f"With Holm's correction for the claims tested together {p_text(p_holm)}, which is not enough."
     if word == "explained by accuracy":
         return "The number is as claimed, but what overall accuracy alone does is not ruled out."
-    return ""
+    if word != "inconclusive":
+        return ""
+    corrected = f"With Holm's correction over the studies of this claim {p_text(p_holm)}, which is not enough."
+    shown = f"{100 * f.visible:.2f} {f.unit}" if f.unit.startswith("points") else f"{f.visible:.1f} {f.unit}"
+    seen = f"Of such studies 80 % would see {shown}." if np.isfinite(f.visible) else ""
+    return " ".join(filter(None, [corrected if f.p <= LEVEL < p_holm else "", seen]))
 
 
 # ------------------------------------------------------------------------------------------------ which study, and when
@@ -205,17 +214,6 @@ def _with_failures(f: Finding, found: list[Predictions]) -> Finding:
     return f._replace(text=f"{f.text} Left out because they failed: {'; '.join(failed)}.") if failed else f
 
 
-def _on_a_stand_in(claim: Claim, profile: Profile, load: _Loader) -> tuple[Finding | str, str]:
-    """(finding or reason, names) of the first studies that are not the paper's own and that the rule can work with."""
-    reasons = []
-    for studies in _candidates(claim, profile):
-        found = _attempt(claim, studies, profile, load)
-        if isinstance(found, Finding):
-            return found, ", ".join(study.name for study in studies)
-        reasons.append(found)
-    return _first_reason(reasons), ""
-
-
 def _attempt(claim: Claim, studies: Sequence[Study], profile: Profile, load: _Loader) -> Finding | str:
     """What the rule finds on these studies, or why it cannot work with them."""
     try:
@@ -227,10 +225,6 @@ def _attempt(claim: Claim, studies: Sequence[Study], profile: Profile, load: _Lo
         return f"no run is there. Train it: {_trains([study.name for study in studies], profile.handle)}"
     except KdlibError as error:
         return str(error)
-
-
-def _first_reason(reasons: Iterable[str]) -> str:
-    return next(iter(reasons), "no stand-in in this profile has what the rule needs.")
 
 
 def _candidates(claim: Claim, profile: Profile) -> Iterator[tuple[Study, ...]]:

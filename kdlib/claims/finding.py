@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from kdlib.measure.stats import LEVEL, Tested
 
-
 TEN_AND_FORTY = (10.0, 40.0)  # between these the paper sees its trends reverse
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
 from kdlib.claims.finding import TEN_AND_FORTY, Finding, interval, joint, least_trend_p, p_text, too_few
@@ -96,7 +95,7 @@ def _without(arm: CountedArm, seed: int) -> CountedArm:
     return arm.of_seeds(arm.seeds[arm.seeds != seed])
 
 
-def count_trends(p: Predictions, *, against: str, sign: int, permutations: int = 999) -> Finding:
+def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
     """Claims 2 and 3: the count rises (sign 1) or falls (-1) with T from 2 to 10.
 
     Kendall's tau of the count and T, temperatures permuted within blocks. Explained by accuracy: the trend is gone on
@@ -108,9 +107,9 @@ def count_trends(p: Predictions, *, against: str, sign: int, permutations: int =
     students = complete_blocks(arms)
     counts, n_classes, name = significant(reference, students), len(reference.totals), COUNT_NAMES[against]
     ts = tuple(arm.temperature for arm in students)
-    found = count_trend(p, against=against, permutations=permutations)
+    found = count_trend(p, against=against)
     change = count_contrast(p, against=against, low=ts[0], high=ts[-1])
-    control, instead = _trend_controls(p, against, sign, permutations)
+    control, instead = _trend_controls(p, against, sign)
     n_seeds = len(reference.seeds), len(students[0].seeds)
     rate = chance_rate(n_classes, n_seeds, test_images=int(np.median(reference.totals)))
     by_chance = np.sqrt(n_classes * rate * (1 - rate))
@@ -137,9 +136,9 @@ def _classes(value: float) -> str:
     return f"{value:+.1f}".removesuffix(".0")
 
 
-def _trend_controls(p: Predictions, against: str, sign: int, permutations: int) -> tuple[str, str]:
+def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     """(sentence, verdict instead) of the other scale, and for the teacher of the fresh ones."""
-    arcsine = count_trend(p, against=against, normalise="arcsine", permutations=permutations)
+    arcsine = count_trend(p, against=against, normalise="arcsine")
     text = f"On the arcsine scale, which accuracy hardly moves, tau is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
     if arcsine.p > LEVEL or arcsine.observed * sign <= 0:
         return text, "explained by accuracy"
@@ -147,7 +146,7 @@ def _trend_controls(p: Predictions, against: str, sign: int, permutations: int) 
         return text, ""
     if study_arms(p).fresh is None:
         return f"{text} Without fresh teachers this may be students that grow alike to their own.", "inconclusive"
-    fresh = count_trend(p, against="fresh teacher", permutations=permutations)
+    fresh = count_trend(p, against="fresh teacher")
     text += f" Against teachers that taught none of the students tau is {fresh.observed:+.2f} ({p_text(fresh.p)})."
     return text, "" if fresh.p <= LEVEL and fresh.observed * sign > 0 else "inconclusive"
 
@@ -236,11 +235,10 @@ def power_of_few(reference: CountedArm, students: Sequence[CountedArm], *, studi
     return seen / studies
 
 
-def alphas_agree(a: Predictions, b: Predictions, *, permutations: int = 999) -> Finding:
+def alphas_agree(a: Predictions, b: Predictions) -> Finding:
     """Claim 12: #SC has a trend in T at both alphas, of the same sign."""
     found, other = (
-        {_alpha(p): count_trend(between(p, *TWO_TO_TEN), against=against, permutations=permutations) for p in (a, b)}
-        for against in COUNT_NAMES
+        {_alpha(p): count_trend(between(p, *TWO_TO_TEN), against=against) for p in (a, b)} for against in COUNT_NAMES
     )
     (one, first), (two, second) = found.items()
     both, ts = max(first.p, second.p), tuple(between(a, *TWO_TO_TEN).temperatures)
@@ -287,7 +285,8 @@ def disagrees_less(p: Predictions) -> Finding:
         n_blocks=n_blocks(p),
         temperatures=(chosen,),
         text=f"At T = {chosen:g} DS and teacher disagree on {_percent(own.mean())} of the test images, NDS and teacher "
-        f"on {_percent(others.mean())}: {interval(found)} points, {p_text(found.p)}. DS disagrees most between {most_confused(p)}.",
+        f"on {_percent(others.mean())}: {interval(found)} points, {p_text(found.p)}. "
+        f"DS disagrees most between {most_confused(p)}.",
         control="Error consistency with the teacher, which takes the accuracies out, changed by "
         f"{interval(consistent, '{:+.3f}'.format)}.",
         instead="" if consistent.low > 0 else "explained by accuracy",
@@ -328,7 +327,7 @@ def most_confused(p: Predictions) -> str:
 
 
 def hardness(*found: Predictions) -> Finding:
-    """Claim 5: the share of changed classes grows with their number, over four data sets or more of ten classes or more.
+    """Claim 5: the share of changed classes grows with their number, over four data sets or more with ten or more each.
 
     Test images of a class are cut to those of the smallest data set. The share is Storey's 1 - pi0 of moderated tests
     on the arcsine scale; beside it stands the random-effects variance of the changes. Both are means over T; slopes on

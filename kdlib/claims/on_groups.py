@@ -58,6 +58,7 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
         toward=toward,
         n_blocks=n_blocks(p),
         temperatures=tuple(p.temperatures),
+        unit="points for each doubling of T",
         text=f"Each doubling of T changes EOD by {feature} by {interval(eod)} points and DPD by {interval(dpd)}; "
         f"{p_text(both)} for both. {_ranks(p, values)}",
         control="Beyond what the same errors give in a model that does not react to the group, EOD changes by "
@@ -140,6 +141,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
         toward=None if raw.value == 0 else raw.value < 0,
         n_blocks=n_blocks(p),
         temperatures=tuple(p.temperatures),
+        unit="points for each doubling of T",
         text=_mean_ratio(p, runs)
         + f"How far the output moves (total variation) when {feature} alone changes: each doubling of T changes it by "
         f"{interval(raw)} points, {p_text(raw.p)}.",

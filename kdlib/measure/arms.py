@@ -1,8 +1,9 @@
 """Arms, partners and blocks: which runs belong together, and what follows for one number per run. The one home.
 
 An arm is the runs of one model at one temperature, one run per seed. A student is paired with its own teacher alone:
-with the NDS of its seed it shares nothing. A block is a teacher with its students. It is the unit, because students of one teacher are not
-independent of each other. Arms as counts of correct predictions by class are in `class_counts`. No torch.
+with the NDS of its seed it shares nothing. A block is a teacher with its students. It is the unit, because students of
+one teacher are not independent of each other. Arms as counts of correct predictions by class are in `class_counts`. No
+torch.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def differences_from_nds(predictions: Predictions, values: np.ndarray, *, covera
 
     NDS and DS of one seed share nothing, so pairing them would be arbitrary.
     values: (R,) one number per run, such as group_fairness(...)["dpd"]; the result has its unit.
-    Returns temperature, n_ds, n_nds, mean, low, high, p (two-sided); 0 means no difference.
+    Returns temperature, n_ds, n_nds, mean, low, high, p (two-sided), visible (see `stats.Tested`); 0: no difference.
     Raises InvalidInput without NDS or DS and for fewer than two seeds; warns of two to four.
     """
     values, (nds, students) = _one_each(predictions, values), nds_and_students(predictions.runs)
@@ -204,7 +205,7 @@ def less(a: np.ndarray, b: np.ndarray, *, coverage: float = 0.95) -> Tested:
 def differences_from_teacher(predictions: Predictions, values: np.ndarray) -> pd.DataFrame:
     """Distilled students minus their own teachers, one row per temperature, with a t-interval over pairs.
 
-    values: (R,) one number per run; the result has its unit. Returns temperature, n_pairs, mean, low, high, p.
+    values: (R,) one number per run; the result has its unit. Returns temperature, n_pairs, mean, low, high, p, visible.
     Raises InvalidInput without distilled students or with fewer than two pairs. Warns of students without a teacher,
     and of one teacher for all seeds (its students are one observation of that teacher, not several).
     """

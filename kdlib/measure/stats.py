@@ -100,13 +100,9 @@ def tested(value: float, se: float, df: float, *, coverage: float = 0.95) -> Tes
 
 
 def _visible(df: float) -> float:
-    """How many standard errors from 0 a value must be for power 0.8 at LEVEL, two-sided (noncentral t)."""
+    """How many standard errors from 0 a value is to be for power 0.8 at LEVEL, two-sided (noncentral t)."""
     critical = special.stdtrit(df, 1 - LEVEL / 2)
-
-    def lacking(distance: float) -> float:
-        return special.nctdtr(df, distance, critical) - special.nctdtr(df, distance, -critical) - 0.2
-
-    return optimize.brentq(lacking, 0, 200)
+    return optimize.brentq(lambda distance: special.nctdtr(df, distance, critical) - 0.2, 0, critical + 10)
 
 
 def t_test(values: np.ndarray) -> Tested:

@@ -30,13 +30,14 @@ SHADES = {
 WORDS = (
     "DS: student distilled from a teacher at temperature T. NDS: the same network trained on labels alone. #SC, #TC: "
     "classes whose accuracy, relative to the overall one, differs (p ≤ 0.05) between NDS and DS, teacher and DS. EOD, "
-    "DPD: equalized odds and demographic parity difference between groups, 0 is none. Block: a teacher, its students "
-    "and the NDS of the same seed."
+    "DPD: equalized odds and demographic parity difference between groups, 0 is none. Block: a teacher and its "
+    "students."
 )
 NOTE = (
-    "Reproduced, not reproduced: the number points the paper's way, or the other, and p with Holm's correction over "
-    "the claims is at most 0.05; explained by accuracy: it does, but overall accuracy alone can do that; inconclusive: "
-    "neither is shown, which does not say that nothing is there."
+    "Reproduced, not reproduced: the number points the paper's way, or the other, and p is at most 0.05; one study "
+    "decides each claim, and no correction spans claims. Explained by accuracy: it does, but overall accuracy alone "
+    "can do that. Inconclusive: neither is shown, which does not say that nothing is there, or the verdict hangs on "
+    "runs that collapsed."
 )
 ON_THE_STAND_IN = "what the same rule finds on the stand-in (says nothing about the paper)"
 ON_ONE_LINE = {"selector": "td.col2, td.col4", "props": [("white-space", "nowrap")]}
@@ -87,7 +88,10 @@ def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
         "trend": rows["verdict"].replace(SEEN),
         "what was found": [_found(row, "") for row in rows.to_dict("records")],
     }
-    note = "Holm's correction is over all rows. None of it judges the paper."
+    note = (
+        "Holm's correction is over the studies that can answer a claim by their design; none spans claims. None of it "
+        "judges the paper."
+    )
     return tables.text_table(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
 
 
@@ -97,7 +101,8 @@ def numbers_of(row: dict[str, object], prefix: str = "") -> str:
     if row[f"{prefix}verdict"] == "not run":
         return ""
     around = "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
-    tested = "no p" if np.isnan(p) else f"p = {p:.2g}, with Holm {holm:.2g}"
+    corrected = "" if np.isnan(holm) or holm == p else f", with Holm {holm:.2g}"
+    tested = "no p" if np.isnan(p) else f"p = {p:.2g}{corrected}"
     blocks, temperatures = row[f"{prefix}n_blocks"], row[f"{prefix}n_temperatures"]
     over = f"{blocks} blocks, {temperatures} temperature{'s' if temperatures > 1 else ''}"
     return f"{row[f'{prefix}statistic']}: {value:.3g}{around}; {tested}; {over}"

@@ -60,24 +60,35 @@ def test_the_word_for_a_finding(changes, p_holm, expected):
     assert board.verdict(finding(**changes), p_holm) == expected
 
 
-def test_holm_is_over_the_claims_that_have_a_p():
-    rows = board.judged({1: finding(p=0.02), 2: finding(p=0.03), 3: finding(p=np.nan), 4: "no run is there."})
+def test_holm_is_over_the_studies_of_one_claim():
+    found = [finding(p=0.02), finding(p=0.03), finding(p=np.nan), "no run is there."]
+    rows = board.judged(found, [1, 1, 1, 1])
     assert rows["p_holm"][:2].tolist() == [0.04, 0.04]
     assert rows["p_holm"][2:].isna().all()
     assert rows["verdict"].tolist() == ["reproduced", "reproduced", "reproduced", "not run"]
-    weaker = board.judged({n: finding(p=0.02) for n in range(3)})
+    apart = board.judged([finding(p=0.02)] * 3, [1, 2, 3])
+    assert apart["p_holm"].tolist() == [0.02] * 3, "no correction spans claims"
+    weaker = board.judged([finding(p=0.02)] * 3, [1, 1, 1])
     assert weaker["verdict"].tolist() == ["inconclusive"] * 3
-    assert "Holm's correction for the claims tested together p = 0.060" in weaker["sentence"][0]
+    assert "p = 0.060" in weaker["sentence"][0]
+
+
+def test_a_study_that_cannot_answer_by_its_design_takes_no_part():
+    """Three temperatures in order have p = 1/3 at the least, whatever the data say."""
+    rows = board.judged([finding(p=0.03), finding(p=0.04, least_p=1 / 3)], [2, 2])
+    assert rows["p_holm"].tolist() == pytest.approx([0.03, np.nan], nan_ok=True)
+    assert rows["verdict"].tolist() == ["reproduced", "inconclusive"]
+
+
+def test_what_is_inconclusive_says_what_would_have_been_seen():
+    rows = board.judged([finding(p=0.2, visible=0.013), finding(p=0.2, visible=4.2, unit="classes")], [1, 2])
+    assert "80 % would see 1.30 points." in rows["sentence"][0]
+    assert "80 % would see 4.2 classes." in rows["sentence"][1]
 
 
 def test_the_sentence_ends_with_what_follows():
-    rows = board.judged(
-        {
-            1: finding(toward=False),
-            2: finding(control="On another scale it is 0.", instead="explained by accuracy"),
-            3: "no run is there.",
-        }
-    )
+    other = finding(control="On another scale it is 0.", instead="explained by accuracy")
+    rows = board.judged([finding(toward=False), other, "no run is there."], [1, 2, 3])
     assert rows["sentence"].tolist() == [
         "The number is 1. That is against the claim.",
         "The number is 1. On another scale it is 0. The number is as claimed, but what overall accuracy alone does is "
@@ -97,7 +108,7 @@ def test_the_sentence_ends_with_what_follows():
 )
 def test_a_verdict_that_hangs_on_collapsed_runs_is_none(without, expected):
     hangs = finding(collapsed="ds T=4 seed 0 predicts class 1 alone", without=without)
-    rows = board.judged({3: finding(), 4: hangs})
+    rows = board.judged([finding(), hangs], [3, 4])
     assert rows["verdict"].tolist() == ["reproduced", expected]
     assert "ds T=4 seed 0 predicts class 1 alone" in rows["sentence"][1] and "ds" not in rows["sentence"][0]
     assert rows["value"][1] == 1, "the number is that of all runs"
@@ -117,9 +128,9 @@ def test_one_student_at_chance_does_not_make_claim_4_reproduced():
     worse, claim = with_one_collapsed(p, temperature=4), rules.CLAIMS[3]
     with_it = board.find(claim, [worse])
     assert board.verdict(with_it, np.nan) == "reproduced", "the trap"
-    (row,) = board.judged({4: with_it}).to_dict("records")
+    (row,) = board.judged([with_it], [4]).to_dict("records")
     assert row["verdict"] == "inconclusive" and "ds T=4 seed 0 predicts class 0 alone" in row["sentence"]
-    (clean,) = board.judged({4: board.find(claim, [p])}).to_dict("records")
+    (clean,) = board.judged([board.find(claim, [p])], [4]).to_dict("records")
     assert clean["verdict"] == "not reproduced" and "Collapsed" not in clean["sentence"]
 
 
@@ -223,8 +234,7 @@ def test_every_study_that_a_rule_can_work_with_has_its_row(collected):
     assert set(studies[8]) == {"trifeature-shape-small"}, "no other has groups here"
     assert studies[5] == [""] and "four data sets" in rows.set_index("claim")["sentence"][5]
     assert studies[12] == ["digits, digits-alpha06"]
-    tested = rows["p"].notna()
-    assert tested.sum() > 10 and rows["p_holm"].min() >= min(1, rows["p"].min() * tested.sum()) - 1e-12
+    assert rows["p"].notna().sum() > 10 and (rows["p_holm"].dropna() >= rows["p"][rows["p_holm"].notna()]).all()
     assert {read[1] for read in collected.read} == {"somewhere"}
 
 

@@ -12,14 +12,20 @@ from kdlib.claims.board import verdict
 from kdlib.errors import InvalidInput
 from kdlib.measure import arms, fidelity
 from kdlib.measure import stats as kd_stats
+from kdlib.measure.class_nulls import count_trend
 from kdlib.predictions import Predictions
 from tests import simulated
 from tests.simulated_claims import changed_classes, classes, copying, growing_alike, signs
 
 S = 0.08 * signs(100)  # eight points up or down
-RISES = partial(rules.count_trends, against="nds", sign=1, permutations=199)
-FALLS = partial(rules.count_trends, against="teacher", sign=-1, permutations=199)
+RISES = partial(rules.count_trends, against="nds", sign=1)
+FALLS = partial(rules.count_trends, against="teacher", sign=-1)
 pytestmark = pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+
+
+@pytest.fixture(autouse=True)
+def fewer_permutations(monkeypatch):
+    monkeypatch.setattr(rules, "count_trend", partial(count_trend, permutations=199))
 
 
 def word(finding):
@@ -101,6 +107,29 @@ def test_4_counts_both_comparisons_and_scales_the_sum():
     assert "2.4 in sum" in found.text  # 11 over nine temperatures, so much over two
 
 
+def test_4_judges_sc_and_tc_apart():
+    """All classes of the teacher differ from DS, none of NDS: #TC alone does not make the claim untrue."""
+    found = rules.few_classes(classes(lambda t: 0.0, teacher=0.1 * signs(10), n_classes=10))
+    assert word(found) == "inconclusive"
+    assert "#SC" in found.text and "what chance gives" in found.text and "above chance" in found.text
+
+
+def test_4_says_nothing_where_a_change_would_not_show():
+    """Two seeds: two classes moved by two sds of ten hardly ever pass the bounds."""
+    p = classes(n_classes=10, temperatures=(2, 10))
+    few = p.take(np.flatnonzero(p.runs["seed"] < 2))
+    found = rules.few_classes(few)
+    assert found.toward is None and "a change would not show" in found.text
+
+
+def test_the_power_of_claim_4_grows_with_seeds_and_temperatures():
+    p = classes(n_classes=10)
+    (nds,), students = rules.compared_arms(p, "nds")
+    few = [arm.of_seeds(range(3)) for arm in students[:2]]
+    assert rules.power_of_few(nds, students) > 0.85
+    assert rules.power_of_few(nds.of_seeds(range(3)), few) < 0.7
+
+
 def test_4_is_about_ten_classes():
     with pytest.raises(InvalidInput, match="100"):
         rules.few_classes(classes())
@@ -124,6 +153,15 @@ def test_5_needs_four_data_sets_of_different_size():
         rules.hardness(*[changed_classes(0, n_classes=10, total=20)] * 2)
     with pytest.raises(InvalidInput, match=r"\[10, 10, 10, 10\]"):
         rules.hardness(*[changed_classes(0, n_classes=10, total=20)] * 4)
+
+
+def test_5_two_classes_have_one_p_and_are_refused():
+    two, ten = changed_classes(0.5, n_classes=2, total=200), changed_classes(0, n_classes=10, total=20)
+    (nds,), students = rules.compared_arms(two, "nds")
+    p = rules.compare_arms(nds, students[0], test="moderated", normalise="arcsine").p
+    assert p[0] == pytest.approx(p[1]), "centered, two classes are one number"
+    with pytest.raises(InvalidInput, match=r"\[10, 10, 12, 2\]"):
+        rules.hardness(ten, ten, changed_classes(0, n_classes=12, total=20), two)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +211,7 @@ def test_7_takes_the_temperature_nearest_to_nine():
     ],
 )
 def test_12_both_alphas(other, expected):
-    found = rules.alphas_agree(at_alpha(0.6, lambda t: S * t / 10, 0), at_alpha(0.8, other, 1), permutations=99)
+    found = rules.alphas_agree(at_alpha(0.6, lambda t: S * t / 10, 0), at_alpha(0.8, other, 1))
     assert word(found) == expected
 
 
@@ -230,6 +268,36 @@ def test_joint_needs_all_for_a_claim_and_one_against_it():
     assert finding.joint([up, down], [1, 1]) == (0.04, False)  # 2 * 0.02
     assert finding.joint([up, down], [1, -1]) == (0.02, True)
     assert finding.joint([kd_stats.Tested(0.0, 0, 0, 1.0), up], [1, 1]) == (1.0, None)
+
+
+def test_crossed_differences_by_hand():
+    """Blocks less their own row of others: 1, 3; the columns' means 2, 4. Both spreads count."""
+    own, others = np.array([4.0, 6.0]), np.array([[2.0, 4.0], [2.0, 4.0]])
+    found = rules.crossed(own, others)
+    assert found.value == 2
+    assert found.high - found.low == pytest.approx(2 * 4.302653 * np.sqrt(2 / 2 + 2 / 2), rel=1e-6)  # df 2 (Welch)
+    assert rules.crossed(own, others.T[:, ::-1]).value == 2
+
+
+def test_which_seed_an_nds_has_changes_nothing_in_claims_1_and_7():
+    p = copying(lambda t: 0.3, temperatures=(2, 9))
+    nds = np.flatnonzero(p.runs["model"] == "nds")
+    order = np.arange(len(p.runs))
+    order[nds] = nds[::-1]
+    runs = p.runs.assign(run_id=p.runs["run_id"].to_numpy()[order])
+    moved = replace(p, runs=runs, predicted=p.predicted[order])
+    for rule in (rules.accuracy_kept, rules.disagrees_less):
+        assert rule(moved).value == pytest.approx(rule(p).value)
+        assert rule(moved).low == pytest.approx(rule(p).low)
+
+
+def test_the_visible_change_is_seen_in_80_percent():
+    """Power of Student's t by statsmodels."""
+    from statsmodels.stats.power import TTestPower
+
+    values = np.array([0.3, 0.1, 0.4, 0.1, 0.5])
+    found = kd_stats.t_test(values)
+    assert TTestPower().power(found.visible / values.std(ddof=1), nobs=5, alpha=0.05) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_t_test_is_scipys():
@@ -303,6 +371,13 @@ def test_5_nothing_there_is_inconclusive():
         for k in range(30)
     ]
     assert words.count("inconclusive") >= 27
+
+
+@pytest.mark.slow
+def test_7_without_an_effect_is_decided_in_five_of_a_hundred():
+    """Block differences against a constant NDS mean would fire in 12 to 14 % of studies."""
+    found = [rules.disagrees_less(copying(lambda t: 0.2, seed=seed, n=500)).p for seed in range(300)]
+    assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.08
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from kdlib.errors import InvalidInput, KdlibWarning
 from kdlib.measure import arms
@@ -36,43 +37,65 @@ def two_groups(seed, *, n=2000, gap=0.05, seed_sd=0.0, arms=(("ds", 4, range(5))
     )
 
 
-# --- paired over seeds -----------------------------------------------------------------------------------------------
+# --- against NDS and against the own teacher -------------------------------------------------------------------------
 
 
-def test_paired_differences_by_hand():
-    p = study(temperatures=(4,), n_seeds=3, n_classes=2)  # runs: 3 teachers, 3 nds, 3 ds
+def with_own_teachers(p):
     runs = p.runs.assign(run_id=[*(f"teacher-{s}" for s in range(3)), *p.runs.run_id[3:]])
-    p = Predictions(runs, p.predicted, p.labels, p.sample_ids, p.class_names)
+    return Predictions(runs, p.predicted, p.labels, p.sample_ids, p.class_names)
+
+
+def test_differences_by_hand():
+    p = with_own_teachers(study(temperatures=(4,), n_seeds=3, n_classes=2))  # runs: 3 teachers, 3 nds, 3 ds
     values = np.array([1.0, 2, 3, 10, 20, 30, 11, 22, 33])
     with pytest.warns(KdlibWarning):
-        nds = arms.paired_differences(p, values).iloc[0]
-    assert (nds.temperature, nds.against, nds.n_pairs, nds["mean"], nds.sd) == (4, "nds", 3, 2.0, 1.0)  # 1, 2, 3
-    assert nds.high - nds["mean"] == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)  # t(0.975, 2)
+        nds = arms.differences_from_nds(p, values).iloc[0]
+    assert (nds.temperature, nds.n_ds, nds.n_nds, nds["mean"]) == (4, 3, 3, 2.0)
+    theirs = scipy.stats.ttest_ind(values[6:], values[3:6], equal_var=False)
+    assert nds.p == pytest.approx(theirs.pvalue)
+    assert (nds.low, nds.high) == pytest.approx(tuple(theirs.confidence_interval()))
     with pytest.warns(KdlibWarning):
-        teacher = arms.paired_differences(p, values, against="teacher").iloc[0]
-    assert teacher["mean"] == 20.0  # 10, 20, 30
+        teacher = arms.differences_from_teacher(p, values).iloc[0]
+    assert (teacher.n_pairs, teacher["mean"]) == (3, 20.0)  # 10, 20, 30
+    assert teacher.high - teacher["mean"] == pytest.approx(4.302653 * 10 / np.sqrt(3), rel=1e-6)  # t(0.975, 2)
 
 
-def test_paired_differences_say_who_has_no_partner():
-    p = two_groups(0, n=300, arms=[("nds", None, range(4)), ("ds", 4, range(6))])
+def test_nds_and_ds_of_one_seed_are_not_paired():
+    """Which seed number an NDS has says nothing: any order of them gives the same."""
+    p = simulated.study(n_classes=3, total=30, temperatures=(4,))
+    nds = np.flatnonzero(p.runs["model"] == "nds")
+    values = np.random.default_rng(0).random(len(p.runs))
+    moved = values.copy()
+    moved[nds] = values[nds][::-1]
+    pd.testing.assert_frame_equal(arms.differences_from_nds(p, values), arms.differences_from_nds(p, moved))
+
+
+def test_differences_say_who_has_no_teacher():
+    p = two_groups(0, n=300, arms=[("teacher", None, range(4)), ("nds", None, range(4)), ("ds", 4, range(6))])
+    p = Predictions(
+        p.runs.assign(run_id=[*(f"teacher-{s}" for s in range(4)), *p.runs.run_id[4:]]),
+        p.predicted,
+        p.labels,
+        p.sample_ids,
+        p.class_names,
+    )
     with pytest.warns(KdlibWarning) as caught:
-        row = arms.paired_differences(p, p.accuracy).iloc[0]
-    assert row.n_pairs == 4 and "2 of 6 students have no partner" in str(caught[0].message)
+        row = arms.differences_from_teacher(p, p.accuracy).iloc[0]
+    assert row.n_pairs == 4 and "2 of 6 students" in str(caught[0].message)
     with pytest.warns(KdlibWarning, match="ds T="), pytest.raises(InvalidInput, match="ds T="):
-        arms.paired_differences(p, p.accuracy, against="teacher")
+        alone = p.take(np.flatnonzero(p.runs["model"] != "teacher"))
+        arms.differences_from_teacher(alone, alone.accuracy)
     with pytest.raises(InvalidInput, match="nds"):
-        arms.paired_differences(p.arm(model="nds"), p.accuracy[:4])
-    with pytest.raises(InvalidInput, match="tacher"):
-        arms.paired_differences(p, p.accuracy, against="tacher")
-    with pytest.raises(InvalidInput, match=r"\(3,\).*\(10,\)"):
-        arms.paired_differences(p, np.zeros(3))
+        arms.differences_from_teacher(p.arm(model="nds"), p.accuracy[:4])
+    with pytest.raises(InvalidInput, match=r"\(3,\).*\(14,\)"):
+        arms.differences_from_nds(p, np.zeros(3))
 
 
 def test_one_teacher_for_all_seeds_is_said():
     p = two_groups(0, n=300, arms=[("teacher", None, [0]), ("ds", 4, range(5))])
     p.runs["teacher_id"] = [None] + ["teacher-0"] * 5
     with pytest.warns(KdlibWarning, match="5"):
-        arms.paired_differences(p, p.accuracy, against="teacher")
+        arms.differences_from_teacher(p, p.accuracy)
 
 
 def test_a_slope_is_the_change_for_each_doubling_of_t_within_blocks():

@@ -13,18 +13,16 @@ WORDS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive"
 
 @pytest.fixture
 def claims_board():
-    found = {
-        1: finding(),
-        2: finding(toward=False),
-        3: finding(instead="explained by accuracy"),
-        4: finding(toward=None),
-        5: "no run is there.",
-    }
-    judged = board.judged(found)
+    found = [
+        finding(),
+        finding(toward=False),
+        finding(instead="explained by accuracy"),
+        finding(toward=None),
+        "no run.",
+    ]
+    judged, none = board.judged(found, [1, 1, 1, 1, 1]), board.judged(["none."] * 5, range(5))
     says = pd.DataFrame({"claim": range(1, 6), "says": "It <b>falls</b>.", "study": "a-study", "tested": "a | slope"})
-    return (
-        says.join(judged).assign(stand_in="").join(board.judged(dict.fromkeys(found, "none.")).add_prefix("stand_in_"))
-    )
+    return says.join(judged).assign(stand_in="").join(none.add_prefix("stand_in_"))
 
 
 def test_every_row_has_its_word_sentence_and_number(claims_board):
@@ -33,7 +31,7 @@ def test_every_row_has_its_word_sentence_and_number(claims_board):
     assert shown["what was found"].iloc[0] == (
         "The number is 1.\na number: 1 [0.5, 1.5]; p = 0.01, with Holm 0.04; 5 blocks, 2 temperatures"
     )
-    assert shown["what was found"].iloc[4] == "Not run: no run is there."
+    assert shown["what was found"].iloc[4] == "Not run: no run."
     assert shown["what is tested"].iloc[0] == "a | slope\n(study: a-study)"
 
 
