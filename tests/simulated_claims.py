@@ -62,9 +62,10 @@ def with_teacher_ids(p):
 
 
 def copying(share, *, accuracy=lambda t: 0.8, seed=0, n=2000, n_classes=10, temperatures=(9,)):
-    """DS at T gives the teacher's answer on a share(T) of the images, else its own, right with probability accuracy(T).
+    """DS at T gives its teacher's answer on a share(T) of the images, else its own, right with probability accuracy(T).
 
-    T is None for NDS.
+    T is None for NDS, which shares nothing with the teacher of its seed: it gives the answer that all teachers mostly
+    have in common.
     """
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % n_classes
@@ -75,12 +76,13 @@ def copying(share, *, accuracy=lambda t: 0.8, seed=0, n=2000, n_classes=10, temp
     def own(right):
         return np.where(rng.random(n) < right, labels, (labels + rng.integers(1, n_classes, n)) % n_classes)
 
-    teachers = [own(0.85) for _ in range(5)]
+    common = own(0.85)
+    teachers = [np.where(rng.random(n) < 0.9, common, own(0.85)) for _ in range(5)]
     predicted = []
     for run in runs.itertuples():
         t = None if np.isnan(run.temperature) else run.temperature
         copied = rng.random(n) < share(t)
-        answer = np.where(copied, teachers[run.seed], own(accuracy(t)))
+        answer = np.where(copied, common if t is None else teachers[run.seed], own(accuracy(t)))
         predicted.append(teachers[run.seed] if run.model == "teacher" else answer)
     p = Predictions(runs, np.array(predicted), labels, np.arange(n).astype(str), tuple("abcdefghij"[:n_classes]))
     return with_teacher_ids(p)

@@ -1,7 +1,7 @@
 """What the rules behind the verdicts share: a `Finding`, and tests over blocks.
 
-A block is a teacher, its students, and the non-distilled student of the same seed: the unit, because students of one
-teacher are not independent of each other. No torch.
+A block is a teacher with its students: the unit, because students of one teacher are not independent of each other. No
+torch.
 """
 
 from __future__ import annotations

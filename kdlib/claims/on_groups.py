@@ -15,6 +15,7 @@ from kdlib.measure.arms import at, between, by_block, differences_from_teacher, 
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
 from kdlib.measure.individual_runs import by_run, frozen_embedding, with_twin
+from kdlib.measure.joint_intervals import joint_intervals
 from kdlib.measure.stats import LEVEL, Tested, block_slopes, t_test
 from kdlib.predictions import Predictions
 
@@ -94,7 +95,23 @@ def below_teacher(p: Predictions, *, sensitive: str) -> Finding:
         text=f"At T = 10 the student's DPD by {feature} less its own teacher's is {interval(dpd)} points, "
         f"{p_text(dpd.p)}; EOD {interval(eod)}. The labels themselves have a DPD of {100 * label:.2f} %, and the "
         f"student's distance from it less the teacher's is {interval(gap)} points.",
+        control=_on_other_samples(p, feature),
     )
+
+
+def _on_other_samples(p: Predictions, feature: str) -> str:
+    """What the change is where test samples may be others too, a sentence; '' with several classes."""
+    if p.n_classes > 2:
+        return ""
+    rows = joint_intervals(p, against="teacher", sensitive=feature).query("metric == 'dpd'")
+    if len(rows) > 1:
+        told = (rows["low"] > 0) | (rows["high"] < 0)
+        return (
+            f"Over new test samples too, {told.sum()} of {len(rows)} pairs of groups change (simultaneous intervals)."
+        )
+    (row,) = rows.itertuples()
+    change = interval(Tested(row.mean, row.low, row.high, np.nan))
+    return f"Over new test samples too, the rate of {row.first} less that of {row.second} changes by {change} points."
 
 
 def _less_teacher(p: Predictions, values: np.ndarray) -> Tested:
