@@ -30,7 +30,7 @@ class Claim:
     least_classes: int = 2
 
 
-TRENDS = "temperatures permuted within each teacher's students; again on the arcsine scale"
+TRENDS = "temperatures permuted within each teacher's students; less what a uniform shift of accuracy gives"
 
 HARDER = ("cifar10-resnet", "svhn-resnet", "cifar100-resnet", "tiny-imagenet-resnet")
 

@@ -1,6 +1,7 @@
 """The board of claims: who may judge, which word follows from which number, and what a reader is told."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from kdlib.claims import board, on_classes, rules
 from kdlib.claims.finding import Finding
 from kdlib.errors import InvalidInput, NotTrained
-from kdlib.measure.class_nulls import count_trend
+from kdlib.measure.class_nulls import count_trend, trend_beyond_accuracy
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import collect
 from kdlib.studies import load_profile
@@ -188,6 +189,7 @@ def collected(monkeypatch):
 
     monkeypatch.setattr(collect, "collect", collected_of)
     monkeypatch.setattr(on_classes, "count_trend", fewer_permutations)
+    monkeypatch.setattr(on_classes, "trend_beyond_accuracy", partial(trend_beyond_accuracy, draws=40))
     return made
 
 
