@@ -140,11 +140,13 @@ def _classes(value: float) -> str:
 def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     """(sentence, verdict instead) of a uniform shift of accuracy, and for the teacher of the fresh ones."""
     beyond = trend_beyond_accuracy(p, against=against, sign=sign)
+    arcsine = count_trend(p, against=against, normalise="arcsine")
     expected, rest = sign * beyond.expected, sorted(sign * end for end in (beyond.low, beyond.high))
-    alone = "A uniform shift of accuracy alone" if against == "nds" else "A uniform shift, and growing likeness, alone"
+    alone = "A uniform shift of accuracy alone" if against == "nds" else "A uniform shift with growing likeness alone"
     text = (
         f"{alone} changes the count by {_classes(expected)} from end to end; what is left is "
-        f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}."
+        f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau is "
+        f"{arcsine.observed:+.2f} ({p_text(arcsine.p)})."
     )
     if beyond.answer != "not explained":
         return text, "explained by accuracy" if (against, beyond.answer) == ("nds", "explained") else "inconclusive"
