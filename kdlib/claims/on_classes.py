@@ -145,8 +145,8 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     alone = "A uniform shift of accuracy alone" if against == "nds" else "A uniform shift with growing likeness alone"
     text = (
         f"{alone} changes the count by {_classes(expected)} from end to end; what is left is "
-        f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau is "
-        f"{arcsine.observed:+.2f} ({p_text(arcsine.p)})."
+        f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau "
+        f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
     )
     if beyond.answer != "not explained":
         return text, "explained by accuracy" if (against, beyond.answer) == ("nds", "explained") else "inconclusive"
