@@ -27,6 +27,7 @@ from kdlib.measure.arms import (
 )
 from kdlib.measure.class_bias import chance_rate, compare_arms, disagreement, n_significant
 from kdlib.measure.class_counts import CountedArm, compared_arms, complete_blocks, study_arms
+from kdlib.measure.class_effects import profile_trends
 from kdlib.measure.class_nulls import count_trend, counts_of_five, trend_beyond_accuracy
 from kdlib.measure.class_tests import count_significant, normalised, shrunken_variance
 from kdlib.measure.fidelity import agreement, error_consistency
@@ -146,7 +147,7 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     text = (
         f"{alone} changes the count by {_classes(expected)} from end to end; what is left is "
         f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau "
-        f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
+        f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)}).{without_counts(p)}"
     )
     if beyond.answer != "not explained":
         return text, "explained by accuracy" if (against, beyond.answer) == ("nds", "explained") else "inconclusive"
@@ -157,6 +158,19 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     fresh = count_trend(p, against="fresh teacher")
     text += f" Against teachers that taught none of the students tau is {fresh.observed:+.2f} ({p_text(fresh.p)})."
     return text, "" if fresh.p <= LEVEL and fresh.observed * sign > 0 else "inconclusive"
+
+
+def without_counts(p: Predictions) -> str:
+    """The trends of the measures that grow with neither seeds nor thresholds, a sentence; '' where arms are missing."""
+    try:
+        rows = profile_trends(p).set_index("measure").rename(columns={"change": "value"})
+    except InvalidInput:
+        return ""
+    slope, variance = (interval(rows.loc[name], "{:+.4f}".format) for name in ("slope", "variance"))
+    return (
+        " Without counting: each doubling of T changes the slope of students towards their teacher's class profile by "
+        f"{slope}, and the variance of the true class change by {variance} (arcsine scale)."
+    )
 
 
 def reversal(p: Predictions) -> Finding:
@@ -173,6 +187,7 @@ def reversal(p: Predictions) -> Finding:
         unit="classes",
         text=f"From T = {low:g} to {high:g} #SC changes by {interval(sc, _classes)} classes and #TC by "
         f"{interval(tc, _classes)}; {p_text(both)} for both.",
+        control=without_counts(at(p, low, high)).strip(),
     )
 
 
@@ -190,7 +205,7 @@ def few_classes(p: Predictions) -> Finding:
     if len(nds.totals) != 10:
         raise InvalidInput(f"the rule is about ten classes; this study has {len(nds.totals)}.")
     counts = {
-        name: np.array([counts_of_five(reference, arm) for arm in students])
+        name: np.array([_as_of_five(reference, arm) for arm in students])
         for name, reference in (("#SC", nds), ("#TC", own))
     }
     powers = {"#SC": power_of_few(nds, students), "#TC": power_of_few(own, students)}
@@ -209,6 +224,12 @@ def few_classes(p: Predictions) -> Finding:
         f"{SUM_OF_TEN * len(students) / 9:.1f} in sum in 95 % of studies. Two moved classes of ten (two sd over seeds) "
         f"would pass these bounds in {_percent(powers['#SC'])} of studies for #SC, {_percent(powers['#TC'])} for #TC.",
     )
+
+
+def _as_of_five(reference: CountedArm, arm: CountedArm) -> float:
+    """The count that five seeds would give, or that of the fewer that there are."""
+    enough = min(len(reference.seeds), len(arm.seeds)) >= 5
+    return counts_of_five(reference, arm) if enough else n_significant(reference, arm, **WELCH)
 
 
 AS_CHANCE = {True: "what chance gives", False: "above chance", None: "within chance, but a change would not show"}

@@ -24,7 +24,7 @@ from kdlib.measure.class_counts import (
     two_arms,
 )
 from kdlib.measure.class_tests import Comparison, compare, least_p, moderated, normalised, pooled_variance, tied
-from kdlib.measure.stats import Tested, adjust, t_interval, tested
+from kdlib.measure.stats import Tested, adjust, tested
 from kdlib.predictions import Predictions
 
 
@@ -157,7 +157,7 @@ def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> p
     """How `direction` and the spread of the class change go with T: their change for each doubling of T.
 
     Two rows: measure ('slope' of `direction`; 'variance' over classes of the true change from NDS to DS, `change_sd`
-    squared), change (least squares on log2 T), low, high (95 %), p, n_seeds. 0: no trend. Both are cross-fitted as in
+    squared), change (least squares on log2 T), low, high (95 %), p, visible, n_seeds. 0: no trend. Both are cross-fitted as in
     `direction`, so seed noise adds nothing and the variance can be negative; t-interval, jackknife over seeds, each
     with its NDS, teacher and students.
     Raises InvalidInput for fewer than two temperatures or three seeds that all arms have, and as class_bias.counts.
@@ -188,9 +188,8 @@ def _jackknifed(measure: Callable[[tuple], float], n: int) -> Tested:
     value, *left_out = (float(measure(np.ix_(keep, keep))) for keep in (seeds, *(np.delete(seeds, i) for i in seeds)))
     if not np.isfinite([value, *left_out]).all():
         return Tested(value, np.nan, np.nan, np.nan)
-    low, high = t_interval(n * value - (n - 1) * np.array(left_out))
-    half = float(high - low) / 2
-    return tested(value, value - half, value + half, n=n)
+    pseudo = n * value - (n - 1) * np.array(left_out)
+    return tested(value, pseudo.std(ddof=1) / np.sqrt(n), n - 1)
 
 
 def _values(arm: CountedArm, normalise: str) -> np.ndarray:

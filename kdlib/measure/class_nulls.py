@@ -32,7 +32,6 @@ MOST_SPLITS = 2000
 FIVE = 5  # seeds of the paper
 NEGLIGIBLE = 0.05  # of the classes
 OBSERVED, REDRAWN = 200, 8  # studies behind a mean count under a shift: of the arms, and of each draw
-MOST_PARTS = 200
 
 
 class Expected(NamedTuple):
@@ -247,20 +246,6 @@ def _splits(n_first: int, n: int) -> list[tuple[int, ...]]:
         return [split for split in combinations(range(n), n_first) if 2 * n_first != n or split[0] == 0]
     rng = np.random.default_rng(0)
     return [tuple(range(n_first)), *(tuple(rng.permutation(n)[:n_first]) for _ in range(MOST_SPLITS - 1))]
-
-
-def counts_of_five(a: CountedArm, b: CountedArm) -> float:
-    """The paper's count of significant classes at five seeds an arm: of more, the mean over parts of five.
-
-    Counts grow with the number of seeds, and rules such as "at most 3 of ten" are for five. All parts, or MOST_PARTS at
-    random.
-    """
-    parts = [list(combinations(range(len(arm.seeds)), min(5, len(arm.seeds)))) for arm in (a, b)]
-    pairs, rng = list(product(*parts)), np.random.default_rng(0)
-    chosen = (
-        pairs if len(pairs) <= MOST_PARTS else [pairs[i] for i in rng.choice(len(pairs), MOST_PARTS, replace=False)]
-    )
-    return float(np.mean([count_significant(a.correct[list(i)], b.correct[list(j)], a.totals) for i, j in chosen]))
 
 
 def count_trend(

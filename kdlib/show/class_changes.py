@@ -71,40 +71,51 @@ SAMPLES_NOTE = (
 # ------------------------------------------------------------------------------------------------------ class changes
 
 
-def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
-    """Four answers to "which classes does distillation change" beside each other, NDS against DS, by temperature.
+def without_counts(predictions: Predictions) -> pd.DataFrame:
+    """What changes with T and needs no threshold: the rows of `arms.tidy`, NDS against DS.
 
-    The rows of `arms.tidy`. Metrics: change_sd (class_effects.change_sd) and slope (class_effects.direction), on the
-    scale of accuracy; n_significant and share_changed (Welch, the paper's ratio, uncorrected; class_nulls.sensitivity);
-    p_global (class_nulls.arms_permutation of that count). The columns classes and permutations are the same in all.
+    Metrics: change_sd (class_effects.change_sd) and slope (class_effects.direction), on the scale of accuracy.
     Raises and warns as these.
     """
     spread = class_effects.change_sd(predictions, normalise="difference").rename(columns={"sd": "mean"})
     slope = class_effects.direction(predictions, normalise="difference").rename(columns={"slope": "mean"})
+    parts = [spread.assign(metric="change_sd", unit="share"), slope.assign(metric="slope", unit="ratio")]
+    n_seeds = slope.set_index("temperature")["n_seeds"]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(model="ds", n_seeds=rows["temperature"].map(n_seeds)).reindex(columns=TIDY)
+
+
+def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
+    """Four answers to "which classes does distillation change" beside each other, NDS against DS, by temperature.
+
+    `without_counts`, and the metrics n_significant and share_changed (Welch, the paper's ratio, uncorrected;
+    class_nulls.sensitivity), p_global (class_nulls.arms_permutation of that count). The columns classes and
+    permutations are the same in all rows. Raises and warns as these.
+    """
     counted = class_nulls.sensitivity(predictions, tests=("welch",), normalisations=("ratio",), corrections=(None,))
     counted = counted[counted["against"] == "nds"]
     nds = predictions.arm(model="nds")
     tests = [
         class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in counted["temperature"]
     ]
-    parts = {
-        ("change_sd", "share"): spread,
-        ("slope", "ratio"): slope,
-        ("n_significant", "classes"): counted.assign(mean=counted["n_significant"]),
-        ("share_changed", "share"): counted.assign(mean=counted["share_changed"]),
-        ("p_global", "p"): counted.assign(mean=[test.p for test in tests]),
+    measured = {
+        ("n_significant", "classes"): counted["n_significant"],
+        ("share_changed", "share"): counted["share_changed"],
+        ("p_global", "p"): [test.p for test in tests],
     }
-    rows = pd.concat([part.assign(metric=metric, unit=unit) for (metric, unit), part in parts.items()])
-    n_seeds = rows["temperature"].map(slope.set_index("temperature")["n_seeds"])
+    found = without_counts(predictions)
+    n_seeds = found.drop_duplicates("temperature").set_index("temperature")["n_seeds"]
+    arms = counted[["temperature"]].assign(model="ds", n_seeds=counted["temperature"].map(n_seeds))
+    parts = [arms.assign(metric=name, unit=unit, mean=values) for (name, unit), values in measured.items()]
     same = {"classes": counted["classes"].iloc[0], "permutations": tests[0].permutations}
-    return rows.assign(model="ds", n_seeds=n_seeds).reindex(columns=TIDY).assign(**same)
+    return pd.concat([found, *parts], ignore_index=True).reindex(columns=TIDY).assign(**same)
 
 
 @in_style
 def class_changes(rows: pd.DataFrame, *, title: str) -> Figure:
     """How large the true changes of classes are (left) and whether they point to the teacher (right), against T.
 
-    rows: `changes_by_temperature`. 95 % intervals.
+    rows: `without_counts`, or `changes_by_temperature`. 95 % intervals.
     """
     figure = style.new_figure(8.2, 3.7, title)
     left, right = figure.subplots(1, 2)
