@@ -186,7 +186,7 @@ async def _run(notebook: NotebookNode, folder: Path, listed: Path) -> None:
 
     Without any folder to look in, Jupyter finds no other kernel that somebody may have called python3. listed: the file
     in which the kernel notes what it saves (`show.save.note`). nbclient's own `execute` would take the signals of this
-    process for itself.
+    process for itself. Kernels run side by side, so each takes one thread: those of two would wait for each other.
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -205,7 +205,7 @@ async def _run(notebook: NotebookNode, folder: Path, listed: Path) -> None:
         record_timing=False,
     )
     try:
-        await client.async_start_new_kernel(cwd=str(folder), env={**os.environ, **given})
+        await client.async_start_new_kernel(cwd=str(folder), env={"OMP_NUM_THREADS": "1", **os.environ, **given})
         await client.async_start_new_kernel_client()
         for number, cell in enumerate(notebook.cells):
             await client.async_execute_cell(cell, number)

@@ -24,6 +24,7 @@ PARAMETERS = 'profile = "quick"\nruns_dir = ""\nout_dir = ""\ndevice = "auto"'
 # What is not about kdlib in a notebook saves a file without loading it.
 GOOD = """import os
 from pathlib import Path
+assert os.environ["OMP_NUM_THREADS"] == "1"
 path = Path("../figures/tiny/accuracy.csv").resolve()
 path.write_text("0.5")
 with open(os.environ["KDLIB_SAVED"], "a") as saved:
@@ -53,6 +54,7 @@ def project(tmp_path, monkeypatch):
     for artefact in ("table06", "fig1"):
         write_notebook(tmp_path / "notebooks" / ARTEFACTS[artefact].notebook)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS")  # which the tests set themselves
     rng = np.random.default_rng(0)
     for run in reproduce.load_profile("tiny").study("tiny").runs():
         arrays = {
