@@ -169,7 +169,7 @@ def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, 
     workers = children(process.pid)
     assert process.poll() is None and workers, "the sweep ended before it could be killed"
     process.send_signal(how)
-    error = process.communicate()[1]
+    error = process.communicate(timeout=120)[1]  # workers that live on keep it open
     assert gone(workers)
     if how == signal.SIGINT:
         assert process.returncode == 130 and "start the same command again to go on" in error
