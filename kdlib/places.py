@@ -30,7 +30,7 @@ def user_path(given: Path | str) -> Path:
     try:
         here, root = Path.cwd(), project_root()
         return ((root if here == root / "notebooks" else here) / Path(given).expanduser()).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # no such home, a link to itself, a zero byte
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # no such home, a link to itself, a zero byte
         raise InvalidInput(f"{str(given)!r} is no path: {error}. Give that of a file or folder.") from error
 
 

@@ -182,7 +182,7 @@ def _loaded(path: Path) -> Any:
 
 def _find(given: str | Path) -> Path:
     """The file of a profile. A relative path may also be beside the notebook that is running."""
-    if Path(given).suffix in (".yaml", ".yml"):
+    if Path(str(given)).suffix in (".yaml", ".yml"):
         looked = dict.fromkeys((Path.cwd() / given, places.user_path(given)))
         for path in looked:
             if os.path.isfile(path):  # False, too, for a name that no disk takes

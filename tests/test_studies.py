@@ -276,6 +276,8 @@ def test_a_profile_says_whether_it_is_trained_unasked(tiny):
 def test_unknown_names_list_the_valid_ones(tiny):
     with pytest.raises(ProfileError, match="unknown profile 'quik'.*Did you mean 'quick'"):
         load_profile("quik")
+    with pytest.raises(ProfileError, match="None"):
+        load_profile(None)
     with pytest.raises(ProfileError, match="nowhere.yaml"):
         load_profile("nowhere.yaml")
     with pytest.raises(ProfileError, match="unknown study 'tyni'.*Did you mean 'tiny'"):

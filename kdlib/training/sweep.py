@@ -76,7 +76,10 @@ def train(
     """
     _check_arguments(device, engine, budget_minutes, workers)
     folder = places.runs_dir(runs_dir)
-    runs = list(dict.fromkeys(run for one in ([study] if isinstance(study, Study) else study) for run in one.runs()))
+    studies = list(study) if isinstance(study, Iterable) and not isinstance(study, str) else [study]
+    if wrong := [one for one in studies if not isinstance(one, Study)]:
+        raise InvalidInput(f"{wrong[0]!r} is no study: load_profile(...).study(name) gives one.")
+    runs = list(dict.fromkeys(run for one in studies for run in one.runs()))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped, failed = time.monotonic(), False, {}

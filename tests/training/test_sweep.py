@@ -93,6 +93,12 @@ def test_device_none_trains_nothing(tmp_path, study):
     assert (progress.planned, progress.done) == (8, 0) and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("given", ["tiny", None, ["tiny"]])
+def test_what_is_no_study_is_not_trained(tmp_path, given):
+    with pytest.raises(InvalidInput, match="tiny|None"):
+        sweep.train(given, runs_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
