@@ -1,12 +1,12 @@
 """Released predictions: a study's runs in one small committed file, `figures/<profile>/predictions/<study>.parquet`.
 
 One row per sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
-group:<name>, and of each run its predicted class and log-probabilities in fp16: of every class where there are at most
-FULL of them, of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 % near 0 and
-near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations released;
-what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's metadata, and
-for people in <study>.json beside it. The sha256 of the file stands in SHA256SUMS, and is checked when it is read; so
-are the types and values, because a file may be whole and still wrong.
+group:<name>, and of each run its predicted class and log-probabilities in fp16: of every class where there are two, or
+twins and at most FULL; of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 %
+near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations
+released; what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's
+metadata, and for people in <study>.json beside it. The sha256 of the file stands in SHA256SUMS, and is checked when it
+is read; so are the types and values, because a file may be whole and still wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kdlib.studies import Run, Study
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FULL = 10  # classes up to which every probability is released
+FULL = 10  # classes up to which every probability is released of a study with twins
 SCHEMA = 2
 KEPT = ("device", "hardware", "torch", "seconds", "date", "train_images")  # of a run's provenance
 
@@ -117,14 +117,14 @@ def _of_run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     logits, labels = arrays["logits"], arrays["labels"]
     predicted, log_p = logits.argmax(axis=1), log_softmax(logits.astype(np.float64), axis=1)
     columns = {"predicted": _smallest(predicted)}
-    if logits.shape[1] > FULL:
+    twins = {name: twin for name, twin in arrays.items() if name.startswith("twin:")}
+    if logits.shape[1] > (FULL if twins else 2):
         at = np.arange(len(labels))
         return columns | {"log predicted": _half(log_p[at, predicted]), "log label": _half(log_p[at, labels])}
     columns |= {f"log {c}": _half(log_p[:, c]) for c in range(logits.shape[1])}
-    for name, twin in arrays.items():
-        if name.startswith("twin:"):
-            log_q = log_softmax(twin.astype(np.float64), axis=1)
-            columns |= {f"log {name} {c}": _half(log_q[:, c]) for c in range(logits.shape[1])}
+    for name, twin in twins.items():
+        log_q = log_softmax(twin.astype(np.float64), axis=1)
+        columns |= {f"log {name} {c}": _half(log_q[:, c]) for c in range(logits.shape[1])}
     return columns
 
 
@@ -146,8 +146,8 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
     """The released runs of a study that its recipe still describes: (run, arrays, scalars).
 
     arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; as logits log-probabilities (N, C) float32
-    and 'twin:<feature>' likewise, or with more than FULL classes confidence (N,). A validation part has the same
-    as 'validation:<name>', as in a run's own file. Empty where no file is there.
+    and 'twin:<feature>' likewise, or, where not every class is released, confidence (N,). A validation part has the
+    same as 'validation:<name>', as in a run's own file. Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
     """
     path = path_of(folder, study)

@@ -77,7 +77,7 @@ def test_what_the_test_part_alone_has_comes_back_and_the_other_part_lacks_it(stu
 
 
 @pytest.mark.parametrize("classes", [2, 10])
-def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
+def test_with_two_classes_or_twins_everything_comes_back(study, tmp_path, classes):
     fill(tmp_path / "runs", study, classes=classes)
     path = write(study, tmp_path / "runs", tmp_path / "out")
     ours = collect(study, runs_dir=tmp_path / "runs")
@@ -95,8 +95,9 @@ def test_with_few_classes_everything_comes_back(study, tmp_path, classes):
     np.testing.assert_allclose(*kl, rtol=2e-3)
 
 
-def test_with_many_classes_what_needs_all_probabilities_comes_from_the_scalars(study, tmp_path):
-    fill(tmp_path / "runs", study, classes=12)
+@pytest.mark.parametrize(("classes", "twins"), [(12, True), (10, False), (3, False)])
+def test_what_needs_probabilities_that_are_not_released_comes_from_the_scalars(study, tmp_path, classes, twins):
+    fill(tmp_path / "runs", study, classes=classes, twins=twins)
     write(study, tmp_path / "runs", tmp_path / "out")
     ours = collect(study, runs_dir=tmp_path / "runs")
     back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
