@@ -1,12 +1,13 @@
 """Fidelity: what a student takes from its teacher beyond accuracy, and what changes for single samples and classes.
 
-Agreement and KL to the teacher, churn and flips against the non-distilled students (NDS), calibration by class and
-group, worst class and group, gain by class, and the samples whose usual prediction differs between two arms. No torch.
+Agreement and KL to the teacher, churn and flips against the non-distilled students (NDS), calibration, worst class and
+group, gain by class, and the samples whose usual prediction differs between two arms. No torch.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
 
 def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, float]:
     if teacher < 0:
-        return {"teacher_accuracy": np.nan, "agreement": np.nan, "kl": np.nan}
+        return dict.fromkeys(("teacher_accuracy", "agreement", "kl"), np.nan)
     p, predicted = predictions.probabilities, predictions.predicted
     if p is not None:
         kl = kl_divergence(p[teacher], p[run])
@@ -124,68 +125,38 @@ def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, f
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 
-def _binned_gaps(
-    confidence: np.ndarray, right: np.ndarray, part: np.ndarray, n_parts: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n_parts,) sums over bins of |right - confidence|, and (n_parts, 3) counts, right, confidence."""
-    cell = part * BINS + np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
-    n, hits, sure = (
-        np.bincount(cell, weights, minlength=n_parts * BINS).reshape(n_parts, BINS)
-        for weights in (None, right, confidence)
-    )
-    return np.abs(hits - sure).sum(axis=1), np.stack([n.sum(axis=1), hits.sum(axis=1), sure.sum(axis=1)], axis=1)
-
-
-def calibration(predictions: Predictions, *, sensitive: str | None = None) -> pd.DataFrame:
-    """ECE of every run: over all samples, by predicted class, and by group of `sensitive`.
-
-    By the predicted class, not the true one: among images of a hard class even a calibrated model is overconfident.
-    One row per run and part: run_id, model, seed, temperature, part ('all', 'class', 'group'), name, n, accuracy,
-    confidence (mean largest probability), ece; NaN where n is 0. Compare parts of equal n only.
-    """
-    confidence = _confidence(predictions)
-    groups = None if sensitive is None else group_codes(predictions, sensitive)
-    frames = []
-    for run in range(len(confidence)):
-        parts = [
-            ("all", np.zeros(len(predictions.labels), np.intp), ("all",)),
-            ("class", predictions.predicted[run], predictions.class_names),
-        ]
-        parts += [] if groups is None else [("group", *groups)]
-        for part, codes, names in parts:
-            gaps, sums = _binned_gaps(confidence[run], predictions.correct[run], codes, len(names))
-            n = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
-            row = predictions.runs.iloc[run]
-            frames.append(
-                pd.DataFrame(
-                    {
-                        **{name: row[name] for name in RUN},
-                        "part": part,
-                        "name": list(names),
-                        "n": sums[:, 0].astype(int),
-                        "accuracy": sums[:, 1] / n,
-                        "confidence": sums[:, 2] / n,
-                        "ece": gaps / n,
-                    }
-                )
-            )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _confidence(predictions: Predictions) -> np.ndarray:
+def calibration(predictions: Predictions) -> np.ndarray:
+    """(R,) expected calibration error of every run, 0 .. 1. Raises InvalidInput for predictions without confidence."""
+    confidence = predictions.confidence
     if predictions.probabilities is not None:
-        return predictions.probabilities.max(axis=2).astype(float)
-    if predictions.confidence is None:
+        confidence = predictions.probabilities.max(axis=2)
+    if confidence is None:
         raise InvalidInput(
             "these predictions have classes alone; calibration needs probabilities (columns prob_* or logit_*)."
         )
-    return predictions.confidence.astype(float)
+    return np.array(
+        [
+            calibration_error(run.astype(float), right)
+            for run, right in zip(confidence, predictions.correct, strict=True)
+        ]
+    )
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """ECE (Guo et al. 2017): the mean distance of confidence and accuracy over 15 bins of confidence; 0 .. 1.
+
+    confidence (N,) largest probabilities, right (N,) bool. Of a part of the samples by group or by predicted class, not
+    by true class: among images of a hard class even a calibrated model is overconfident. Compare parts of equal N only.
+    """
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
+    sure, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (confidence, right))
+    return float(np.abs(hits - sure).sum() / len(bins))
 
 
 def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
     """{run_id: {'ece', and of students 'agreement' and 'kl'}}: what needs every probability, to be kept with a run."""
-    ece = calibration(predictions).query("part == 'all'").set_index("run_id")["ece"]
-    values = {run_id: {"ece": value} for run_id, value in ece.items()}
+    ece = calibration(predictions)
+    values = {run_id: {"ece": value} for run_id, value in zip(predictions.runs["run_id"], ece, strict=True)}
     if (predictions.runs["model"] != "teacher").any():
         for row in fidelity(predictions).dropna(subset="kl").itertuples():
             values[row.run_id] |= {"agreement": row.agreement, "kl": row.kl}
@@ -223,26 +194,17 @@ def _accuracy_by(predictions: Predictions, codes: np.ndarray, n_parts: int) -> n
 def class_gain(predictions: Predictions) -> pd.DataFrame:
     """Accuracy of the distilled students minus that of the NDS by class, with Welch's 95 % interval over seeds.
 
-    One row per temperature and class: temperature, class_index, class_name, nds, ds, gain, low, high; fractions. The
-    intervals are for one class each: with many classes some miss 0 by chance (see class_bias for tests).
+    One row per temperature and class: class_index, class_name, gain, low, high (fractions), temperature. The intervals
+    are for one class each: with many classes some miss 0 by chance (see class_bias for tests).
     """
     accuracy = _accuracy_by(predictions, predictions.labels, predictions.n_classes)
     nds, students = arms.nds_and_students(predictions.runs)
     frames = []
     for arm in students:
-        a, b = accuracy[nds.rows], accuracy[arm.rows]
-        gain, se, df = welch(a, b)
+        gain, se, df = welch(accuracy[nds.rows], accuracy[arm.rows])
         half = special.stdtrit(df, 0.975) * se
-        rows = class_rows(
-            predictions.class_names,
-            nds=a.mean(axis=0),
-            ds=b.mean(axis=0),
-            gain=gain,
-            low=gain - half,
-            high=gain + half,
-        )
-        rows.insert(0, "temperature", arm.temperature)
-        frames.append(rows)
+        rows = class_rows(predictions.class_names, gain=gain, low=gain - half, high=gain + half)
+        frames.append(rows.assign(temperature=arm.temperature))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -253,11 +215,10 @@ def changed_samples(a: Predictions, b: Predictions) -> dict[str, float]:
     """How many samples the seeds of b usually put elsewhere than those of a (the NDS), beside a null from a alone.
 
     a, b: Predictions of one arm each, on the same samples in the same order. A sample has changed if no class is a most
-    frequent one in both arms, so a tie counts as unchanged. Shares of the n_samples:
-    changed              between all seeds of both arms
+    frequent one in both arms, so a tie counts as unchanged. Shares of the samples:
     matched              between equal numbers of seeds: one part of a's seeds, and as many of b's as a's other part has
-    null_mean, null_high mean and 95th percentile between the two parts of a itself, which the null splits in n_splits
-                         possible ways (5 seeds: 10 ways, 2 against 3; 10 seeds: 126)
+    null_mean, null_high mean and 95th percentile between the two parts of a itself, over all ways to part it (5 seeds:
+                         10 ways, 2 against 3; 10 seeds: 126)
     `matched` well above `null_high` is more change than a new draw of seeds makes.
     Raises InvalidInput for other samples, or too few seeds in either arm.
     """
@@ -279,14 +240,7 @@ def changed_samples(a: Predictions, b: Predictions) -> dict[str, float]:
         first, rest = _modes(votes_a[list(rows)]), _modes(np.delete(votes_a, rows, axis=0))
         null.append(_share_apart(first, rest))
         matched.append(np.mean([_share_apart(first, part) for part in parts_b]))
-    return {
-        "changed": _share_apart(_modes(votes_a), _modes(votes_b)),
-        "matched": np.mean(matched),
-        "null_mean": np.mean(null),
-        "null_high": np.quantile(null, 0.95),
-        "n_splits": len(null),
-        "n_samples": len(a.labels),
-    }
+    return {"matched": np.mean(matched), "null_mean": np.mean(null), "null_high": np.quantile(null, 0.95)}
 
 
 def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
@@ -320,9 +274,8 @@ def _halves_of(n: int) -> list[tuple[int, ...]]:
 
 
 def _subsets(n: int, size: int) -> list[tuple[int, ...]]:
-    if special.comb(n, size, exact=True) > MOST_PARTS:
+    if comb(n, size) > MOST_PARTS:
         raise InvalidInput(
-            f"{n} seeds have {special.comb(n, size, exact=True)} parts of {size}; at most {MOST_PARTS} "
-            "are enumerated. Take fewer seeds."
+            f"{n} seeds have {comb(n, size)} parts of {size}; at most {MOST_PARTS} are enumerated. Take fewer seeds."
         )
     return list(combinations(range(n), size))

@@ -80,9 +80,14 @@ def without_counts(predictions: Predictions) -> pd.DataFrame:
     spread = class_effects.change_sd(predictions, normalise="difference").rename(columns={"sd": "mean"})
     slope = class_effects.direction(predictions, normalise="difference").rename(columns={"slope": "mean"})
     parts = [spread.assign(metric="change_sd", unit="share"), slope.assign(metric="slope", unit="ratio")]
-    n_seeds = slope.set_index("temperature")["n_seeds"]
+    return _of_students(parts, seeds_of=slope).reindex(columns=TIDY)
+
+
+def _of_students(parts: list[pd.DataFrame], *, seeds_of: pd.DataFrame) -> pd.DataFrame:
+    """Rows by temperature, one metric under the other, as rows of `arms.tidy` with the seeds that other rows have."""
     rows = pd.concat(parts, ignore_index=True)
-    return rows.assign(model="ds", n_seeds=rows["temperature"].map(n_seeds)).reindex(columns=TIDY)
+    n_seeds = seeds_of.groupby("temperature")["n_seeds"].first()
+    return rows.assign(model="ds", n_seeds=rows["temperature"].map(n_seeds))
 
 
 def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
@@ -98,17 +103,14 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     tests = [
         class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in counted["temperature"]
     ]
-    measured = {
-        ("n_significant", "classes"): counted["n_significant"],
-        ("share_changed", "share"): counted["share_changed"],
-        ("p_global", "p"): [test.p for test in tests],
-    }
+    parts = [
+        counted.assign(metric="n_significant", unit="classes", mean=counted["n_significant"]),
+        counted.assign(metric="share_changed", unit="share", mean=counted["share_changed"]),
+        counted.assign(metric="p_global", unit="p", mean=[test.p for test in tests]),
+    ]
     found = without_counts(predictions)
-    n_seeds = found.drop_duplicates("temperature").set_index("temperature")["n_seeds"]
-    arms = counted[["temperature"]].assign(model="ds", n_seeds=counted["temperature"].map(n_seeds))
-    parts = [arms.assign(metric=name, unit=unit, mean=values) for (name, unit), values in measured.items()]
-    same = {"classes": counted["classes"].iloc[0], "permutations": tests[0].permutations}
-    return pd.concat([found, *parts], ignore_index=True).reindex(columns=TIDY).assign(**same)
+    rows = pd.concat([found, _of_students(parts, seeds_of=found)], ignore_index=True).reindex(columns=TIDY)
+    return rows.assign(classes=counted["classes"].iloc[0], permutations=tests[0].permutations)
 
 
 @in_style
@@ -189,9 +191,7 @@ def fidelity_rows(predictions: Predictions, *, sensitive: str | None = None) -> 
     Metrics: accuracy, ece, worst_class_accuracy, with `sensitive` worst_group_accuracy; of students alone: agreement,
     disagreement (1 - agreement), kl, churn, negative_flips, positive_flips. Raises and warns as these.
     """
-    found = fidelity.calibration(predictions)
-    worst = fidelity.worst(predictions, sensitive=sensitive)
-    runs = worst.assign(ece=found.loc[found["part"] == "all", "ece"].to_numpy())
+    runs = fidelity.worst(predictions, sensitive=sensitive).assign(ece=fidelity.calibration(predictions))
     names = ["accuracy", "ece", *(name for name in runs if name.startswith("worst") and name.endswith("accuracy"))]
     near = fidelity.fidelity(predictions).assign(disagreement=lambda rows: 1 - rows["agreement"])
     students = predictions.take(np.flatnonzero(predictions.runs["model"] != "teacher"))
@@ -218,15 +218,12 @@ def samples_rows(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     changed, gains = fidelity.changed_by_temperature(predictions), fidelity.class_gain(predictions)
     least = gains.loc[gains.groupby("temperature")["gain"].idxmin()]
     parts = [
-        changed[["temperature"]].assign(metric="matched", mean=changed["matched"]),
-        changed[["temperature"]].assign(
-            metric="changed_by_seeds", mean=changed["null_mean"], high=changed["null_high"]
-        ),
-        least[["temperature", "class_name", "low", "high"]].assign(metric="least_gain", mean=least["gain"]),
+        changed.assign(metric="matched", mean=changed["matched"]),
+        changed.assign(metric="changed_by_seeds", mean=changed["null_mean"], high=changed["null_high"]),
+        least.assign(metric="least_gain", mean=least["gain"]),
     ]
-    n_seeds = style.of(rows, "accuracy").set_index("temperature")["n_seeds"]
-    more = pd.concat(parts).assign(model="ds", unit="share")
-    return pd.concat([rows, more.assign(n_seeds=more["temperature"].map(n_seeds))], ignore_index=True)
+    more = _of_students(parts, seeds_of=rows).assign(unit="share")
+    return pd.concat([rows, more], ignore_index=True)[[*TIDY, "class_name"]]
 
 
 def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
