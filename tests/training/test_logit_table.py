@@ -15,6 +15,8 @@ from kdlib.errors import StoreError
 from kdlib.files import Stopped
 from kdlib.training import logit_table
 from kdlib.training.logit_table import open_table
+from kdlib.training.teacher import table_path
+from tests.faults.runs import save
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (3, 5, 2)  # views, images, classes
@@ -125,6 +127,8 @@ from pathlib import Path
 import numpy as np
 from kdlib.errors import StoreError
 from kdlib.training.logit_table import open_table
+from kdlib.training.teacher import table_path
+from tests.faults.runs import save
 resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 try:
     open_table(Path(sys.argv[1]), lambda view: np.full((5000, 10), view, np.float32), shape=(4, 5000, 10),
@@ -170,3 +174,12 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "tables").write_text("a file")
     with pytest.raises(StoreError, match="tables"):
         table(tmp_path / "tables/t")
+
+
+def test_a_table_belongs_to_the_weights_of_its_teacher_and_to_the_data(tmp_path, teacher, student):
+    """Two teachers with the same id and other weights, as two machines train them."""
+    found = set()
+    for seed in (1, 2):
+        save(tmp_path, teacher, seed=seed)
+        found |= {table_path(tmp_path, student, seen) for seen in ("these images", "those images")}
+    assert len(found) == 4 and all(path.parent == tmp_path / "tables" for path in found)
