@@ -17,11 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, UndefinedMetric, unknown
+from kdlib.errors import InvalidInput, UndefinedMetric
 from kdlib.measure.group_counts import encode_groups
 from kdlib.predictions import as_array, check_probabilities, real_numbers, softmax, whole_numbers
 
-MEASURES = ("mean_ratio", "lipschitz", "inconsistency")
 CLOSEST = 0.05  # pairs at less than this distance are left out of mean_ratio: near-duplicates would rule it
 RANDOM_PAIRS = 20_000
 TIE = 1e-12  # squared distances that differ by less, in spreads of the embedding, differ by rounding alone
@@ -76,50 +75,37 @@ def counterfactual(probabilities: np.ndarray, twins: np.ndarray | Neighbors) -> 
     return float(total_variation(p if q.ndim == 2 else p[:, None], q).mean())
 
 
-def individual_fairness(
-    probabilities: np.ndarray,
-    embedding: np.ndarray | Neighbors,
-    *,
-    k: int = 10,
-    measure: str = "lipschitz",
-    labels: np.ndarray | None = None,
-    seed: int = 0,
-) -> float:
-    """How much outputs change between near inputs; 0: not at all. The paper calls smaller fairer.
+def mean_ratio(probabilities: np.ndarray, near: Neighbors) -> float:
+    """Mean of D over distance, over the pairs that are not nearer than CLOSEST: the paper's form; 0: no change at all.
 
-    probabilities  (N, C) at T = 1
-    embedding      (N, d) of one frozen model shared by all that are compared, never a model's own; or the result of
-                   `neighbors`, which saves finding them again (k, labels and seed then count for nothing)
-    measure        "mean_ratio": mean of D over distance, over the k nearest neighbors of each sample that are not
-                   nearer than CLOSEST; the paper's form. Its scale hangs on the distance
-                   "lipschitz": mean D over mean distance, the k nearest neighbors of each sample, distance 1 being the
-                   median random pair; a ratio of means, since near-duplicates rule a mean of ratios; not bounded above
-                   "inconsistency": share of those neighbors with another predicted class, 0 .. 1
-    labels         (N,) neighbors are looked for among samples of the same label; None: among all
-    Raises InvalidInput for shapes, k or measure that do not fit, UndefinedMetric if all neighbors are duplicates.
+    probabilities (N, C) at T = 1. Its scale hangs on the distance. The paper calls smaller fairer.
+    Raises InvalidInput for shapes that do not fit, UndefinedMetric if every pair is nearer.
     """
-    if measure not in MEASURES:
-        raise unknown("measure", measure, MEASURES, place="individual_fairness")
-    p = _probabilities(probabilities, "probabilities")
-    near = embedding if isinstance(embedding, Neighbors) else neighbors(embedding, k=k, labels=labels, seed=seed)
-    if measure == "inconsistency":
-        return _mean_apart(np.eye(p.shape[1])[p.argmax(axis=1)], near)
-    if measure == "mean_ratio":
-        return _mean_ratio(p, near)
-    if near.distance.max() == 0:
-        raise UndefinedMetric(
-            "every neighbor is an exact duplicate, so D over distance is undefined. Use another "
-            "embedding, or measure='inconsistency'."
-        )
-    return _mean_apart(p, near) / (near.weight @ near.distance / near.n)
-
-
-def _mean_ratio(p: np.ndarray, near: Neighbors) -> float:
     far = near.distance >= CLOSEST
     if not far.any():
         raise UndefinedMetric(f"every pair is nearer than {CLOSEST} of the median distance. Use another embedding.")
     weight = np.where(far, near.weight / np.where(far, near.distance, 1), 0)
-    return _mean_apart(p, near._replace(weight=weight)) * near.n / near.weight[far].sum()
+    apart = _mean_apart(_probabilities(probabilities, "probabilities"), near._replace(weight=weight))
+    return apart * near.n / near.weight[far].sum()
+
+
+def lipschitz(probabilities: np.ndarray, near: Neighbors) -> float:
+    """Mean D over mean distance, distance 1 being the median random pair; 0: no change at all, not bounded above.
+
+    A ratio of means, since near-duplicates rule a mean of ratios. Raises as `mean_ratio`.
+    """
+    if near.distance.max() == 0:
+        raise UndefinedMetric(
+            "every neighbor is an exact duplicate, so D over distance is undefined. Use another embedding, or "
+            "inconsistency."
+        )
+    return _mean_apart(_probabilities(probabilities, "probabilities"), near) / (near.weight @ near.distance / near.n)
+
+
+def inconsistency(probabilities: np.ndarray, near: Neighbors) -> float:
+    """Share of neighbors with another predicted class, 0 .. 1; does not depend on confidence."""
+    p = _probabilities(probabilities, "probabilities")
+    return _mean_apart(np.eye(p.shape[1])[p.argmax(axis=1)], near)
 
 
 def share_too_near(near: Neighbors) -> float:
@@ -147,11 +133,12 @@ def _probabilities(values: np.ndarray, place: str) -> np.ndarray:
 # --- neighbors -------------------------------------------------------------------------------------------------------
 
 
-def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None = None, seed: int = 0) -> Neighbors:
+def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None = None) -> Neighbors:
     """The k nearest samples by Euclidean distance, among those of the same label where labels (N,) are given.
 
-    Distances are divided by the median over random pairs of all samples, drawn with `seed`. A sample is not its own
-    neighbor; a duplicate of it is. Raises InvalidInput if a label has k samples or fewer.
+    embedding (N, d) of one frozen model, shared by all that are compared, never a model's own. Distances are divided by
+    the median over random pairs of all samples. A sample is not its own neighbor; a duplicate of it is.
+    Raises InvalidInput if a label has k samples or fewer, UndefinedMetric if most samples are alike.
     """
     x = _check_embedding(embedding)
     labels = np.zeros(len(x), int) if labels is None else check_length(labels, len(x), "labels")
@@ -161,7 +148,7 @@ def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None =
         if not isinstance(k, Integral) or not 1 <= k < len(same):
             raise InvalidInput(f"k is {k}, but label {label} has {len(same)} samples; k must be 1 .. {len(same) - 1}.")
         found += _nearest(x, same, same, k)
-    near, unit = _neighbors(len(x), found, k), _median_distance(x, np.random.default_rng(seed))
+    near, unit = _neighbors(len(x), found, k), _median_distance(x)
     return near._replace(distance=near.distance / unit, embedding=x / unit)
 
 
@@ -217,17 +204,18 @@ def _neighbors(n: int, found: Iterable[tuple[np.ndarray, ...]], k: int) -> Neigh
     return Neighbors(n, of, near, np.where(distance**2 <= TIE, 0.0, distance), np.where(tied, shared[of], 1.0) / k)
 
 
-def _median_distance(x: np.ndarray, rng: np.random.Generator) -> float:
+def _median_distance(x: np.ndarray) -> float:
     x = x[np.lexsort(x.T)]  # the same pairs in whatever order the rows come
-    a, b = random_pairs(len(x), rng)
+    a, b = random_pairs(len(x))
     median = float(np.median(np.linalg.norm(x[a] - x[b], axis=1)))
     if median**2 <= TIE:
         raise UndefinedMetric("more than half of all pairs have the same embedding. Use another embedding.")
     return median
 
 
-def random_pairs(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of up to RANDOM_PAIRS pairs of two different samples."""
+def random_pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of up to RANDOM_PAIRS pairs of two different samples, always the same."""
+    rng = np.random.default_rng(0)
     a = rng.integers(n, size=min(RANDOM_PAIRS, 20 * n))
     return a, (a + rng.integers(1, n, size=len(a))) % n
 
@@ -254,11 +242,11 @@ def check_length(values, n: int, place: str) -> np.ndarray:
 # --- the two controls for softness -----------------------------------------------------------------------------------
 
 
-def halves(n: int, seed: int) -> np.ndarray:
-    """(N,) bool: a random half of the samples."""
+def halves(n: int) -> np.ndarray:
+    """(N,) bool: a random half of the samples, always the same."""
     if n < 4:
         raise InvalidInput(f"{n} samples cannot be split in two halves to calibrate on; 4 are the least.")
-    return np.random.default_rng(seed).permutation(n) < n // 2
+    return np.random.default_rng(0).permutation(n) < n // 2
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -284,11 +272,11 @@ def rescale(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.nd
     return softmax(_log(probabilities) / temperature)
 
 
-def cross_fitted_temperature(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def cross_fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N,) the temperature for each sample, fitted on the half of the samples that it is not in."""
     p = _probabilities(probabilities, "probabilities")
     labels = check_length(labels, len(p), "labels")
-    first = halves(len(p), seed)
+    first = halves(len(p))
     return np.where(first, fit_temperature(p[~first], labels[~first]), fit_temperature(p[first], labels[first]))
 
 

@@ -10,20 +10,9 @@ import pandas as pd
 
 from kdlib.catalogue import DATASETS
 from kdlib.errors import InvalidInput, UndefinedMetric
+from kdlib.measure import individual
 from kdlib.measure.arms import SHARES, tidy
-from kdlib.measure.individual import (
-    Neighbors,
-    check_length,
-    counterfactual,
-    cross_fitted_temperature,
-    individual_fairness,
-    nearest_of_another_group,
-    neighbors,
-    random_pairs,
-    rescale,
-    share_too_near,
-    total_variation,
-)
+from kdlib.measure.individual import Neighbors
 from kdlib.predictions import Predictions
 
 ABOUT = ("run_id", "model", "seed", "temperature")
@@ -32,15 +21,13 @@ ABOUT = ("run_id", "model", "seed", "temperature")
 def by_run(
     predictions: Predictions,
     *,
-    embedding: np.ndarray | Neighbors | None = None,
+    embedding: Neighbors | None = None,
     twins: np.ndarray | Neighbors | None = None,
     among: np.ndarray | None = None,
-    k: int = 10,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Every measure for every run that the given material allows; neighbors are of the same label.
+    """Every measure for every run that the given material allows.
 
-    embedding  (N, d) in the order of predictions.sample_ids, or Neighbors: mean_ratio, lipschitz and inconsistency
+    embedding  each sample's neighbors by one frozen embedding: mean_ratio, lipschitz and inconsistency
     twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
                `predictions`, or Neighbors that stand in for them: counterfactual
     among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None, and always for
@@ -58,15 +45,12 @@ def by_run(
     if stored and np.shape(twins)[:2] != predictions.predicted.shape:
         raise InvalidInput(f"twins have shape {np.shape(twins)}; (R, N, ..) = {predictions.predicted.shape} is wanted.")
     n = len(predictions.labels)
-    among = np.ones(n, bool) if among is None else check_length(among, n, "among")
+    among = np.ones(n, bool) if among is None else individual.check_length(among, n, "among")
     if stored and not among.any():
         raise UndefinedMetric("no sample has a twin that differs from it: no counterfactual measure.")
-    near = embedding
-    if embedding is not None and not isinstance(embedding, Neighbors):
-        near = neighbors(embedding, k=k, labels=predictions.labels, seed=seed)
     frame, order = predictions.runs[[*ABOUT]].reset_index(drop=True), np.argsort(predictions.sample_ids)
     found = [
-        _run_row(p, predictions.labels, near, twins[run] if stored else twins, among, order, seed)
+        _run_row(p, predictions.labels, embedding, twins[run] if stored else twins, among, order)
         for run, p in enumerate(predictions.probabilities)
     ]
     return frame.assign(accuracy=predictions.accuracy).join(pd.DataFrame(found))
@@ -86,56 +70,48 @@ def _run_row(
     twin: np.ndarray | Neighbors | None,
     among: np.ndarray,
     order: np.ndarray,
-    seed: int,
 ) -> dict[str, float]:
     """`order` by sample id: random pairs and halves are drawn along it, whatever the order of rows."""
     p, t = p.astype(float), np.empty(len(p))
-    a, b = (order[pair] for pair in random_pairs(len(p), np.random.default_rng(seed)))
-    apart, t[order] = (
-        float(total_variation(p[a], p[b]).mean()),
-        cross_fitted_temperature(p[order], labels[order], seed=seed),
-    )
+    t[order] = individual.cross_fitted_temperature(p[order], labels[order])
+    soft = individual.rescale(p, t[:, None])
+    a, b = (order[pair] for pair in individual.random_pairs(len(p)))
+    apart = float(individual.total_variation(p[a], p[b]).mean())
     if apart == 0:
         raise UndefinedMetric("a run gives every input the same output: D relative to random pairs is undefined.")
-    row = {
-        "confidence": float(p.max(axis=1).mean()),
-        "fitted_temperature": float(np.exp(np.log(t).mean())),
-        "random_pairs": apart,
-    }
-    soft = rescale(p, t[:, None])
+
+    def with_controls(name: str, value: float, calibrated: float) -> dict[str, float]:
+        return {name: value, f"{name}_calibrated": calibrated, f"{name}_relative": value / apart}
+
+    row = {"confidence": float(p.max(axis=1).mean()), "fitted_temperature": float(np.exp(np.log(t).mean()))}
+    row["random_pairs"] = apart
     if near is not None:
-        row |= _by_neighbors("mean_ratio", p, soft, near, apart) | {"too_near": share_too_near(near)}
-        row["mean_ratio_random"] = individual_fairness(p, near.pairs(a, b), measure="mean_ratio")
-    if isinstance(twin, Neighbors):
-        row |= _with_controls("counterfactual", counterfactual(p, twin), counterfactual(soft, twin), apart)
-    elif twin is not None:
-        by_sample = t.reshape(-1, *[1] * (twin.ndim - 1))  # a twin is scaled as its original
-        calibrated = counterfactual(soft[among], rescale(twin, by_sample)[among])
-        row |= _with_controls("counterfactual", counterfactual(p[among], twin[among]), calibrated, apart)
+        row |= with_controls("mean_ratio", individual.mean_ratio(p, near), individual.mean_ratio(soft, near))
+        row["too_near"] = individual.share_too_near(near)
+        row["mean_ratio_random"] = individual.mean_ratio(p, near.pairs(a, b))
+    if twin is not None:
+        outputs, calibrated, scaled = p, soft, twin
+        if not isinstance(twin, Neighbors):  # a twin is scaled as its original
+            scaled = individual.rescale(twin, t.reshape(-1, *[1] * (twin.ndim - 1)))
+            outputs, calibrated, twin, scaled = p[among], soft[among], twin[among], scaled[among]
+        raw = individual.counterfactual(outputs, twin)
+        row |= with_controls("counterfactual", raw, individual.counterfactual(calibrated, scaled))
     if near is not None:
-        row |= _by_neighbors("lipschitz", p, soft, near, apart)
-        row["inconsistency"] = individual_fairness(p, near, measure="inconsistency")
+        row |= with_controls("lipschitz", individual.lipschitz(p, near), individual.lipschitz(soft, near))
+        row["inconsistency"] = individual.inconsistency(p, near)
     return row
 
 
-def _by_neighbors(measure: str, p: np.ndarray, soft: np.ndarray, near: Neighbors, apart: float) -> dict[str, float]:
-    values = (individual_fairness(outputs, near, measure=measure) for outputs in (p, soft))
-    return _with_controls(measure, *values, apart)
-
-
-def _with_controls(name: str, value: float, calibrated: float, apart: float) -> dict[str, float]:
-    return {name: value, f"{name}_calibrated": calibrated, f"{name}_relative": value / apart}
-
-
-def frozen_embedding(predictions: Predictions) -> np.ndarray | None:
-    """(N, d) by which samples are near or far: their features, or on Trifeature color, texture and shape as 0 and 1.
+def frozen_embedding(predictions: Predictions) -> Neighbors | None:
+    """The neighbors of the same label by what describes the samples: their features, or on Trifeature color, texture
+    and shape as 0 and 1.
 
     None where nothing of the kind is known. Groups alone describe no face and no post.
     """
-    if predictions.features is not None:
-        return predictions.features.astype(float)
-    drawn = set(predictions.groups) < set(DATASETS["trifeature"].groups)  # all but the label
-    return pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float) if predictions.groups and drawn else None
+    described = predictions.features
+    if described is None and predictions.groups and set(predictions.groups) < set(DATASETS["trifeature"].groups):
+        described = pd.get_dummies(pd.DataFrame(predictions.groups)).to_numpy(float)  # all but the label
+    return None if described is None else individual.neighbors(described, labels=predictions.labels)
 
 
 def all_twins(predictions: Predictions) -> dict[str, np.ndarray | Neighbors]:
@@ -148,9 +124,8 @@ def all_twins(predictions: Predictions) -> dict[str, np.ndarray | Neighbors]:
     if predictions.twins or predictions.features is None:
         return dict(predictions.twins)
     _check_whole(predictions)
-    embedding = frozen_embedding(predictions)
     return {
-        name: nearest_of_another_group(embedding, values, labels=predictions.labels)
+        name: individual.nearest_of_another_group(predictions.features, values, labels=predictions.labels)
         for name, values in predictions.groups.items()
     }
 
@@ -169,7 +144,7 @@ def twins_in_words(predictions: Predictions, changed: str) -> str:
     return f"{changed} changed in {among.sum():,} of {len(among):,} test samples"
 
 
-def by_feature(predictions: Predictions, *, embedding: np.ndarray | Neighbors | None = None) -> dict[str, pd.DataFrame]:
+def by_feature(predictions: Predictions, *, embedding: Neighbors | None = None) -> dict[str, pd.DataFrame]:
     """{sensitive feature: `by_run` against the twins by it}: every feature that has twins (`all_twins`).
 
     What `scalars` released comes before, whatever the embedding: it was measured by features that are not released.
@@ -189,7 +164,7 @@ def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
     """
     if predictions.features is None:
         return {}
-    near = neighbors(frozen_embedding(predictions), labels=predictions.labels)
+    near = frozen_embedding(predictions)
     found = {run_id: {} for run_id in predictions.runs["run_id"]}
     for changed, runs in by_feature(predictions, embedding=near).items():
         for row in runs.to_dict("records"):

@@ -16,6 +16,7 @@ from tests.simulated import runs_table
 # four points on a line, 0 1 3 7; three outputs certain of class 0 or 1, one undecided
 LINE = np.array([[0.0], [1.0], [3.0], [7.0]])
 SURE = np.array([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+MEASURES = (individual.mean_ratio, individual.lipschitz, individual.inconsistency)
 
 
 def simulated(seed=0, *, n=400, runs=5, sharpness=(1.0,), classes=3):
@@ -60,15 +61,13 @@ def test_a_mean_of_ratios_by_hand():
     """Nearest: 0-1, 1-0, 3-1, 7-3 at distances 1 1 2 4; D 0 0 .5 .5."""
     near = individual.neighbors(LINE, k=1)
     unit = near.distance[0]  # of 1 on the line
-    found = individual.individual_fairness(SURE, near, measure="mean_ratio")
+    found = individual.mean_ratio(SURE, near)
     assert found == pytest.approx((0.5 / (2 * unit) + 0.5 / (4 * unit)) / 4)
     assert individual.share_too_near(near) == 0
-    pairs = near.pairs(*individual.random_pairs(4, np.random.default_rng(0)))
+    pairs = near.pairs(*individual.random_pairs(4))
     assert np.median(pairs.distance) == pytest.approx(1, abs=0.5)
     apart = individual.total_variation(SURE[pairs.of], SURE[pairs.near])
-    assert individual.individual_fairness(SURE, pairs, measure="mean_ratio") == pytest.approx(
-        (apart / pairs.distance).mean()
-    )
+    assert individual.mean_ratio(SURE, pairs) == pytest.approx((apart / pairs.distance).mean())
 
 
 def test_near_duplicates_are_left_out_of_a_mean_of_ratios():
@@ -77,11 +76,11 @@ def test_near_duplicates_are_left_out_of_a_mean_of_ratios():
     near = individual.neighbors(line, k=2)
     kept = near.distance >= individual.CLOSEST
     ratio = individual.total_variation(outputs[near.of], outputs[near.near])[kept] / near.distance[kept]
-    found = individual.individual_fairness(outputs, near, measure="mean_ratio")
+    found = individual.mean_ratio(outputs, near)
     assert found == pytest.approx(np.average(ratio, weights=near.weight[kept]))
     assert individual.share_too_near(near) == pytest.approx(2 / 10)
     with pytest.raises(UndefinedMetric):
-        individual.individual_fairness(SURE, near._replace(n=4, distance=near.distance / 1000), measure="mean_ratio")
+        individual.mean_ratio(SURE, near._replace(n=4, distance=near.distance / 1000))
 
 
 def test_lipschitz_and_inconsistency_by_hand():
@@ -90,8 +89,8 @@ def test_lipschitz_and_inconsistency_by_hand():
     assert by_sample(near) == [[1], [0], [1], [2]]
     scale = near.distance[0]
     assert near.distance == pytest.approx(scale * np.array([1, 1, 2, 4]))
-    assert individual.individual_fairness(SURE, LINE, k=1) == pytest.approx((1.0 / 4) / (scale * 8 / 4))
-    assert individual.individual_fairness(SURE, LINE, k=1, measure="inconsistency") == pytest.approx(1 / 4)
+    assert individual.lipschitz(SURE, near) == pytest.approx((1.0 / 4) / (scale * 8 / 4))
+    assert individual.inconsistency(SURE, near) == pytest.approx(1 / 4)
 
 
 def test_neighbors_of_the_same_label_alone():
@@ -111,8 +110,8 @@ def test_duplicates_are_neighbors_and_a_sample_is_not_its_own():
     assert by_sample(near) == [[1], [0], [3], [2], [5], [4], [7], [6], [9], [8]] and near.distance.max() == 0
     p = np.tile([[0.9, 0.1], [0.2, 0.8]], (5, 1))
     with pytest.raises(UndefinedMetric):
-        individual.individual_fairness(p, x, k=1)
-    assert individual.individual_fairness(p, x, k=1, measure="inconsistency") == 1
+        individual.lipschitz(p, near)
+    assert individual.inconsistency(p, near) == 1
 
 
 def test_nearest_of_another_group_by_hand():
@@ -128,7 +127,7 @@ def test_what_is_tied_at_the_kth_distance_shares_its_weight_by_hand():
     assert by_sample(near) == [[1, 2, 3], [2, 3], [1, 3], [1, 2], [1, 2, 3]]
     assert near.weight[near.of == 0] == pytest.approx([1 / 3] * 3) and near.weight[near.of == 1].tolist() == [0.5] * 2
     p = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1], [0, 1]])  # inconsistent: 2 of 3, 2 of 2, 1 of 2, 1 of 2, 1 of 3
-    found = individual.individual_fairness(p, near, measure="inconsistency")
+    found = individual.inconsistency(p, near)
     assert found == pytest.approx((2 / 3 + 1 + 1 / 2 + 1 / 2 + 1 / 3) / 5)
     nearer = individual.neighbors(np.array([[0.0], [1], [2], [2], [9]]), k=2)  # 0: 1, and half of each at 2
     assert nearer.weight[nearer.of == 0] == pytest.approx([1 / 2, 1 / 4, 1 / 4])
@@ -177,7 +176,7 @@ def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
     with pytest.warns(KdlibWarning, match="ds-T1"):
         x, p = simulated(2, sharpness=(1.0, 0.25), n=600)
     twins = p.probabilities[:, np.random.default_rng(0).permutation(600)]
-    runs = individual_runs.by_run(p, embedding=x, twins=twins, k=5)
+    runs = individual_runs.by_run(p, embedding=individual.neighbors(x, k=5, labels=p.labels), twins=twins)
     arms = individual_runs.table(p, runs).pivot(index="temperature", columns="metric", values="mean")
     for name in ("lipschitz", "counterfactual"):
         assert arms[name][2] < 0.6 * arms[name][1]
@@ -197,27 +196,26 @@ def test_rescale_by_hand():
 def test_each_half_is_scaled_by_the_other():
     _, p = simulated(3, sharpness=(3.0,))
     probabilities, labels = p.probabilities[0], p.labels
-    t = individual.cross_fitted_temperature(probabilities, labels, seed=5)
-    first = individual.halves(len(labels), 5)
+    t = individual.cross_fitted_temperature(probabilities, labels)
+    first = individual.halves(len(labels))
     assert len(set(t)) == 2 and t[first][0] == individual.fit_temperature(probabilities[~first], labels[~first])
     flipped = np.where(first, (labels + 1) % 3, labels)  # what the first half says must not move its own temperature
-    again = individual.cross_fitted_temperature(probabilities, flipped, seed=5)
+    again = individual.cross_fitted_temperature(probabilities, flipped)
     assert (again[first] == t[first]).all() and (again[~first] != t[~first]).all()
-    assert (individual.cross_fitted_temperature(probabilities, labels, seed=6) != t).any()
 
 
 def test_runs_table_matches_the_single_functions():
     x, p = simulated(4, runs=2)
     twins = np.stack([p.probabilities[::-1], p.probabilities], axis=2)
-    runs = individual_runs.by_run(p, embedding=x, twins=twins, k=7, seed=2)
+    near = individual.neighbors(x, k=7, labels=p.labels)
+    runs = individual_runs.by_run(p, embedding=near, twins=twins)
     for run, row in enumerate(runs.itertuples()):
-        single = individual.individual_fairness(p.probabilities[run], x, k=7, labels=p.labels, seed=2)
-        assert row.lipschitz == pytest.approx(single)
+        assert row.lipschitz == individual.lipschitz(p.probabilities[run], near)
         assert row.counterfactual == individual.counterfactual(p.probabilities[run], twins[run])
         assert row.lipschitz_relative == pytest.approx(row.lipschitz / row.random_pairs)
     only = individual_runs.by_run(p, twins=twins)
     assert "lipschitz" not in only and only.counterfactual.tolist() == runs.counterfactual.tolist()
-    pd.testing.assert_frame_equal(runs, individual_runs.by_run(p, embedding=x, twins=twins, k=7, seed=2))
+    pd.testing.assert_frame_equal(runs, individual_runs.by_run(p, embedding=near, twins=twins))
 
 
 def test_a_sample_that_is_its_own_twin_does_not_dilute_the_measure():
@@ -241,10 +239,8 @@ def test_a_sample_that_is_its_own_twin_does_not_dilute_the_measure():
 
 
 def test_bad_input_names_value_place_and_remedy():
-    with pytest.raises(InvalidInput, match="lipshitz"):
-        individual.individual_fairness(SURE, LINE, k=1, measure="lipshitz")
     with pytest.raises(InvalidInput, match="4"):
-        individual.individual_fairness(SURE, LINE, k=4)
+        individual.neighbors(LINE, k=4)
     with pytest.raises(InvalidInput, match="0"):
         individual.neighbors(LINE, k=0)
     with pytest.raises(InvalidInput, match="-2"):
@@ -257,8 +253,11 @@ def test_bad_input_names_value_place_and_remedy():
         individual.neighbors(np.where(LINE == 1, np.nan, LINE), k=1)
     with pytest.raises(InvalidInput, match=r"labels.*\(3,\)"):
         individual.neighbors(LINE, k=1, labels=np.zeros(3))
-    with pytest.raises(InvalidInput, match="4.*3"):
-        individual.individual_fairness(SURE[:3], individual.neighbors(LINE, k=1))
+    for measure in MEASURES:
+        with pytest.raises(InvalidInput, match="4.*3"):
+            measure(SURE[:3], individual.neighbors(LINE, k=1))
+        with pytest.raises(InvalidInput, match="logits"):
+            measure(SURE * 3, individual.neighbors(LINE, k=1))
     with pytest.raises(UndefinedMetric):
         individual.neighbors(np.ones((6, 3)), k=1)
     with pytest.raises(InvalidInput, match="3"):
@@ -291,7 +290,7 @@ def test_table_needs_probabilities_and_something_to_compare():
         individual_runs.by_run(p, twins=p.probabilities[:1])
     bare = Predictions(p.runs, p.predicted, p.labels, p.sample_ids, p.class_names)
     with pytest.raises(InvalidInput, match="probabilities"):
-        individual_runs.by_run(bare, embedding=x)
+        individual_runs.by_run(bare, embedding=individual.neighbors(x))
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
@@ -302,14 +301,14 @@ def test_table_needs_probabilities_and_something_to_compare():
 def test_scale_shift_and_order_do_not_matter(seed):
     x, p = simulated(seed, n=80, runs=1)
     probabilities = p.probabilities[0]
-    for measure in individual.MEASURES:
-        base = individual.individual_fairness(probabilities, x, k=3, measure=measure)
-        moved = individual.individual_fairness(probabilities, 7 * x + 3, k=3, measure=measure)
+    near, further = individual.neighbors(x, k=3), individual.neighbors(7 * x + 3, k=3)
+    for measure in MEASURES:
+        base, moved = measure(probabilities, near), measure(probabilities, further)
         assert moved == pytest.approx(base, rel=1e-6) and base >= 0
-        renamed = individual.individual_fairness(probabilities[:, [2, 0, 1]], x, k=3, measure=measure)
+        renamed = measure(probabilities[:, [2, 0, 1]], near)
         assert renamed == pytest.approx(base, rel=1e-9)
     constant = np.tile(probabilities[:1], (80, 1))
-    assert individual.individual_fairness(constant, x, k=3) == 0
+    assert individual.lipschitz(constant, near) == 0
 
 
 @pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")  # some drawn runs predict alike
@@ -324,7 +323,8 @@ def test_the_order_of_rows_changes_nothing_though_neighbors_are_tied(seed, kind)
     p = replace(p, groups={"color": factors[:, 0].astype(str)}, features=x.astype(np.uint8))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(individual, "RANDOM_PAIRS", 300)
-        found = individual_runs.by_run(p, embedding=x, twins=individual_runs.all_twins(p)["color"], k=3)
+        near = individual.neighbors(x, k=3, labels=p.labels)
+        found = individual_runs.by_run(p, embedding=near, twins=individual_runs.all_twins(p)["color"])
         moved = replace(
             p,
             predicted=p.predicted[:, order],
@@ -334,7 +334,8 @@ def test_the_order_of_rows_changes_nothing_though_neighbors_are_tied(seed, kind)
             groups={"color": p.groups["color"][order]},
             features=p.features[order],
         )
-        again = individual_runs.by_run(moved, embedding=x[order], twins=individual_runs.all_twins(moved)["color"], k=3)
+        near = individual.neighbors(x[order], k=3, labels=moved.labels)
+        again = individual_runs.by_run(moved, embedding=near, twins=individual_runs.all_twins(moved)["color"])
     pd.testing.assert_frame_equal(found, again, rtol=1e-9)
 
 
@@ -353,25 +354,34 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     given = replace(p, groups=groups, features=features)
     twins = individual_runs.all_twins(given)["sex"]
     assert by_sample(twins) == [[1], [0], [3], [2], [5], [4], [7], [6]]
-    assert np.array_equal(individual_runs.frozen_embedding(given), features)
     stored = replace(given, twins={"age": given.probabilities[:, ::-1]})
     assert list(individual_runs.all_twins(stored)) == ["age"]
     assert individual_runs.all_twins(replace(given, features=None)) == {}
     with pytest.raises(InvalidInput, match="probabilities"):
         individual_runs.all_twins(replace(given, probabilities=None))
-    assert individual_runs.frozen_embedding(replace(given, features=None)) is None
-    drawn = replace(given, features=None, groups={"color": groups["sex"], "texture": groups["sex"]})
-    assert individual_runs.frozen_embedding(drawn).shape == (8, 4)
     assert individual_runs.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
     known = replace(given, twins={"sex": given.probabilities[:, ::-1]})
     assert individual_runs.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
+
+
+def test_neighbors_are_near_by_features_or_by_what_was_drawn():
+    x, p = simulated(3)
+    features = (x - x.min()).astype(np.uint8)
+    given = replace(p, groups={"sex": np.resize(["f", "m"], 400)}, features=features)
+    near = individual_runs.frozen_embedding(given)
+    assert by_sample(near) == by_sample(individual.neighbors(features, labels=p.labels))
+    assert individual_runs.frozen_embedding(replace(given, features=None)) is None
+    colors, textures = np.resize(["red", "blue"], 400), np.repeat(["solid", "dotted"], 200)
+    drawn = individual_runs.frozen_embedding(replace(p, groups={"color": colors, "texture": textures}))
+    both = np.stack([colors == "red", textures == "solid"], axis=1)
+    assert by_sample(drawn) == by_sample(individual.neighbors(both, labels=p.labels))
 
 
 def test_without_the_features_what_was_released_of_them_stands_in():
     x, p = simulated(3)
     features = (x - x.min()).astype(np.uint8)
     p = replace(p, groups={"sex": np.array(["f", "m"])[np.arange(400) // 2 % 2]}, features=features)
-    near = individual.neighbors(features.astype(np.float32), labels=p.labels)
+    near = individual_runs.frozen_embedding(p)
     ours, scalars = individual_runs.by_feature(p, embedding=near), individual_runs.scalars(p)
     assert list(ours) == ["sex"] and list(scalars) == p.runs["run_id"].tolist()
     columns = pd.DataFrame([scalars[run] for run in p.runs["run_id"]], index=p.runs.index)

@@ -11,7 +11,7 @@ import pytest
 
 from kdlib import cli, files, store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
-from kdlib.measure import fidelity, individual, individual_runs
+from kdlib.measure import fidelity, individual_runs
 from kdlib.predictions import released
 from kdlib.predictions.collect import collect, collect_parts
 from tests.conftest import make_project
@@ -126,7 +126,7 @@ def test_individual_fairness_by_features_is_released_in_their_place(study, tmp_p
     assert release(classes=2) == 0
     ours = collect(study, runs_dir=tmp_path / "runs")
     back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "figures/predictions")
-    near = individual.neighbors(individual_runs.frozen_embedding(ours), labels=ours.labels)
+    near = individual_runs.frozen_embedding(ours)
     expected, found = individual_runs.by_feature(ours, embedding=near), individual_runs.by_feature(back)
     assert list(found) == list(expected) == ["sex"] and back.features is None
     pd.testing.assert_frame_equal(found["sex"], expected["sex"], check_like=True)
