@@ -175,10 +175,12 @@ def _rows(content: Content, labels: np.ndarray, ids: np.ndarray | None, groups: 
     for column, values in columns.items():
         if values.shape != (len(content),) or not len(content):
             raise damaged(f"{where}: {len(content)} images and {column} of shape {values.shape}", "own")
-    if labels.dtype.kind not in "iu":
-        if not all(isinstance(label, str) for label in labels.tolist()):
-            raise damaged(f"{where}: labels are {labels.dtype}, neither whole numbers nor names", "own")
-        labels = labels.astype(str)
+        if any(isinstance(value, bytes) for value in values.tolist()):
+            raise damaged(f"{where}: {column} is bytes, not text: decode it", "own")
+    whole = labels.dtype.kind in "iu"
+    if not whole and not all(isinstance(label, str) for label in labels.tolist()):
+        raise damaged(f"{where}: labels are {labels.dtype}, neither whole numbers nor names", "own")
+    labels = labels.astype(np.int64 if whole else str)
     ids = content_ids(content, labels) if ids is None else ids.astype(str)
     order = np.argsort(ids, kind="stable")
     ids, labels = ids[order], labels[order]

@@ -289,6 +289,19 @@ def test_what_was_prepared_is_not_taken_for_other_folders(tmp_path, change):
     assert sorted(after.ids) == sorted(f"{p.parent.name}/{p.name}" for p in tmp_path.glob("pets/train/*/*.png"))
 
 
+@pytest.mark.parametrize("column", ["train_id", "train_group_size"])
+def test_bytes_are_no_text(tmp_path, column):
+    npz(tmp_path, **{column: np.array([f"caf\xe9 {i}".encode("latin-1") for i in range(12)])})
+    refused(tmp_path, "bytes")
+
+
+def test_labels_of_any_width_and_order_of_bytes_count_alike(tmp_path):
+    npz(tmp_path)
+    right = load(tmp_path)
+    npz(tmp_path, train_y=LABELS[:12].astype(">i4"), train_id=None, test_y=LABELS[12:].astype(np.uint64), test_id=None)
+    assert sorted(load(tmp_path)[0].y) == sorted(right[0].y)
+
+
 def test_a_pipe_is_no_image(tmp_path):
     folders(tmp_path)
     os.mkfifo(tmp_path / "pets/train/ant/pipe.png")
