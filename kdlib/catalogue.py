@@ -12,13 +12,13 @@ DEVICES = ("auto", "cpu", "cuda", "none")  # 'none' trains nothing
 @dataclass(frozen=True)
 class Dataset:
     """title     for figures; {names} in braces are options of the loader
-    loader       'module:function' below kdlib.data
+    loader       'module:function' below kdlib.data; '' where nothing is loaded
     options      every option of the loader with its default; all of them are part of a run's identity
     choices      the valid values of an option that takes names
     ranges       the least and the most of an option that takes whole numbers, where these are not 0 and a billion
     groups       sensitive features it provides, label features excluded
     parts        what can be loaded; a validation part is reported beside the test part
-    kind         'images' or 'text'
+    kind         'images', 'text' or 'simulated'
     best_epoch   whether a run keeps the weights of its best epoch on the validation part, not those of the last
     in_paper     whether the paper studies it; everything else is a stand-in
     pad          what random crops are padded with, 0 .. 255
@@ -43,6 +43,7 @@ OF_CELEBA = {
     "groups": ("young", "male"),
     "parts": ("train", "validation", "test"),
 }
+WORLDS = ("nothing", "a uniform shift", "a fifth of the classes moved", "an inherited profile", "one group harmed")
 DATASETS = {
     "digits": Dataset(
         "Handwritten digits (scikit-learn)",
@@ -116,6 +117,18 @@ DATASETS = {
         kind="text",
         best_epoch=True,
     ),
+    # Predictions that `predictions.worlds` draws from a known truth; there is nothing to load or train.
+    "simulated": Dataset(
+        "Simulated, nothing was trained: {world}, {classes} classes",
+        "",
+        {"world": "nothing", "classes": 100, "images": 100, "groups": 0, "seed": 0},
+        {"world": WORLDS},
+        {"classes": (2, 1000), "images": (1, 10_000), "groups": (0, 9)},
+        groups=("group",),
+        parts=("test",),
+        kind="simulated",
+        in_paper=False,
+    ),
     "own": Dataset(
         "{name}",
         "own:load_own",
@@ -129,8 +142,8 @@ DATASETS = {
 @dataclass(frozen=True)
 class Model:
     """title     as the paper writes it
-    builder      'module:function' below kdlib
-    kind         what it reads: 'images' or 'text'
+    builder      'module:function' below kdlib; '' of what is no network
+    kind         what it reads: 'images' or 'text'; 'simulated' of what is no network
     pretrained   whether there are published weights to begin with
     """
 
@@ -156,6 +169,7 @@ MODELS = {
     "distilbert": Model("DistilBERT", "text_models:distilbert", kind="text", pretrained=True),
     "bert_mini": Model("BERT-Mini (4 × 256)", "text_models:bert_mini", kind="text"),
     "bert_tiny": Model("BERT-Tiny (2 × 128)", "text_models:bert_tiny", kind="text"),
+    "drawn": Model("drawn, not trained", "", kind="simulated"),
     "bert_1x64": Model("BERT 1 × 64", "text_models:bert_1x64", kind="text"),
 }
 

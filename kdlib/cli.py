@@ -182,6 +182,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
+    if study.simulated:
+        return "simulated: its predictions are drawn, there is nothing to train", False
     folder = places.runs_dir(arguments.runs_dir)
     states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
     counts = Counter(states.values())

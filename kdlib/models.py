@@ -26,6 +26,8 @@ def build(name: str, *, classes: int, init: str = "scratch", **input_: int) -> n
     known = MODELS[name]
     if init != "scratch" and not (init == "pretrained" and known.pretrained):
         raise InvalidInput(f"init {init!r}: {known.title} has no such weights here; use init: scratch.")
+    if not known.builder:
+        raise InvalidInput(f"model {name!r} is no network: its predictions are drawn, there is nothing to build.")
     builder = resolve_name(f"kdlib.{known.builder}")
     if known.kind == "images":
         input_ = {"channels": 3, "image_size": 32} | input_

@@ -103,8 +103,9 @@ class Workspace:
 
     @property
     def to_train(self) -> list[Study]:
-        """The studies without released predictions; the others are shown from these."""
-        return [study for study in self.studies if not released.path_of(self.released, study).is_file()]
+        """The studies without released predictions; the others are shown from these, or drawn."""
+        own = [study for study in self.studies if not study.simulated]
+        return [study for study in own if not released.path_of(self.released, study).is_file()]
 
     @property
     def missing(self) -> list[Study]:

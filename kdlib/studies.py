@@ -117,9 +117,16 @@ class Study:
     @property
     def title(self) -> str:
         """'Digits, ResNet-8 -> LeNet-5', as figures show it."""
+        if self.simulated:
+            return self.data_title
         pair = f"{MODELS[self.teacher['model']].title} → {MODELS[self.student['model']].title}"
         label = f" ({self.data['label']})" if "label" in self.data else ""
         return f"{self.data_title}{label}, {pair}"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its predictions are drawn from a known truth (`predictions.worlds`): there is nothing to train."""
+        return DATASETS[self.dataset].kind == "simulated"
 
     @property
     def data_title(self) -> str:

@@ -106,6 +106,8 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
         raise unknown("data set", name, DATASETS)
     if split not in DATASETS[name].parts:
         raise unknown("split", split, DATASETS[name].parts, place=f"data set {name!r}")
+    if not DATASETS[name].loader:
+        raise DataError(f"data set {name!r} has no images: its predictions are drawn, there is nothing to load.")
     loader = resolve_name(f"kdlib.data.{DATASETS[name].loader}")
     options = profiles.options(name, options)
     try:

@@ -70,6 +70,8 @@ def in_range(table: pd.DataFrame) -> pd.DataFrame:
 
 def stand_in_reasons(study: Study) -> list[str]:
     """Why a study is not the paper's own, in short phrases; empty if nothing that the paper states is different."""
+    if study.simulated:
+        return ["simulated, nothing was trained"]
     if not DATASETS[study.dataset].in_paper:
         return [f"data set {study.dataset} is not in the paper", *_seeds(study)]
     return [*_pair(study), *_data(study), *_augment(study), *_training(study), *_seeds(study)]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kdlib import store
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
-from kdlib.predictions import Predictions, softmax
+from kdlib.predictions import Predictions, softmax, worlds
 from kdlib.predictions import released as published
 from kdlib.studies import Run, Study
 
@@ -29,7 +29,7 @@ def collect(
     """The predictions of a study's trained runs on the "test" or "validation" part, aligned by sample id.
 
     released: a folder of released predictions (`released.write`). They are read where they hold more of the study's
-    runs than runs_dir does. Runs that failed or are not trained are named in `.absent`.
+    runs than runs_dir does. Runs that failed or are not trained are named in `.absent`. Simulated studies are drawn.
     Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage and
     for a student of another teacher than the one in runs_dir.
     """
@@ -38,6 +38,8 @@ def collect(
 
 def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Found, tuple[str, ...]]:
     """What is there of a study, from runs_dir or released, and which runs are not."""
+    if study.simulated:
+        return worlds.draw(study), ()
     runs = study.runs()
     done = [run for run in runs if store.state(runs_dir, run) == "done"]
     if released is not None and len(done) < len(runs):

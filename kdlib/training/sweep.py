@@ -48,6 +48,8 @@ class Progress:
         return self.done == self.planned
 
     def __str__(self) -> str:
+        if not self.planned:
+            return "nothing to train: these predictions are drawn from a known truth"
         rest = "".join(f"; failed: {run}: {reason}" for run, reason in self.failed.items())
         rest += "".join(f"; collapsed: {run} {reason}" for run, reason in self.collapsed.items())
         stopped = "; stopped, start again to go on" if self.stopped else ""
@@ -79,7 +81,7 @@ def train(
     studies = list(study) if isinstance(study, Iterable) and not isinstance(study, str) else [study]
     if wrong := [one for one in studies if not isinstance(one, Study)]:
         raise InvalidInput(f"{wrong[0]!r} is no study: load_profile(...).study(name) gives one.")
-    runs = list(dict.fromkeys(run for one in studies for run in one.runs()))
+    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in one.runs()))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped, failed = time.monotonic(), False, {}

@@ -11,7 +11,7 @@ from PIL import Image
 from kdlib import data, profiles
 from kdlib.catalogue import DATASETS
 from kdlib.data.stream import Images
-from kdlib.errors import InvalidInput, ProfileError
+from kdlib.errors import DataError, InvalidInput, ProfileError
 from kdlib.studies import load_profile
 
 SPLIT = data.Split(
@@ -87,11 +87,16 @@ def test_bad_names_are_refused_and_named():
         data.load("trifeature", "train", split="balance")
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"simulated"}))
 def test_the_catalogue_names_exactly_the_options_of_the_loader(name):
     loader = resolve_name(f"kdlib.data.{DATASETS[name].loader}")
     by_keyword = {n for n, p in inspect.signature(loader).parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert by_keyword == {"root", *DATASETS[name].options}
+
+
+def test_what_is_simulated_cannot_be_loaded():
+    with pytest.raises(DataError, match="'simulated'.*nothing to load"):
+        data.load("simulated", "test")
 
 
 def test_options_are_filled_in_from_the_catalogue():
