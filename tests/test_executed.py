@@ -1,7 +1,8 @@
 """The executed notebooks of real-small, run again: every output and every saved file is the one that is committed.
 
 nbval compares text and tables cell by cell. It leaves pictures out, but each one is also saved as a file, and the saved
-files are compared too. The notebooks run in this Python and in a copy of their folders: nothing is written here.
+files are compared too. The notebooks run in this Python and in a copy of their folders: nothing is written here. One
+more cell at the end of each says whether torch was loaded, which measuring does without.
 """
 
 import json
@@ -31,6 +32,14 @@ NEED_LISTS = {("fig6_celeba_attributes", cell) for cell in (2, 3, 5)}
 NEED_LISTS |= {("table05_celeba_training", cell) for cell in (2, 4, 6)}
 NO_LISTS = bool(celeba_attributes.not_run(places.data_dir() / celeba.FOLDER))
 X86 = platform.machine() in ("x86_64", "AMD64")
+LOADED = {  # the cell, and what it must say
+    "cell_type": "code",
+    "execution_count": 1,
+    "id": "loaded",
+    "metadata": {},
+    "outputs": [{"output_type": "stream", "name": "stdout", "text": ["set()\n"]}],
+    "source": ["import sys\n", "print({'torch', 'kdlib.training.sweep'} & set(sys.modules))"],
+}
 PROCESSES = 3  # more than two cores, because notebooks do not take the same time
 
 pytestmark = pytest.mark.notebooks
@@ -53,6 +62,11 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     for part in ("params", FIGURES / "executed", FIGURES / "predictions"):
         shutil.copytree(ROOT / part, folder / part)
+    for stem in EXECUTED:
+        path = folder / FIGURES / "executed" / f"{stem}.ipynb"
+        notebook = json.loads(path.read_text("utf-8"))
+        notebook["cells"].append(LOADED)
+        path.write_text(json.dumps(notebook), "utf-8")
     make_project(folder)
     return folder
 
@@ -77,6 +91,15 @@ def nbval(stems, project):
 
 @pytest.mark.parametrize(("stem", "cell"), [as_test(stem, cell) for stem in EXECUTED for cell in code_cells(stem)])
 def test_a_cell_says_what_it_said(stem, cell, said):
+    check(stem, cell, said)
+
+
+@pytest.mark.parametrize("stem", EXECUTED)
+def test_measuring_released_predictions_needs_no_torch(stem, said):
+    check(stem, len(code_cells(stem)), said)
+
+
+def check(stem, cell, said):
     name = f"{FIGURES}/executed/{stem}.ipynb::Cell {cell}"
     if f"\nPASSED {name}\n" not in said[stem]:
         section = re.search(rf"^_+ {re.escape(name)} _+$(.+?)^[_=]{{3}}", said[stem], re.MULTILINE | re.DOTALL)

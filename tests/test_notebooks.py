@@ -3,8 +3,6 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -129,30 +127,6 @@ def test_says_what_there_is_and_ends_with_saving(name):
 def test_only_two_use_torch(name):
     imported = {alias.name for node in trees(name) if isinstance(node, ast.Import) for alias in node.names}
     assert name in USE_TORCH or "torch" not in imported
-
-
-RELEASED = ("fig1_class_accuracy", "fig3_temperature", "fig4_fairness", "table03_group_fairness_hatexplain")
-RELEASED += ("table04_individual_fairness", "table06_class_bias", "beyond_fidelity", "beyond_sensitivity")
-WITHOUT_TORCH = """
-import json, sys
-for name, cells in json.load(sys.stdin).items():
-    names = {}
-    for cell in cells:
-        exec(compile(cell, name, "exec"), names)
-        if cell.startswith("profile = "):
-            names |= {"profile": "real-small", "device": "none", "out_dir": f"{sys.argv[1]}/{name}"}
-    if {"torch", "kdlib.training.sweep"} & set(sys.modules):
-        sys.exit(f"{name} loaded torch or the training")
-"""
-
-
-def test_measuring_released_predictions_needs_no_torch(tmp_path):
-    """All in one process, since starting one takes longer than most of them."""
-    cells = json.dumps({name: [cell.source for cell in code(f"{name}.ipynb")] for name in RELEASED})
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)]
-    ran = subprocess.run(command, input=cells, cwd=FOLDER, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert all(list((tmp_path / name).glob("*.csv")) for name in RELEASED)
 
 
 def test_a_wrong_parameter_is_one_line_and_stops_the_notebook(tmp_path):
