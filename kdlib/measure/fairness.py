@@ -14,21 +14,9 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
+from kdlib.measure import group_counts
 from kdlib.measure.arms import TIDY, arm_rows, tidy
-from kdlib.measure.group_counts import (
-    DIFFERENCES,
-    RATES,
-    Cells,
-    build_cells,
-    crosstab,
-    describe_pairs,
-    differences,
-    divide,
-    encode_groups,
-    prepare,
-    rates,
-    spread,
-)
+from kdlib.measure.group_counts import Cells, differences, rates
 from kdlib.predictions import Predictions
 
 MEASURED = ("accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap")
@@ -75,18 +63,18 @@ def equalized_odds_difference(y_true, y_pred, *, sensitive_features) -> float:
 
 def _two_class_difference(y_true, y_pred, sensitive_features, which: Sequence[int]) -> float:
     labels, predicted = _zero_one(y_true, "y_true"), _zero_one(y_pred, "y_pred")
-    codes, names = encode_groups(sensitive_features, "sensitive_features")
+    codes, names = group_counts.encode_groups(sensitive_features, "sensitive_features")
     lengths = {"y_true": len(labels), "y_pred": len(predicted), "sensitive_features": len(codes)}
     if len(set(lengths.values())) > 1:
         raise InvalidInput(f"lengths differ: {lengths}. Pass one label, prediction and group for each sample.")
-    cells = build_cells(labels, predicted[None], codes, names, ("0", "1"))
+    cells = group_counts.build_cells(labels, predicted[None], codes, names, ("0", "1"))
     for rate in which:
         if not cells.usable[rate].all():
             raise UndefinedMetric(
-                f"{RATES[rate]} is undefined: {describe_pairs(cells, ~cells.usable[rate])}. "
+                f"{group_counts.RATES[rate]} is undefined: {group_counts.describe_pairs(cells, ~cells.usable[rate])}. "
                 "Leave these groups out or merge them, and say so."
             )
-    return float(max(spread(rates(cells))[0, rate, 0] for rate in which))
+    return float(max(group_counts.spread(rates(cells))[0, rate, 0] for rate in which))
 
 
 def _zero_one(values, place: str) -> np.ndarray:
@@ -133,60 +121,46 @@ def group_fairness(
     n_dropped.
     Raises InvalidInput (unknown or continuous feature, missing values), UndefinedMetric (one group, or no class left).
     """
-    cells, n_dropped = prepare(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
-    _warn(cells, sensitive)
-    frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
+    cells, n_dropped = group_counts.prepare(
+        predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below
+    )
+    _, positive, negative = cells.below
+    out = ~cells.usable.all(axis=0)
+    small = (np.minimum(positive, negative) < FEW) & cells.usable.any(axis=0)
+    _warn(cells, sensitive, out, "are left out of at least one rate", "Say so beside the value")
+    coarse = (
+        f"have fewer than {FEW} positives or negatives, so their rates are coarse and the differences biased upwards"
+    )
+    _warn(cells, sensitive, small & ~out, coarse, f"exclude_below={FEW} leaves them out")
     scores = differences(rates(cells))
-    label_dpd = differences(divide(cells, np.stack([cells.positive] * 3)))["dpd"]
-    out, small = ~cells.usable.all(axis=0), _small(cells)
+    label_dpd = differences(group_counts.divide(cells, positive, positive))["dpd"]  # of a perfect classifier
+    frame = predictions.runs[["run_id", "model", "seed", "temperature"]].reset_index(drop=True)
     return frame.assign(
         accuracy=(cells.outcome & 1).mean(axis=1),
         **scores,
         label_dpd=float(label_dpd),
         dpd_gap=np.abs(scores["dpd"] - label_dpd),
         n_left_out=int(out.sum()),
-        left_out=describe_pairs(cells, out),
+        left_out=group_counts.describe_pairs(cells, out),
         n_small=int(small.sum()),
-        small=describe_pairs(cells, small),
+        small=group_counts.describe_pairs(cells, small),
         n_dropped=n_dropped,
     )
 
 
-def _small(cells: Cells) -> np.ndarray:
-    """(G, K) bool: pairs that are used with fewer than FEW positives or negatives."""
-    return (np.minimum(cells.positive, cells.negative) < FEW) & cells.usable.any(axis=0)
+def _warn(cells: Cells, sensitive: str, chosen: np.ndarray, verb: str, remedy: str) -> None:
+    """Warn of the (G, K) chosen pairs, if there are any."""
+    if chosen.any():
+        text = group_counts.describe_pairs(cells, chosen)
+        text = text if len(text) <= 300 else text[:300] + " ..."
+        warnings.warn(
+            f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. {remedy}.",
+            KdlibWarning,
+            stacklevel=3,
+        )
 
 
-def _warn(cells: Cells, sensitive: str) -> None:
-    out, small = ~cells.usable.all(axis=0), _small(cells)
-    for chosen, verb, remedy in (
-        (out, "are left out of at least one rate", "Say so beside the value"),
-        (
-            small & ~out,
-            f"have fewer than {FEW} positives or negatives, so their rates are "
-            "coarse and the differences biased upwards",
-            f"exclude_below={FEW} leaves them out",
-        ),
-    ):
-        if chosen.any():
-            text = describe_pairs(cells, chosen)
-            text = text if len(text) <= 300 else text[:300] + " ..."
-            warnings.warn(
-                f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. {remedy}.",
-                KdlibWarning,
-                stacklevel=3,
-            )
-
-
-def floors(
-    predictions: Predictions,
-    *,
-    sensitive: str,
-    draws: int = 200,
-    seed: int = 0,
-    missing: str = "error",
-    exclude_below: int = 0,
-) -> pd.DataFrame:
+def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: int = 0) -> pd.DataFrame:
     """What the differences would be if the model did not react to the group: chance and label mix alone.
 
     Rows as of `arms.tidy`, of the arm's mean over seeds, all runs of an arm seeing the same permuted groups. `high` is
@@ -202,14 +176,12 @@ def floors(
     """
     if draws < 20:
         raise InvalidInput(f"draws is {draws}; a 95th percentile needs 20 permutations at least (default 200).")
-    cells, _ = prepare(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in (*DIFFERENCES, "dpd_overall")}
-    for within, overall in permuted_groups(cells, draws, rng):
-        for name, values in differences(rates(cells, within)).items():
-            drawn[name].append(values)
-        drawn["dpd_overall"].append(differences(rates(cells, overall))["dpd"])
-    metrics = {f"{name}_floor": np.stack(values) for name, values in drawn.items()}
+    cells, _ = group_counts.prepare(predictions, sensitive=sensitive)
+    drawn = []
+    for within, overall in permuted_groups(cells, draws, np.random.default_rng(seed)):
+        floor = {f"{name}_floor": values for name, values in differences(rates(cells, within)).items()}
+        drawn.append(floor | {"dpd_overall_floor": differences(rates(cells, overall))["dpd"]})
+    metrics = {name: np.stack([floor[name] for floor in drawn]) for name in drawn[0]}
     metrics |= {f"{name}_blind": values[None] for name, values in differences(_blind_rates(cells)).items()}
     rows = [
         {"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows), "metric": metric}
@@ -232,29 +204,31 @@ def permuted_groups(cells: Cells, draws: int, rng: np.random.Generator) -> Itera
 
 def _blind_rates(cells: Cells) -> np.ndarray:
     """(R, 3, G, K) expected rates if each group's samples of a label were predicted as all samples of that label."""
-    by_label = crosstab(cells.codes, cells.labels, len(cells.groups), cells.n_classes)
-    confusion = np.stack([crosstab(cells.labels, row // 2, cells.n_classes, cells.n_classes) for row in cells.outcome])
+    by_label = group_counts.crosstab(cells.codes, cells.labels, len(cells.groups), cells.n_classes)
+    confusion = np.stack(
+        [group_counts.crosstab(cells.labels, row // 2, cells.n_classes, cells.n_classes) for row in cells.outcome]
+    )
     confusion = confusion / np.maximum(by_label.sum(axis=0), 1)[:, None]  # (R, C label, C predicted), rows sum to 1
     selected = (by_label @ confusion)[:, :, cells.scored]
     hits = (by_label * np.diagonal(confusion, axis1=1, axis2=2)[:, None, :])[:, :, cells.scored]
-    return divide(cells, np.stack([selected, hits, selected - hits], axis=1))
+    return group_counts.divide(cells, selected, hits)
 
 
 def _mean_and_high(drawn: np.ndarray) -> dict[str, float]:
     return {"mean": drawn.mean(), "high": np.quantile(drawn, 0.95) if len(drawn) > 1 else np.nan}
 
 
-def table(predictions: Predictions, *, sensitive: str, missing: str = "error", exclude_below: int = 0) -> pd.DataFrame:
+def table(predictions: Predictions, *, sensitive: str) -> pd.DataFrame:
     """One row per arm and metric (see `arms.tidy`): over seeds, beside the labels' own DPD and the floors.
 
     Metrics: accuracy, eod, dpd, tpr_difference, fpr_difference, dpd_gap; label_dpd; those of `floors`. Fractions
     throughout. n_left_out, n_small, n_dropped, the same in all rows, are those of `group_fairness`, which says what is
     raised.
     """
-    runs = group_fairness(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
+    runs = group_fairness(predictions, sensitive=sensitive)
     found = tidy(predictions, runs, dict.fromkeys(MEASURED, "share"))
     arms = found[found["metric"] == "accuracy"].drop(columns=["sd", "low", "high"])
     labels = arms.assign(metric="label_dpd", mean=runs["label_dpd"].iloc[0])
-    chance = floors(predictions, sensitive=sensitive, missing=missing, exclude_below=exclude_below)
+    chance = floors(predictions, sensitive=sensitive)
     same = {name: runs[name].iloc[0] for name in ("n_left_out", "n_small", "n_dropped")}
     return pd.concat([found, labels, chance], ignore_index=True).assign(**same)

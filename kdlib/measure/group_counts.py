@@ -85,13 +85,13 @@ def _kind(value: object) -> type:
 
 
 def _refuse_empty_categories(array, place: str) -> None:
-    if isinstance(getattr(array, "dtype", None), pd.CategoricalDtype):
-        empty = [str(name) for name in array.dtype.categories.difference(pd.unique(array).dropna())]
-        if empty:
-            raise UndefinedMetric(
-                f"{place} declares groups without samples: {', '.join(empty)}. Their rates are "
-                "undefined; call remove_unused_categories() if that is intended."
-            )
+    if not isinstance(getattr(array, "dtype", None), pd.CategoricalDtype):
+        return
+    if empty := [str(name) for name in array.dtype.categories.difference(pd.unique(array).dropna())]:
+        raise UndefinedMetric(
+            f"{place} declares groups without samples: {', '.join(empty)}. Their rates are undefined; call "
+            "remove_unused_categories() if that is intended."
+        )
 
 
 def _refuse_continuous(found, n_samples: int, place: str) -> None:
@@ -112,7 +112,7 @@ class Cells:
 
     labels (N,), codes (N,), outcome (R, N): 2 * predicted class + (1 if correct)
     groups G names, classes K names, scored: slice of the C classes
-    size (G, 1), positive (G, K): samples and label counts
+    below (3, G, K): samples, positives and negatives, over which selection rate, TPR and FPR are taken
     usable (3, G, K) bool: cells whose selection rate, TPR, FPR enter a difference
     """
 
@@ -122,13 +122,8 @@ class Cells:
     groups: tuple[str, ...]
     classes: tuple[str, ...]
     scored: slice
-    size: np.ndarray
-    positive: np.ndarray
+    below: np.ndarray
     usable: np.ndarray
-
-    @property
-    def negative(self) -> np.ndarray:
-        return self.size - self.positive
 
     @property
     def n_classes(self) -> int:
@@ -145,29 +140,20 @@ def build_cells(labels, predicted, codes, groups, class_names, *, exclude_below:
     n_classes = len(class_names)
     scored = slice(1 if n_classes == 2 else 0, n_classes)
     label_counts = crosstab(codes, labels, len(groups), n_classes)
-    size, positive = label_counts.sum(axis=1, keepdims=True), label_counts[:, scored]
-    enough = np.minimum(positive, size - positive) >= exclude_below
-    usable = np.stack([np.broadcast_to(size, positive.shape), positive, size - positive]) > 0
-    return Cells(
-        labels,
-        codes,
-        2 * predicted.astype(np.intp) + (predicted == labels),
-        tuple(groups),
-        tuple(class_names)[scored],
-        scored,
-        size,
-        positive,
-        usable & enough,
-    )
+    size, positive = np.broadcast_arrays(label_counts.sum(axis=1, keepdims=True), label_counts[:, scored])
+    below = np.stack([size, positive, size - positive])
+    usable = (below > 0) & (below[1:].min(axis=0) >= exclude_below)
+    outcome = 2 * predicted.astype(np.intp) + (predicted == labels)
+    return Cells(labels, codes, outcome, tuple(groups), tuple(class_names)[scored], scored, below, usable)
 
 
 def crosstab(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> np.ndarray:
     return np.bincount(rows * n_columns + columns, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
 
 
-def count(cells: Cells, codes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each class was predicted in each group, and rightly so: two (R, n_groups, K) int arrays."""
-    shape = (n_groups, cells.n_classes, 2)
+def count(cells: Cells, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How often each class was predicted in each group, and rightly so: two (R, G, K) int arrays."""
+    shape = (len(cells.groups), cells.n_classes, 2)
     offset = codes * (2 * cells.n_classes)
     counts = np.stack([np.bincount(offset + row, minlength=np.prod(shape)).reshape(shape) for row in cells.outcome])
     return counts.sum(axis=-1)[:, :, cells.scored], counts[:, :, cells.scored, 1]
@@ -179,14 +165,13 @@ def rates(cells: Cells, codes: np.ndarray | None = None) -> np.ndarray:
     Other `codes` than the cells' own must leave the label counts of every group as they are, or only the selection rate
     is right.
     """
-    selected, hits = count(cells, cells.codes if codes is None else codes, len(cells.groups))
-    return divide(cells, np.stack([selected, hits, selected - hits], axis=1))
+    return divide(cells, *count(cells, cells.codes if codes is None else codes))
 
 
-def divide(cells: Cells, counts: np.ndarray) -> np.ndarray:
-    """(..., 3, G, K) counts over the samples, positives and negatives of each group; NaN where not usable."""
-    below = np.stack([np.broadcast_to(cells.size, cells.positive.shape), cells.positive, cells.negative])
-    return np.where(cells.usable, counts / np.maximum(below, 1), np.nan)
+def divide(cells: Cells, selected: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """(..., 3, G, K) rates of a class that was predicted and rightly predicted so often, (..., G, K) each."""
+    counts = np.stack([selected, hits, selected - hits], axis=-3)
+    return np.where(cells.usable, counts / np.maximum(cells.below, 1), np.nan)
 
 
 def spread(rates: np.ndarray) -> np.ndarray:
@@ -216,34 +201,28 @@ def differences(rates: np.ndarray) -> dict[str, np.ndarray]:
 
 def describe_pairs(cells: Cells, chosen: np.ndarray) -> str:
     """The (G, K) chosen pairs in words, with their counts."""
+    _, positives, negatives = cells.below
     return "; ".join(
-        f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {cells.positive[g, k]} positives, "
-        f"{cells.negative[g, k]} negatives"
+        f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {positives[g, k]} positives, {negatives[g, k]} negatives"
         for g, k in np.argwhere(chosen)
     )
 
 
-def group_codes(
-    predictions: Predictions, sensitive: str, *, missing: str = "error"
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def group_codes(predictions: Predictions, sensitive: str, *, missing="error") -> tuple[np.ndarray, tuple[str, ...]]:
     """`encode_groups` of a sensitive feature of `predictions`; raises InvalidInput for an unknown one."""
     if sensitive not in predictions.groups:
         raise unknown("sensitive feature", sensitive, predictions.groups, place="predictions.groups")
     return encode_groups(predictions.groups[sensitive], f"groups[{sensitive!r}]", missing=missing)
 
 
-def prepare(predictions: Predictions, *, sensitive: str, missing: str, exclude_below: int) -> tuple[Cells, int]:
+def prepare(
+    predictions: Predictions, *, sensitive: str, missing: str = "error", exclude_below: int = 0
+) -> tuple[Cells, int]:
     """The counts by class and group of all runs, and how many samples were dropped."""
     if exclude_below < 0:
         raise InvalidInput(f"exclude_below is {exclude_below}; it is a count of samples, 0 or more.")
     codes, groups = group_codes(predictions, sensitive, missing=missing)
     kept = codes >= 0
-    cells = build_cells(
-        predictions.labels[kept],
-        predictions.predicted[:, kept],
-        codes[kept],
-        groups,
-        predictions.class_names,
-        exclude_below=exclude_below,
-    )
+    counted = predictions.labels[kept], predictions.predicted[:, kept], codes[kept]
+    cells = build_cells(*counted, groups, predictions.class_names, exclude_below=exclude_below)
     return cells, int((~kept).sum())

@@ -243,15 +243,13 @@ def group_rates(predictions: Predictions, class_name: str, *, sensitive: str) ->
 
     Raises InvalidInput for an unknown class (of two only the second is scored) or sensitive feature.
     """
-    cells, _ = group_counts.prepare(predictions, sensitive=sensitive, missing="error", exclude_below=0)
+    cells, _ = group_counts.prepare(predictions, sensitive=sensitive)
     if class_name not in cells.classes:
         raise unknown("class", class_name, cells.classes)
     k = cells.classes.index(class_name)
-    selected, hits = (
-        counts[:, :, k].mean(axis=0) for counts in group_counts.count(cells, cells.codes, len(cells.groups))
-    )
-    n, positive = cells.size[:, 0], cells.positive[:, k]
-    right = hits + (n - positive) - (selected - hits)
+    selected, hits = (counts[:, :, k].mean(axis=0) for counts in group_counts.count(cells, cells.codes))
+    n, _, negative = cells.below[:, :, k]
+    right = hits + negative - (selected - hits)
     return pd.DataFrame({"group": cells.groups, "n": n, "accuracy": right / n, "selection_rate": selected / n})
 
 
