@@ -1,4 +1,4 @@
-"""Class bias as in the paper: accuracy by class, significantly changed classes, what chance gives, disagreement.
+"""Class bias as in the paper: significantly changed classes, what chance gives, disagreement.
 
 From Predictions to tables. The tests on arrays are in class_tests; how large effects are and where they point is in
 class_effects, what a count would be without a class-specific effect in class_nulls.
@@ -16,37 +16,12 @@ import pandas as pd
 from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.measure import class_counts
 from kdlib.measure.arms import TIDY, tidy
-from kdlib.measure.class_counts import (
-    CountedArm,
-    check_arms,
-    class_rows,
-    class_totals,
-    correct_by_class,
-    one_arm,
-    require_comparable,
-    study_arms,
-    two_arms,
-)
+from kdlib.measure.class_counts import CountedArm
 from kdlib.measure.class_tests import Comparison, compare, count_significant
 from kdlib.measure.stats import adjust, require_share
 from kdlib.predictions import Predictions
-
-
-def class_accuracy(predictions: Predictions) -> pd.DataFrame:
-    """One row per run and class: run_id, model, seed, temperature, class_index, class_name, correct, total, accuracy.
-
-    correct and total count test images; accuracy = correct / total, 0 .. 1, NaN for a class without test images.
-    """
-    correct, totals = correct_by_class(predictions), class_totals(predictions)
-    n_runs, n_classes = correct.shape
-    runs = predictions.runs[["run_id", "model", "seed", "temperature"]]
-    table = runs.loc[runs.index.repeat(n_classes)].reset_index(drop=True)
-    table["class_index"] = np.tile(np.arange(n_classes), n_runs)
-    table["class_name"] = np.tile(np.array(predictions.class_names, object), n_runs)
-    table["correct"], table["total"] = correct.ravel(), np.tile(totals, n_runs)
-    table["accuracy"] = table["correct"] / table["total"].where(table["total"] > 0)
-    return table
 
 
 def significant_classes(
@@ -72,31 +47,25 @@ def significant_classes(
     identical runs posing as seeds; warns (KdlibWarning) of two to four seeds and of one teacher for all seeds.
     """
     require_share("level", level)
-    arm_a, arm_b = two_arms(a, b)
-    found = compare_arms(arm_a, arm_b, test=test, normalise=normalise)
-    return _class_table(a.class_names, arm_a, arm_b, found, adjust(found.p, correction), level)
+    arm_a, arm_b = class_counts.two_arms(a, b)
+    found = compare_arms(arm_a, arm_b, test=test, normalise=normalise)._asdict()
+    p_adjusted, images = adjust(found["p"], correction), np.where(arm_a.totals > 0, arm_a.totals, np.nan)
+    accuracy_a, accuracy_b = arm_a.correct / images, arm_b.correct / images
+    return class_counts.class_rows(
+        a.class_names,
+        mean_a=accuracy_a.mean(axis=0),
+        sd_a=accuracy_a.std(axis=0, ddof=1),
+        mean_b=accuracy_b.mean(axis=0),
+        sd_b=accuracy_b.std(axis=0, ddof=1),
+        **found,
+        p_adjusted=p_adjusted,
+        significant=p_adjusted <= level,
+    ).drop(columns="se")
 
 
 def compare_arms(a: CountedArm, b: CountedArm, *, test: str = "welch", normalise: str = "ratio") -> Comparison:
     """`class_tests.compare` of two arms."""
     return compare(a.correct, b.correct, a.totals, test=test, normalise=normalise)
-
-
-def _class_table(
-    names: tuple[str, ...], a: CountedArm, b: CountedArm, found: Comparison, p_adjusted: np.ndarray, level: float
-) -> pd.DataFrame:
-    totals = np.where(a.totals > 0, a.totals, np.nan)
-    accuracy_a, accuracy_b = a.correct / totals, b.correct / totals
-    return class_rows(
-        names,
-        mean_a=accuracy_a.mean(axis=0),
-        sd_a=accuracy_a.std(axis=0, ddof=1),
-        mean_b=accuracy_b.mean(axis=0),
-        sd_b=accuracy_b.std(axis=0, ddof=1),
-        **found._asdict(),
-        p_adjusted=p_adjusted,
-        significant=p_adjusted <= level,
-    ).drop(columns="se")
 
 
 def counts(
@@ -117,14 +86,14 @@ def counts(
     Raises and warns as significant_classes, once for all arms.
     """
     require_share("level", level)
-    nds, own, _, students = study_arms(predictions)
+    nds, own, _, students = class_counts.study_arms(predictions)
     present = [arm for arm in (own, nds, *students) if arm is not None]
     if not students or len(present) == len(students):
         raise InvalidInput(
             "counts compare ds with nds and teacher; the table has "
             f"{', '.join(arm.name for arm in present) or 'none of them'}."
         )
-    check_arms(present)
+    class_counts.check_arms(present)
     options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
     return pd.DataFrame([_count_row(arm, nds, own, options) for arm in students])
 
@@ -224,13 +193,12 @@ def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
     Raises InvalidInput for several arms in one table, other classes or samples, or no common seed; warns of seeds that
     one arm lacks.
     """
-    order = require_comparable(a, b)
-    common = _common_seeds(one_arm(a, "a"), one_arm(b, "b"))
-    rows_a, rows_b = (dict(zip(p.runs["seed"], range(len(p.runs)), strict=True)) for p in (a, b))
-    c = a.n_classes
+    order = class_counts.require_comparable(a, b)
+    arms = class_counts.one_arm(a, "a"), class_counts.one_arm(b, "b")
+    common, c = _common_seeds(*arms), a.n_classes
+    rows = (arm.of_seeds(common).runs.index for arm in arms)
     total = sum(
-        np.bincount(a.predicted[rows_a[seed]] * c + b.predicted[rows_b[seed]][order], minlength=c * c)
-        for seed in common
+        np.bincount(a.predicted[i] * c + b.predicted[j][order], minlength=c * c) for i, j in zip(*rows, strict=True)
     )
     return total.reshape(c, c) / len(common)
 

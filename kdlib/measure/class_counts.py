@@ -134,9 +134,7 @@ def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
         raise InvalidInput(
             f"{len(alone)} samples are in a or b alone, such as {str(alone[0])!r}. Keep those that both have."
         )
-    order_a, order_b = np.argsort(a.sample_ids), np.argsort(b.sample_ids)
-    positions = np.empty(len(order_a), int)
-    positions[order_a] = order_b
+    positions = pd.Index(b.sample_ids).get_indexer(a.sample_ids)
     other = np.flatnonzero(a.labels != b.labels[positions])
     if len(other):
         raise InvalidInput(

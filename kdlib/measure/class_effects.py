@@ -6,7 +6,7 @@ normalisations of class_tests: 'difference' reads in accuracy (0.01 is a point),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,26 +23,17 @@ from kdlib.measure.class_counts import (
     study_arms,
     two_arms,
 )
-from kdlib.measure.class_tests import Comparison, compare, least_p, moderated, normalised, pooled_variance, tied
+from kdlib.measure.class_tests import Comparison, compare_values, least_p, moderated, normalised, pooled_variance, tied
 from kdlib.measure.stats import Tested, adjust, tested
 from kdlib.predictions import Predictions
 
 
-def effect_sizes(a: Predictions, b: Predictions, *, normalise: str = "arcsine") -> pd.DataFrame:
-    """Hedges' g of each class (Hedges 1981), b - a in units of the pooled sd over seeds, with an exact interval.
-
-    class_index, class_name, g, low, high (noncentral t, Steiger and Fouladi 1997). 0: equal means; NaN where runs do
-    not vary and for a class without test images. Raises and warns as class_bias.significant_classes.
-    """
-    arm_a, arm_b = two_arms(a, b)
-    x, y = (normalised(arm.correct, arm.totals, normalise) for arm in (arm_a, arm_b))
-    tie = tied(arm_a.correct, arm_b.correct)
-    g, low, high = (np.where(tie, np.nan, v) for v in hedges_g(x, y))
-    return class_rows(a.class_names, g=g, low=low, high=high)
-
-
 def hedges_g(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(g, low, high), each (C,), 95 %, of values a (R_a, C) and b (R_b, C); NaN where nothing varies."""
+    """(g, low, high), each (C,): Hedges' g (1981), b - a in units of the pooled sd over seeds, and its 95 % interval.
+
+    Of values a (R_a, C) and b (R_b, C). 0: equal means; NaN where runs do not vary. The interval is exact (noncentral
+    t, Steiger and Fouladi 1997).
+    """
     df, unit = len(a) + len(b) - 2, np.sqrt(1 / len(a) + 1 / len(b))
     pooled = pooled_variance(a, b)
     d = (b.mean(axis=0) - a.mean(axis=0)) / np.sqrt(np.where(pooled > 0, pooled, np.nan))
@@ -62,16 +53,19 @@ def class_verdicts(
     """One verdict per class: 'changed', 'equivalent' or 'inconclusive'.
 
     class_index, class_name, difference (b - a on the scale of `normalise`), low, high (90 % interval), p_adjusted,
-    p_equivalent (adjusted as well), verdict. Changed: p_adjusted <= 0.05, however small the change. Else equivalent:
-    two one-sided tests (Schuirmann 1987) both place the difference inside +- margin at 0.05. A class without test
-    images is inconclusive. Five seeds with sd s need a margin above 1.18 s to call even a difference of 0 equivalent
-    (Welch).
+    p_equivalent (adjusted as well), verdict; g, g_low, g_high (`hedges_g` on that scale); margin.
+    Changed: p_adjusted <= 0.05, however small the change. Else equivalent: two one-sided tests (Schuirmann 1987) both
+    place the difference inside +- margin at 0.05. A class without test images is inconclusive. Five seeds with sd s
+    need a margin above 1.18 s to call even a difference of 0 equivalent (Welch).
     Raises InvalidInput for a margin <= 0, and as class_bias.significant_classes.
     """
     if not margin > 0:
         raise InvalidInput(f"margin is {margin!r}: state the smallest difference that matters, 0.03 for 3 points.")
     arm_a, arm_b = two_arms(a, b)
-    found = compare(arm_a.correct, arm_b.correct, arm_a.totals, test=test, normalise=normalise)
+    x, y = (normalised(arm.correct, arm.totals, normalise) for arm in (arm_a, arm_b))
+    tie = tied(arm_a.correct, arm_b.correct)
+    found = compare_values(x, y, tie, test=test)
+    g, g_low, g_high = (np.where(tie, np.nan, values) for values in hedges_g(x, y))
     least = least_p(len(arm_a.seeds), len(arm_b.seeds))
     p = adjust(found.p, correction)
     p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
@@ -84,6 +78,10 @@ def class_verdicts(
         p_adjusted=p,
         p_equivalent=p_equivalent,
         verdict=np.select([p <= 0.05, p_equivalent <= 0.05], ["changed", "equivalent"], "inconclusive"),
+        g=g,
+        g_low=g_low,
+        g_high=g_high,
+        margin=margin,
     )
 
 
@@ -143,14 +141,20 @@ def direction(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
 
 
 def _direction(nds: CountedArm, teachers: CountedArm, students: CountedArm, normalise: str) -> dict[str, float]:
-    seeds = sorted(set(nds.seeds) & set(teachers.seeds) & set(students.seeds))
-    if len(seeds) < 3:
-        raise InvalidInput(f"nds, teacher and {students.name} share {len(seeds)} seeds; a direction needs three.")
-    base, teacher, student = (_values(arm.of_seeds(seeds), normalise) for arm in (nds, teachers, students))
+    base, teacher, student = _of_common_seeds((nds, teachers, students), normalise)
     upper, lower = _covariances(student - base, teacher - base), _covariances(teacher - base, teacher - base)
-    found = _jackknifed(lambda keep: _slope(upper[keep], lower[keep]), len(seeds))
-    about = {"temperature": students.temperature, "n_seeds": len(seeds)}
+    found = _jackknifed(lambda keep: _slope(upper[keep], lower[keep]), len(base))
+    about = {"temperature": students.temperature, "n_seeds": len(base)}
     return about | {"slope": found.value, "low": found.low, "high": found.high}
+
+
+def _of_common_seeds(arms: Sequence[CountedArm], normalise: str) -> list[np.ndarray]:
+    """The values (R, C) of each arm's runs of the seeds that all of them have."""
+    seeds = set.intersection(*(set(arm.seeds) for arm in arms))
+    if len(seeds) < 3:
+        names = ", ".join(arm.name for arm in arms)
+        raise InvalidInput(f"{names} share {len(seeds)} seeds; three are needed to leave one out in turn.")
+    return [_values(arm.of_seeds(seeds), normalise) for arm in arms]
 
 
 def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> pd.DataFrame:
@@ -163,11 +167,7 @@ def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> p
     Raises InvalidInput for fewer than two temperatures or three seeds that all arms have, and as class_bias.counts.
     """
     (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
-    arms = [nds, teachers, *complete_blocks(students)]
-    seeds = sorted(set.intersection(*(set(arm.seeds) for arm in arms)))
-    if len(seeds) < 3:
-        raise InvalidInput(f"nds, teacher and all ds share {len(seeds)} seeds; a trend needs three.")
-    base, teacher, *values = (_values(arm.of_seeds(seeds), normalise) for arm in arms)
+    base, teacher, *values = _of_common_seeds([nds, teachers, *complete_blocks(students)], normalise)
     t = np.log2([arm.temperature for arm in students])
     weights = (t - t.mean()) / ((t - t.mean()) ** 2).sum()
     gap = _covariances(teacher - base, teacher - base)
@@ -177,8 +177,10 @@ def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> p
         "slope": lambda keep: weights @ [_slope(moved[keep], gap[keep]) for moved in along],
         "variance": lambda keep: weights @ [_off_diagonal(moved[keep]) for moved in spread],
     }
-    found = {name: _jackknifed(measure, len(seeds)) for name, measure in measures.items()}
-    rows = [{"measure": name, **trend._asdict(), "n_seeds": len(seeds)} for name, trend in found.items()]
+    rows = [
+        {"measure": name, **_jackknifed(measure, len(base))._asdict(), "n_seeds": len(base)}
+        for name, measure in measures.items()
+    ]
     return pd.DataFrame(rows).rename(columns={"value": "change"})
 
 

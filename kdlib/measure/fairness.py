@@ -16,7 +16,7 @@ import pandas as pd
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
 from kdlib.measure import group_counts
 from kdlib.measure.arms import TIDY, arm_rows, tidy
-from kdlib.measure.group_counts import Cells, differences, rates
+from kdlib.measure.group_counts import Cells, crosstab, differences, rates
 from kdlib.predictions import Predictions
 
 MEASURED = ("accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap")
@@ -128,9 +128,7 @@ def group_fairness(
     out = ~cells.usable.all(axis=0)
     small = (np.minimum(positive, negative) < FEW) & cells.usable.any(axis=0)
     _warn(cells, sensitive, out, "are left out of at least one rate", "Say so beside the value")
-    coarse = (
-        f"have fewer than {FEW} positives or negatives, so their rates are coarse and the differences biased upwards"
-    )
+    coarse = f"have fewer than {FEW} positives or negatives, so their rates are coarse and differences biased upwards"
     _warn(cells, sensitive, small & ~out, coarse, f"exclude_below={FEW} leaves them out")
     scores = differences(rates(cells))
     label_dpd = differences(group_counts.divide(cells, positive, positive))["dpd"]  # of a perfect classifier
@@ -204,10 +202,8 @@ def permuted_groups(cells: Cells, draws: int, rng: np.random.Generator) -> Itera
 
 def _blind_rates(cells: Cells) -> np.ndarray:
     """(R, 3, G, K) expected rates if each group's samples of a label were predicted as all samples of that label."""
-    by_label = group_counts.crosstab(cells.codes, cells.labels, len(cells.groups), cells.n_classes)
-    confusion = np.stack(
-        [group_counts.crosstab(cells.labels, row // 2, cells.n_classes, cells.n_classes) for row in cells.outcome]
-    )
+    by_label = crosstab(cells.codes, cells.labels, len(cells.groups), cells.n_classes)
+    confusion = np.stack([crosstab(cells.labels, row // 2, cells.n_classes, cells.n_classes) for row in cells.outcome])
     confusion = confusion / np.maximum(by_label.sum(axis=0), 1)[:, None]  # (R, C label, C predicted), rows sum to 1
     selected = (by_label @ confusion)[:, :, cells.scored]
     hits = (by_label * np.diagonal(confusion, axis1=1, axis2=2)[:, None, :])[:, :, cells.scored]

@@ -17,11 +17,12 @@ from kdlib.predictions import Predictions, as_array
 
 MANY = 20  # more distinct values than this are no group when they are numbers, or nearly as many as the rows
 MISSING_WORDS = ("", "nan", "NaN", "None", "<NA>", "NaT")  # what numpy makes of missing values among text
+Groups = tuple[np.ndarray, tuple[str, ...]]  # (N,) codes, and the names that they stand for
 RATES = ("selection rate", "TPR", "FPR")
 DIFFERENCES = ("dpd", "eod", "tpr_difference", "fpr_difference")
 
 
-def encode_groups(values, place: str, *, missing: str = "error") -> tuple[np.ndarray, tuple[str, ...]]:
+def encode_groups(values, place: str, *, missing: str = "error") -> Groups:
     """(N,) codes 0 .. G-1 (-1 where the value is missing and `missing` is "drop") and the G group names, sorted.
 
     missing   "error" (raise InvalidInput), "group" (a group '(missing)' of its own) or "drop" (code -1)
@@ -201,14 +202,14 @@ def differences(rates: np.ndarray) -> dict[str, np.ndarray]:
 
 def describe_pairs(cells: Cells, chosen: np.ndarray) -> str:
     """The (G, K) chosen pairs in words, with their counts."""
-    _, positives, negatives = cells.below
+    _, positive, negative = cells.below
     return "; ".join(
-        f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {positives[g, k]} positives, {negatives[g, k]} negatives"
+        f"group {cells.groups[g]!r}, class {cells.classes[k]!r}: {positive[g, k]} positives, {negative[g, k]} negatives"
         for g, k in np.argwhere(chosen)
     )
 
 
-def group_codes(predictions: Predictions, sensitive: str, *, missing="error") -> tuple[np.ndarray, tuple[str, ...]]:
+def group_codes(predictions: Predictions, sensitive: str, *, missing: str = "error") -> Groups:
     """`encode_groups` of a sensitive feature of `predictions`; raises InvalidInput for an unknown one."""
     if sensitive not in predictions.groups:
         raise unknown("sensitive feature", sensitive, predictions.groups, place="predictions.groups")

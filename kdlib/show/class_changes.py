@@ -41,6 +41,13 @@ CHANGES: tables.Columns = {
     "p_global": ("global p", "{mean:.3f}"),
     "share_changed": ("share of changed classes (%)", "{mean:.0f}"),
 }
+VERDICTS = {
+    "DS − NDS (points), 90 %": "{difference:z.2f} [{low:z.2f}, {high:z.2f}]",
+    "p, changed": "{p_adjusted:.2f}",
+    "p, equivalent": "{p_equivalent:.2f}",
+    "verdict": "{verdict}",
+    "Hedges' g, 95 %": "{g:z.2f} [{g_low:z.2f}, {g_high:z.2f}]",
+}
 FIDELITY: tables.Columns = {
     "agreement": ("agreement with teacher", WITH_SD),
     "kl": ("KL (nats)", "{mean:.3f} ± {sd:.3f}"),
@@ -149,37 +156,16 @@ def changes_table(rows: pd.DataFrame, *, title: str) -> Styler:
     return tables.arm_table(rows, columns=CHANGES, title=title, note=note)
 
 
-def verdict_rows(nds: Predictions, ds: Predictions, *, margin: float) -> pd.DataFrame:
-    """class_effects.class_verdicts with Hedges' g beside it, both on the scale 'difference': one row per class.
-
-    The columns of class_verdicts, and g, g_low, g_high (b - a, in sd over seeds; 95 % interval). Raises as these.
-    """
-    verdicts = class_effects.class_verdicts(nds, ds, margin=margin)
-    sizes = class_effects.effect_sizes(nds, ds, normalise="difference")
-    return verdicts.assign(g=sizes["g"], g_low=sizes["low"], g_high=sizes["high"], margin=margin)
-
-
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
-    """`verdict_rows` for readers, one row per class."""
-    cells = {
-        "DS − NDS (points), 90 %": _intervals(100 * rows[["difference", "low", "high"]]),
-        "p, changed": [f"{p:.2f}" for p in rows["p_adjusted"]],
-        "p, equivalent": [f"{p:.2f}" for p in rows["p_equivalent"]],
-        "verdict": rows["verdict"],
-        "Hedges' g, 95 %": _intervals(rows[["g", "g_low", "g_high"]]),
-    }
+    """class_effects.class_verdicts for readers, one row per class."""
+    shown = rows.assign(**100 * rows[["difference", "low", "high"]]).to_dict("records")
+    cells = {heading: [tables.filled(form, row) for row in shown] for heading, form in VERDICTS.items()}
     note = (
         f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
         f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
         " correction; inconclusive: neither is shown"
     )
     return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
-
-
-def _intervals(rows: pd.DataFrame) -> list[str]:
-    """'0.12 [−0.10, 0.34]' of three columns, with true minus signs and none before a rounded zero."""
-    ends = rows.map("{:z.2f}".format).itertuples(index=False)
-    return [f"{mean} [{low}, {high}]".replace("-", "−") for mean, low, high in ends]
 
 
 # ----------------------------------------------------------------------------------------------------------- fidelity

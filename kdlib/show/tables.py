@@ -138,14 +138,14 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     found = {}
     for metric, (heading, form) in columns.items():
         chosen = rows[rows["metric"] == metric]
-        found[heading] = _by_arm(style.in_percent(chosen), partial(_filled, form))
+        found[heading] = _by_arm(style.in_percent(chosen), partial(filled, form))
         if _has_paper(chosen):
             found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
     lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
     return text_table(_of_arms(rows, found), "\n".join(filter(None, lines)))
 
 
-def _filled(form: str, row: Mapping[str, Any]) -> str:
+def filled(form: str, row: Mapping[str, Any]) -> str:
     """With true minus signs; '' where something that the form shows is missing."""
     shown = [name for _, name, _, _ in Formatter().parse(form) if name]
     text = "" if pd.isna([row[name] for name in shown]).any() else form.format(**row)

@@ -30,42 +30,17 @@ def ratios(predictions):
     return accuracy / predictions.accuracy[:, None]
 
 
-# accuracy by class
-
-
-def test_class_accuracy_is_a_long_table_of_counts():
-    table = class_bias.class_accuracy(simulated.from_counts([[1, 4], [2, 3]], total=[2, 4], class_names=["cat", "dog"]))
-    assert list(table.columns) == [
-        "run_id",
-        "model",
-        "seed",
-        "temperature",
-        "class_index",
-        "class_name",
-        "correct",
-        "total",
-        "accuracy",
-    ]
-    assert table.class_name.tolist() == ["cat", "dog"] * 2
-    assert table.seed.tolist() == [0, 0, 1, 1]
-    assert table.correct.tolist() == [1, 4, 2, 3]
-    assert table.total.tolist() == [2, 4, 2, 4]
-    assert table.accuracy.tolist() == [0.5, 1.0, 1.0, 0.75]
-
-
-def test_a_class_without_test_images_has_no_accuracy():
-    table = class_bias.class_accuracy(simulated.from_counts([[1, 0, 3]], total=[2, 0, 3]))
-    assert table.accuracy.isna().tolist() == [False, True, False]
+# counts of right answers
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_class_accuracy_equals_a_confusion_matrix(seed):
+def test_right_answers_by_class_are_those_of_a_confusion_matrix(seed):
     from sklearn.metrics import confusion_matrix
 
     nds, _ = two_arms(seed, n_classes=5, total=30)
-    theirs = [confusion_matrix(nds.labels, row, labels=range(5)).diagonal() / 30 for row in nds.predicted]
-    np.testing.assert_allclose(class_bias.class_accuracy(nds).accuracy.to_numpy().reshape(5, 5), theirs)
+    theirs = [confusion_matrix(nds.labels, row, labels=range(5)).diagonal() for row in nds.predicted]
+    assert np.array_equal(class_counts.correct_by_class(nds), theirs)
 
 
 # the paper's test
