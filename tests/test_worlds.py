@@ -22,7 +22,7 @@ PROFILE = load_profile("worlds")
 
 def study(name, **data):
     """A study of the profile with other options of its data."""
-    given = PROFILE.study(name)
+    given = PROFILE.study(f"simulated-{name}")
     return replace(given, data={**given.data, **data})
 
 
@@ -41,7 +41,7 @@ def odds(p, **arm):
 
 @pytest.mark.parametrize(("t", "share"), [(1, 0), (10, 1), (np.sqrt(10), 0.5), (10**1.5, 0.5), (100, 0), (5000, 0)])
 def test_a_student_has_most_at_ten(t, share):
-    student = replace(PROFILE.study("nothing"), temperatures=(t,)).runs()[-1]
+    student = replace(study("nothing"), temperatures=(t,)).runs()[-1]
     assert worlds.reach(student) == pytest.approx(share)
     assert worlds.reach(student.teacher) == 0
 
@@ -122,9 +122,9 @@ def test_every_world_is_in_the_profile_and_says_what_it_is():
 
 
 def test_there_is_nothing_to_train(capsys, tmp_path):
-    assert cli.main(["train", "nothing", "--profile", "worlds", "--runs-dir", str(tmp_path / "runs")]) == 0
+    assert cli.main(["train", "simulated-nothing", "--profile", "worlds", "--runs-dir", str(tmp_path / "runs")]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("nothing: nothing to train") and not (tmp_path / "runs").exists()
+    assert line.startswith("simulated-nothing: nothing to train") and not (tmp_path / "runs").exists()
     assert cli.main(["status", "--profile", "worlds"]) == 0
     assert capsys.readouterr().out.count("there is nothing to train") == len(PROFILE.studies)
     with pytest.raises(InvalidInput, match="'drawn'.*nothing to build"):
