@@ -27,7 +27,19 @@ from kdlib.studies import Profile, Study, load_profile
 
 VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")
 NOTHING_FITS = "no stand-in in this profile has what the rule needs."
-COLUMNS = ("statistic", "value", "low", "high", "p", "p_holm", "n_blocks", "n_temperatures", "verdict", "sentence")
+COLUMNS = (
+    "statistic",
+    "value",
+    "low",
+    "high",
+    "se",
+    "p",
+    "p_holm",
+    "n_blocks",
+    "n_temperatures",
+    "verdict",
+    "sentence",
+)
 
 
 def verdicts(
@@ -36,7 +48,7 @@ def verdicts(
     """What the runs of a profile say of the paper's twelve claims, one row per claim.
 
     claim (1 .. 12), says (the claim in words), study, tested; statistic, value, low, high (its 95 % interval; NaN where
-    it has none), p (two-sided; NaN where the rule is no test), p_holm (p: one study decides each claim), n_blocks,
+    it has none), se, p (two-sided; NaN where the rule is no test), p_holm (p: one study decides each claim), n_blocks,
     n_temperatures; verdict: 'reproduced', 'not reproduced', 'explained by accuracy', 'inconclusive' or 'not run'; and a
     sentence for readers. No correction spans claims.
     The same columns with 'stand_in_' in front are those of the first study that is not the paper's own and that the

@@ -25,6 +25,7 @@ class Finding(NamedTuple):
     p            two-sided; NaN where the rule is no test
     control      what was checked to rule out another explanation
     least_p      the least p that the design can give, whatever the data; above 0.05 the study cannot answer
+    se           the standard error of the number
     visible      the value that this test sees in 80 % of studies; NaN: not known
     unit         of `visible`, in words; 'points' are hundredths
     instead      the verdict that this check leaves where the rule is met; '' where it holds
@@ -45,6 +46,7 @@ class Finding(NamedTuple):
     control: str = ""
     least_p: float = 0.0
     visible: float = nan
+    se: float = nan
     unit: str = "points"
     instead: str = ""
     flat: bool = False

@@ -116,7 +116,7 @@ def _on_other_samples(p: Predictions, feature: str) -> str:
 
 def _less_teacher(p: Predictions, values: np.ndarray) -> Tested:
     """At the only temperature of `p`."""
-    (row,) = differences_from_teacher(p, values)[["mean", "low", "high", "p", "visible"]].itertuples(index=False)
+    (row,) = differences_from_teacher(p, values)[["mean", *Tested._fields[1:]]].itertuples(index=False)
     return Tested(*row)
 
 

@@ -69,13 +69,14 @@ def require_share(name: str, value: float) -> None:
 
 
 class Tested(NamedTuple):
-    """A number, its 95 % t-interval, two-sided p, and the value that such a test sees in 80 % of studies."""
+    """A number, its 95 % t-interval, two-sided p, the value that such a test sees in 80 % of studies, and its error."""
 
     value: float
     low: float
     high: float
     p: float
     visible: float = np.nan
+    se: float = np.nan
 
 
 def block_slopes(wide: pd.DataFrame) -> np.ndarray:
@@ -96,7 +97,7 @@ def tested(value: float, se: float, df: float, *, coverage: float = 0.95) -> Tes
     if se <= 1e-12:
         return Tested(value, value, value, 1.0 if abs(value) <= 1e-12 else 2 / 2 ** (df + 1))
     p = 2 * special.stdtr(df, -abs(value) / se)
-    return Tested(*map(float, (value, value - half, value + half, p, se * _visible(df))))
+    return Tested(*map(float, (value, value - half, value + half, p, se * _visible(df), se)))
 
 
 def _visible(df: float) -> float:

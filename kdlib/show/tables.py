@@ -90,6 +90,19 @@ INDIVIDUAL_NOTE = (
 )
 
 
+CHANGE = "{mean:z.1f} [{low:z.1f}, {high:z.1f}]"
+JOINT: Columns = {
+    "selection rate (DPD)": ("dpd", CHANGE),
+    "TPR": ("tpr_difference", CHANGE),
+    "FPR": ("fpr_difference", CHANGE),
+    "standard error of the rate: seeds, samples": ("dpd", "{se_seeds:.1f}, {se_rows:.1f}"),
+}
+JOINT_NOTE = (
+    "by how much the first group's rate less the second's differs between DS and the other arm, in points [95 % "
+    "interval over new seeds and new test samples; with several pairs they hold together]; smaller is nearer 0"
+)
+
+
 # ------------------------------------------------------------------------------------------------------------ the table
 
 
@@ -108,6 +121,21 @@ def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
     shown = rows[rows["mean"].notna() | rows.get("paper_mean", pd.Series(np.nan, rows.index)).notna()]
     columns = {metric: column for metric, column in INDIVIDUAL.items() if metric in set(shown["metric"])}
     return arm_table(rows, columns=columns, title=title, note=INDIVIDUAL_NOTE)
+
+
+def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
+    """Change of group differences from NDS or the own teacher to DS, about models: over seeds and test samples.
+
+    rows: `joint_intervals` at one temperature, with a column against; one line per pair of groups, in points.
+    """
+    numbers = 100 * rows[["mean", "low", "high", "se_seeds", "se_rows"]]
+    pairs = "DS − " + rows["against"].map(ARM_NAMES) + ": " + rows["first"] + " − " + rows["second"]
+    rows = rows.assign(**numbers).set_index(pairs.to_numpy())
+    found = {
+        heading: pd.Series({pair: _filled(form, row) for pair, row in rows[rows["metric"] == metric].iterrows()})
+        for heading, (metric, form) in JOINT.items()
+    }
+    return text_table(pd.DataFrame(found).fillna(""), f"{title}\n{JOINT_NOTE}")
 
 
 def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str | None = None) -> Styler:

@@ -1,0 +1,50 @@
+"""The forest plot shows each study's number and interval, its verdict in shape and color, and what is pooled."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib.show import forest
+from tests.show.test_class_figures import artist, labels
+
+
+@pytest.fixture
+def spread():
+    return pd.DataFrame(
+        {
+            "claim": [7, 7, 8],
+            "studies": ["one", "two", "one"],
+            "statistic": ["disagreement", "disagreement", "EOD by color, change"],
+            "verdict": ["reproduced", "inconclusive", "not reproduced"],
+            "value": [-0.02, 0.01, 0.03],
+            "low": [-0.03, -0.01, 0.01],
+            "high": [-0.01, 0.03, 0.05],
+        }
+    )
+
+
+@pytest.fixture
+def pool():
+    ends = {"value": 0.0, "low": -0.02, "high": 0.02, "lowest": -0.05, "highest": 0.05}
+    return pd.DataFrame([{"claim": 7, "data_sets": 3, **ends}])
+
+
+def test_numbers_are_in_points_beside_their_study(spread, pool):
+    first, second = forest.forest(spread, pool, title="A profile").axes
+    assert artist(first, "seen").lines[0].get_xdata() == pytest.approx(-2)
+    assert [t.get_text() for t in first.get_yticklabels()] == ["one", "two", "pooled, 3 data sets"]
+    assert artist(first, "pooled over data sets").lines[0].get_xdata() == pytest.approx(0)
+    assert [t.get_text() for t in second.get_yticklabels()] == ["one (color)"]
+    assert second.get_title(loc="left") == "8. EOD, change (points)"
+    assert "not seen" in labels(second) and "not told from chance" in labels(first)
+
+
+def test_a_number_without_an_interval_has_no_panel(spread, pool):
+    rows = spread.assign(low=[np.nan, np.nan, 0.01])
+    shown = [ax for ax in forest.forest(rows, pool, title="A profile").axes if ax.axison]
+    assert len(shown) == 1
+
+
+def test_verdicts_differ_in_shape_or_filling_too():
+    looks = [(look["marker"], look.get("markerfacecolor")) for look in forest.LOOKS.values()]
+    assert len(set(looks)) == len(looks)
