@@ -111,7 +111,8 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
     ts = tuple(arm.temperature for arm in students)
     found = count_trend(p, against=against)
     change = count_contrast(p, against=against, low=ts[0], high=ts[-1])
-    control, instead = _trend_controls(p, against, sign)
+    toward = None if found.observed == 0 else found.observed * sign > 0
+    control, instead = _trend_controls(p, against, sign) if toward and found.p <= LEVEL else ("", "")
     n_seeds = len(reference.seeds), len(students[0].seeds)
     rate = chance_rate(n_classes, n_seeds, test_images=int(np.median(reference.totals)))
     by_chance = np.sqrt(n_classes * rate * (1 - rate))
@@ -119,7 +120,7 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
         f"Kendall's tau of {name} and T",
         value=found.observed,
         p=found.p,
-        toward=None if found.observed == 0 else found.observed * sign > 0,
+        toward=toward,
         n_blocks=len(students[0].seeds),
         temperatures=ts,
         least_p=least_trend_p(ts),
@@ -128,7 +129,7 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
         text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
         f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {found.observed:+.2f}, "
         f"{p_text(found.p)}.{too_few(ts)}",
-        control=control,
+        control=control + without_counts(p),
         instead=instead,
         flat=change.low < change.high and max(-change.low, change.high) <= by_chance,
     )
@@ -147,7 +148,7 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     text = (
         f"{alone} changes the count by {_classes(expected)} from end to end; what is left is "
         f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau "
-        f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)}).{without_counts(p)}"
+        f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
     )
     if beyond.answer != "not explained":
         return text, "explained by accuracy" if (against, beyond.answer) == ("nds", "explained") else "inconclusive"

@@ -261,17 +261,15 @@ def count_trend(
     """
     (reference,), students = compared_arms(predictions, against)
     students = complete_blocks(students)
-    base = normalised(reference.correct, reference.totals, normalise)
-    values = np.stack([normalised(arm.correct, arm.totals, normalise) for arm in students])
     correct = np.stack([arm.correct for arm in students])
-    blocks = np.arange(values.shape[1])
-
-    def count(runs: np.ndarray) -> int:
-        tie = tied(reference.correct, correct[runs, blocks])
-        return int((compare_values(base, values[runs, blocks], tie, test="welch").p <= 0.05).sum())
-
-    orders = _block_orders(np.random.default_rng(0), *values.shape[:2], permutations)
-    found = [_kendall(np.array([count(runs) for runs in order])) for order in orders]
+    n_temperatures, n_blocks, n_classes = correct.shape
+    orders = _block_orders(np.random.default_rng(0), n_temperatures, n_blocks, permutations)
+    counts = []
+    for part in np.array_split(orders, 1 + permutations // 100):
+        drawn = correct[part, np.arange(n_blocks)].reshape(-1, n_blocks, n_classes)
+        base = np.broadcast_to(reference.correct, (len(drawn), *reference.correct.shape))
+        counts.append(_counts(base, drawn, reference.totals, normalise).reshape(-1, n_temperatures))
+    found = [_kendall(row) for row in np.concatenate(counts)]
     return Permutation(found[0], float((np.abs(found) >= abs(found[0]) - 1e-12).mean()), permutations)
 
 
