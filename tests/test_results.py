@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "figures/real-small"
 PROFILE = load_profile(FOLDER.parents[1] / "params/real-small.yaml")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.csv"))
 ROWS = [name for name in NAMES if name[:7] in {f"table{n:02}" for n in (1, 2, 3, 4, 6, 7, 9)}]
-DISPARITIES = [name for name in NAMES if name.startswith(("fig4", "fig5"))]
+DISPARITIES = [name for name in NAMES if name.startswith(("fig4", "fig5")) and not name.endswith("_joint")]
 COUNTS = [name for name in NAMES if name.startswith(("fig3", "fig8")) and not name.endswith("_without_counts")]
 FIDELITY = [
     name for name in NAMES if name.startswith("beyond_fidelity") and not name.endswith(("_teacher", "_samples"))
@@ -93,6 +93,15 @@ def test_disparities_are_whole_and_possible(name):
     arms = wide(rows)
     assert (arms["eod"] >= arms[["tpr_difference", "fpr_difference"]].max(axis=1) - 1e-12).all()
     assert arms[["eod_floor", "dpd_floor", "label_dpd"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_joint")])
+def test_joint_intervals_hold_their_number_and_both_errors(name):
+    rows = read(name)
+    assert set(rows["against"]) == {"nds", "teacher"} and set(rows["temperature"]) == {10}
+    assert (rows["mean"].between(rows["low"], rows["high"])).all() and (rows[["se_seeds", "se_rows"]] >= 0).all(
+        axis=None
+    )
 
 
 @pytest.mark.parametrize("name", COUNTS)

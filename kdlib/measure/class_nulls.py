@@ -71,6 +71,22 @@ def beyond_accuracy(a: Predictions, b: Predictions, *, normalise: str = "ratio",
     return _excess(arm_a, [arm_b], np.ones(1), normalise, draws)
 
 
+def beyond_by_temperature(predictions: Predictions) -> pd.DataFrame:
+    """`beyond_accuracy` of NDS and of every DS arm against the own teachers, and of every DS arm against NDS.
+
+    One row per comparison and scale, 'ratio' and 'logit': model, temperature (NaN for nds), against, normalise, and the
+    parts of `Excess`.
+    """
+    (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
+    pairs = [(teachers, "teacher", arm) for arm in (nds, *students)] + [(nds, "nds", arm) for arm in students]
+    rows = [
+        {"model": arm.model, "temperature": arm.temperature, "against": against, "normalise": scale}
+        | _excess(reference, [arm], np.ones(1), scale, 200)._asdict()
+        for (reference, against, arm), scale in product(pairs, ("ratio", "logit"))
+    ]
+    return pd.DataFrame(rows)
+
+
 def trend_beyond_accuracy(
     predictions: Predictions, *, against: str = "nds", sign: int = 1, normalise: str = "ratio", draws: int = 200
 ) -> Excess:

@@ -48,6 +48,10 @@ VERDICTS = {
     "verdict": "{verdict}",
     "Hedges' g, 95 %": "{g:z.2f} [{g_low:z.2f}, {g_high:z.2f}]",
 }
+BEYOND_NOTE = (
+    "significant classes (Welch's test, p ≤ 0.05) on two scales; by a shift: if the log odds of all classes had moved "
+    "by one amount; left: the difference, 95 % interval by bootstrap; explained: fewer than 5 % of the classes left"
+)
 FIDELITY: tables.Columns = {
     "agreement": ("agreement with teacher", WITH_SD),
     "kl": ("KL (nats)", "{mean:.3f} ± {sd:.3f}"),
@@ -118,6 +122,16 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     found = without_counts(predictions)
     rows = pd.concat([found, _of_students(parts, seeds_of=found)], ignore_index=True).reindex(columns=TIDY)
     return rows.assign(classes=counted["classes"].iloc[0], permutations=tests[0].permutations)
+
+
+def beyond_table(rows: pd.DataFrame, *, title: str) -> Styler:
+    """`class_nulls.beyond_by_temperature` for readers: one line per comparison, one column per scale."""
+    arms = rows.apply(lambda row: tables.arm_name(row["model"], row["temperature"]), axis=1)
+    pairs = arms + " and " + rows["against"].map(tables.ARM_NAMES)
+    form = "{count:.0f} seen, {expected:.1f} by a shift; left {excess:z.1f} [{low:z.1f}, {high:z.1f}]: {answer}"
+    cells = [form.format(**row).replace("-", "−") for row in rows.to_dict("records")]
+    frame = pd.Series(cells, [pairs, rows["normalise"]]).unstack().reindex(pairs.unique())
+    return tables.text_table(frame.rename_axis(index=None, columns=None), f"{title}\n{BEYOND_NOTE}")
 
 
 @in_style

@@ -511,3 +511,13 @@ def test_the_moderated_test_is_calibrated_in_every_band_of_accuracy(normalise):
         fired += np.bincount(band, p <= 0.05, minlength=5)
         tested += np.bincount(band, minlength=5)
     assert tested.min() > 800 and (fired / tested > 0.03).all() and (fired / tested < 0.067).all(), fired / tested
+
+
+def test_every_comparison_stands_beside_its_shift():
+    p = simulated.study(n_classes=5, total=40, temperatures=(2, 4))
+    rows = class_nulls.beyond_by_temperature(p)
+    assert len(rows) == 2 * (3 + 2) and set(rows["normalise"]) == {"ratio", "logit"}
+    row = rows[(rows["model"] == "ds") & (rows["temperature"] == 4) & (rows["against"] == "nds")].iloc[0]
+    arms = p.arm(model="nds"), p.arm(model="ds", temperature=4.0)
+    one = class_nulls.beyond_accuracy(*arms, normalise=row["normalise"])
+    assert row[list(one._fields)].tolist() == list(one)

@@ -1,0 +1,155 @@
+"""Every sentence of the README on results says what the released tables say."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def read(name):
+    return pd.read_csv(ROOT / f"figures/real-small/{name}.csv")
+
+
+def says(sentence):
+    assert sentence in TEXT, f"the tables say: {sentence}"
+
+
+def found(name, metric, model="ds"):
+    rows = read(name)
+    return rows[(rows["metric"] == metric) & (rows["model"] == model)].set_index("temperature")["mean"]
+
+
+def minus(text):
+    return text.replace("-", "−")
+
+
+def change(name, against):
+    """'+3.3 (1.8 to 4.9)': DPD of DS less that of the other arm, two groups, from the joint intervals."""
+    study, feature = name
+    rows = read(f"fig{5 if study == 'hatexplain' else 4}_{study}_{feature}_joint")
+    (row,) = rows[(rows["metric"] == "dpd") & (rows["against"] == against)].to_dict("records")
+    levels = read(f"fig{5 if study == 'hatexplain' else 4}_{study}_{feature}")
+    nds = levels[(levels["metric"] == "dpd") & (levels["model"] == against)]["mean"].item()
+    ds = levels[(levels["metric"] == "dpd") & (levels["temperature"] == 10)]["mean"].item()
+    sign = 1 if (ds - nds) * row["mean"] > 0 else -1  # the gap may be of either sign, DPD is its size
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    return minus(f"{100 * sign * row['mean']:+.1f} ({100 * low:.1f} to {100 * high:.1f})")
+
+
+def pairs(feature, against):
+    """'1 in 10': pairs of groups of UTKFace whose change is told from 0."""
+    rows = read(f"fig4_utkface_{feature}_joint")
+    rows = rows[(rows["metric"] == "dpd") & (rows["against"] == against)]
+    return f"{((rows['low'] > 0) | (rows['high'] < 0)).sum()} in {len(rows)}"
+
+
+def claim(number, study):
+    rows = read("claims_by_study")
+    return rows[(rows["claim"] == number) & (rows["studies"] == study)].iloc[0]
+
+
+def test_cifar100():
+    counts, band = found("fig8_cifar100", "n_significant_sc"), read("fig8_cifar100").query("metric == 'null_band'")
+    says(f"CIFAR-100: {counts.min():.0f} to {counts.max():.0f} of 100 classes differ between NDS and DS.")
+    beyond = read("beyond_sensitivity_cifar100_beyond_accuracy").query("against == 'nds'")
+    shift = beyond[beyond["normalise"] == "ratio"]["expected"]
+    says(
+        f"Chance alone gives {band['low'].min():.0f} to {band['high'].max():.0f}, a uniform shift of accuracy "
+        f"{shift.min():.0f} to {shift.max():.0f}, and what is left is above 0 at every T"
+    )
+    assert (beyond["low"] > 0).all() and set(beyond["normalise"]) == {"ratio", "logit"}
+    trend = claim(2, "cifar100")
+    says(f"the number rises (tau {trend['value']:.2f}, p = {trend['p']:.3f}) by more than a shift gives")
+    assert "not explained" in trend["sentence"] and trend["verdict"] == "reproduced"
+    tau, p = re.search(r"arcsine scale tau is \+([\d.]+) \(p = ([\d.]+)\)", trend["sentence"]).groups()
+    says(f"on the arcsine scale it does not (tau {tau}, p = {p})")
+    slope = found("fig8_cifar100_without_counts", "slope")
+    says(f"students move {slope[2]:.2f} of the way to their teacher's class profile at T = 2 and {slope[10]:.2f} at T")
+
+
+def test_cifar10():
+    counts, of_teacher = (found("table06_cifar10", f"n_significant_{c}") for c in ("sc", "tc"))
+    band = read("table06_cifar10").query("metric == 'null_band'")["high"].max()
+    assert (counts.max(), band) == (1, 2)
+    says("at most one of ten classes differs between NDS and DS, and chance alone gives up to two;")
+    power = re.search(r"in ([\d.]+) % of studies for #SC", claim(4, "cifar10")["sentence"]).group(1)
+    says(f"two moved classes would show in only {float(power):.0f} % of such studies")
+    beyond = read("beyond_sensitivity_cifar10_beyond_accuracy").query("against == 'teacher'")
+    ds, nds = beyond[beyond["model"] == "ds"], beyond[beyond["model"] == "nds"]
+    ratio, logit = (ds[ds["normalise"] == scale] for scale in ("ratio", "logit"))
+    assert of_teacher.tolist() == ratio["count"].tolist() and (ratio["answer"] == "undecided").all()
+    says(
+        f"Between teacher and DS {ratio['count'].min():.0f} or {ratio['count'].max():.0f} differ on the paper's scale, "
+        f"where a shift alone gives about {ratio['expected'].mean():.0f}, so it cannot tell;"
+    )
+    assert logit["expected"].max() < 1 and (logit["answer"] == "not explained").all()
+    says(
+        f"on the logit scale {logit['count'].min():.0f} or {logit['count'].max():.0f} do, where a shift gives less than"
+    )
+    alone = nds[nds["normalise"] == "logit"]["count"].item()
+    says(f"Between teacher and NDS, without any distillation, it is {alone:.0f} already")
+
+
+def test_disagreement():
+    studies = {"cifar100": "CIFAR-100", "hatexplain": "HateXplain", "cifar10": "CIFAR-10", "utkface": "UTKFace"}
+    rows = {name: claim(7, name) for name in studies}
+    assert all(row["verdict"] == "reproduced" for row in rows.values())
+    points = [f"{-100 * row['value']:.1f}" for row in rows.values()]
+    first, *others = studies.values()
+    listed = ", ".join(f"{number} on {name}" for number, name in zip(points[1:], others, strict=True))
+    says(f"by {points[0]} points on {first}, {listed};")
+    (pool,) = read("claims_forest").query("claim == 7").to_dict("records")
+    low, mean, high = (-100 * pool[name] for name in ("low", "value", "high"))
+    assert pool["data_sets"] == 5
+    says(minus(f"over five data sets by {mean:.1f} ({low:.1f} to {high:.1f})"))
+
+
+FACES = {("celeba64-smiling", f): "smiling" for f in ("young", "male")}
+FACES |= {("celeba64-eyeglasses", f): "eyeglasses" for f in ("young", "male")}
+
+
+def test_faces():
+    trends = read("claims_by_study").query("claim == 8 and studies != 'hatexplain'")
+    assert set(trends["verdict"]) == {"inconclusive"} and len(trends) == 3
+    says("Faces: T moves neither EOD nor DPD by more than chance.")
+    a, b, c, d = (change(name, "teacher") for name in FACES)
+    says(
+        f"of its own teacher: smiling by Young {a}, by Male {b}; eyeglasses by Young {c}, by Male {d}: above, not below"
+    )
+    says(
+        f"of the pairs of groups by race {pairs('race', 'teacher')} differs from the teacher and of those by age "
+        f"{pairs('age', 'teacher')}"
+    )
+    a, b, c, d = (change(name, "nds") for name in FACES)
+    says(
+        f"smiling by Young {a}, by Male {b}; eyeglasses by Young {c}, by Male {d}; "
+        f"UTKFace by race {pairs('race', 'nds')}"
+    )
+    says(f"pairs, by age {pairs('age', 'nds')}.")
+
+
+def test_the_likest_and_the_unlikest_face_study():
+    below = found("fig4_utkface_race", "dpd", "nds").item() - found("fig4_utkface_race", "dpd")
+    says(f"(mean DPD of DS {100 * below.min():.1f} to {100 * below.max():.1f} points below NDS)")
+    above = found("fig4_celeba64-smiling_male", "dpd") - found("fig4_celeba64-smiling_male", "dpd", "nds").item()
+    assert above.min() > 0
+    says(f"DS lies above NDS at every T, by {100 * above.min():.1f} to {100 * above.max():.1f} points")
+
+
+def test_hatexplain():
+    texts = []
+    for feature in ("gender", "race"):
+        name = f"fig5_hatexplain_{feature}"
+        values = pd.concat([found(name, "dpd", model) for model in ("teacher", "nds", "ds")])
+        label = read(name).query("metric == 'label_dpd'")["mean"].iloc[0]
+        texts.append((f"{100 * values.min():.1f} to {100 * values.max():.1f} %", f"{100 * label:.1f} %"))
+    (gender, of_labels), (race, of_race) = texts
+    says(
+        f"by gender teacher and students have a DPD of {gender} where the labels have {of_labels}, by race {race} where"
+    )
+    says(f"have {of_race}: a small DPD is not closeness to the labels.")
+    a, b = (change(("hatexplain", feature), "teacher") for feature in ("gender", "race"))
+    says(f"DS less its teacher: by gender {a}, by race {b}")
