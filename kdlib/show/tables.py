@@ -132,7 +132,7 @@ def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
     pairs = "DS − " + rows["against"].map(ARM_NAMES) + ": " + rows["first"] + " − " + rows["second"]
     rows = rows.assign(**numbers).set_index(pairs.to_numpy())
     found = {
-        heading: pd.Series({pair: _filled(form, row) for pair, row in rows[rows["metric"] == metric].iterrows()})
+        heading: pd.Series({pair: filled(form, row) for pair, row in rows[rows["metric"] == metric].iterrows()})
         for heading, (metric, form) in JOINT.items()
     }
     return text_table(pd.DataFrame(found).fillna(""), f"{title}\n{JOINT_NOTE}")
