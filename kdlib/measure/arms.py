@@ -36,6 +36,11 @@ class Arm(NamedTuple):
     def name(self) -> str:
         return self.model if np.isnan(self.temperature) else f"{self.model} T={self.temperature:g}"
 
+    @property
+    def about(self) -> dict[str, object]:
+        """The columns that every table by arm starts with."""
+        return {"model": self.model, "temperature": self.temperature, "n_seeds": len(self.rows)}
+
 
 def arm_rows(runs: pd.DataFrame) -> list[Arm]:
     """The arms of a table of runs: teacher, nds, ds by temperature, then any others.
@@ -97,10 +102,7 @@ def by_arm(predictions: Predictions, values: np.ndarray, *, share: bool = True) 
     check_seeds({arm.name: len(arm.rows) for arm in found})
     if predictions.collapsed:
         _warn_of_collapsed(second_line(predictions, values, share=share))
-    about = [{"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows)} for arm in found]
-    return pd.DataFrame(
-        [one | mean_and_interval(values[arm.rows], share=share) for one, arm in zip(about, found, strict=True)]
-    )
+    return pd.DataFrame([arm.about | mean_and_interval(values[arm.rows], share=share) for arm in found])
 
 
 def tidy(predictions: Predictions, runs: pd.DataFrame, units: Mapping[str, str]) -> pd.DataFrame:
@@ -120,16 +122,15 @@ def second_line(predictions: Predictions, values: np.ndarray, *, share: bool = T
 
     It stands below the result with all runs, never in its place. An arm that keeps fewer than two seeds has no mean.
     """
-    why = predictions.runs["run_id"].map(predictions.collapsed)
+    why, values = predictions.runs["run_id"].map(predictions.collapsed), _one_each(predictions, values)
     rows = []
     for arm in arm_rows(predictions.runs):
         bad = why.iloc[arm.rows].notna().to_numpy()
         if bad.any():
-            kept = _one_each(predictions, values)[arm.rows[~bad]]
-            found = mean_and_interval(kept, share=share) if len(kept) > 1 else {}
+            kept = arm._replace(rows=arm.rows[~bad])
+            found = mean_and_interval(values[kept.rows], share=share) if len(kept.rows) > 1 else {}
             named = "; ".join(f"run {predictions.runs['run_id'].iloc[i]} {why.iloc[i]}" for i in arm.rows[bad])
-            about = {"model": arm.model, "temperature": arm.temperature, "n_seeds": len(kept)}
-            rows.append(about | found | {"collapsed": named})
+            rows.append(kept.about | found | {"collapsed": named})
     return pd.DataFrame(rows, columns=["model", "temperature", "n_seeds", "mean", "sd", "low", "high", "collapsed"])
 
 

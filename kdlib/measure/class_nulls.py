@@ -34,14 +34,6 @@ NEGLIGIBLE = 0.05  # of the classes
 OBSERVED, REDRAWN = 200, 8  # studies behind a mean count under a shift: of the arms, and of each draw
 
 
-class Expected(NamedTuple):
-    """A count's mean and interval under a null."""
-
-    mean: float
-    low: int
-    high: int
-
-
 class Excess(NamedTuple):
     """A count, or its rise over T, and what a uniform shift gives; their difference with its 95 % interval; answer.
 
@@ -111,7 +103,7 @@ def _excess(
     for weight, arm in zip(weights, students, strict=True):
         model = _shift_model(reference.correct, arm.correct, reference.totals, _alike(reference, arm))
         count += weight * _counts(reference.correct[None], arm.correct[None], reference.totals, normalise)[0]
-        expected += weight * _shifted_counts(rng, model, OBSERVED, normalise).mean()
+        expected += weight * shifted_counts(rng, model, OBSERVED, normalise).mean()
         redrawn += weight * _redrawn(rng, model, noise, reference.correct, arm.correct, normalise)
     excess = count - expected
     low, high = excess + redrawn.mean() - np.quantile(redrawn, [0.975, 0.025])
@@ -137,14 +129,14 @@ class ShiftModel(NamedTuple):
 def _shift_model(a: np.ndarray, b: np.ndarray, totals: np.ndarray, alike: np.ndarray) -> ShiftModel:
     """Fitted to counts (R_a, C) and (R_b, C)."""
     profile = sum(special.logit((correct.mean(axis=0) + 0.5) / (totals + 1)) for correct in (a, b)) / 2
-    accuracies = (_shifted(profile, correct, totals) for correct in (a, b))
+    accuracies = (shifted(profile, correct.sum(axis=1).mean(), totals) for correct in (a, b))
     x, y = (normalised(correct, totals, "arcsine") for correct in (a, b))
     return ShiftModel(*accuracies, np.sqrt(shrunken_variance(x, y).variance), totals, (len(a), len(b)), alike)
 
 
-def _shifted(profile: np.ndarray, correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """(C,) accuracies with the log odds of `profile`, moved so that the overall accuracy is that of the counts."""
-    wanted = np.clip(correct.sum(axis=1).mean(), 0.5, totals.sum() - 0.5)
+def shifted(profile: np.ndarray, right: float, totals: np.ndarray) -> np.ndarray:
+    """(C,) accuracies with the log odds of `profile`, moved so that `right` of all test images are right."""
+    wanted = np.clip(right, 0.5, totals.sum() - 0.5)
     shift = optimize.brentq(lambda s: special.expit(profile + s) @ totals - wanted, -60, 60)
     return special.expit(profile + shift)
 
@@ -170,16 +162,12 @@ def _redrawn(
     stretch = np.sqrt(max(0.0, len(moved) / special.chdtri(df, 0.975) - by_noise))
     drawn = _drawn(model, at_a, noise), _drawn(model, moved + stretch * change, _kin(rng, model, noise))
     models = (_shift_model(x, y, model.totals, model.alike) for x, y in zip(*drawn, strict=True))
-    expected = [_shifted_counts(rng, fitted, REDRAWN, normalise).mean() for fitted in models]
+    expected = [shifted_counts(rng, fitted, REDRAWN, normalise).mean() for fitted in models]
     return _counts(*drawn, model.totals, normalise) - expected
 
 
-def shifted_count(rng: np.random.Generator, model: ShiftModel) -> int:
-    """The paper's count of significant classes in one simulated study in which every class moved alike."""
-    return int(_shifted_counts(rng, model, 1, "ratio")[0])
-
-
-def _shifted_counts(rng: np.random.Generator, model: ShiftModel, studies: int, normalise: str) -> np.ndarray:
+def shifted_counts(rng: np.random.Generator, model: ShiftModel, studies: int, normalise: str) -> np.ndarray:
+    """(studies,) significant classes in simulated studies in which every class moved alike."""
     noise = rng.standard_normal((studies, model.n_seeds[0], len(model.totals)))
     a = _drawn(model, _angle(model.accuracy_a), noise)
     b = _drawn(model, _angle(model.accuracy_b), _kin(rng, model, noise))

@@ -182,8 +182,7 @@ def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: 
     metrics = {name: np.stack([floor[name] for floor in drawn]) for name in drawn[0]}
     metrics |= {f"{name}_blind": values[None] for name, values in differences(_blind_rates(cells)).items()}
     rows = [
-        {"model": arm.model, "temperature": arm.temperature, "n_seeds": len(arm.rows), "metric": metric}
-        | _mean_and_high(values[:, arm.rows].mean(axis=1))
+        arm.about | {"metric": metric} | _mean_and_high(values[:, arm.rows].mean(axis=1))
         for metric, values in metrics.items()
         for arm in arm_rows(predictions.runs)
     ]

@@ -27,7 +27,7 @@ from scipy import special
 from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric, unknown
 from kdlib.measure.arms import Arm, arm_rows, check_seeds, nds_and_students, own_teachers
 from kdlib.measure.group_counts import group_codes
-from kdlib.measure.stats import require_share
+from kdlib.measure.stats import LEVEL
 from kdlib.predictions import Predictions
 
 NAME = ["metric", "class_name", "first", "second"]
@@ -81,12 +81,7 @@ def _interaction(values: np.ndarray) -> tuple[float, int]:
 
 
 def joint_intervals(
-    predictions: Predictions,
-    *,
-    against: str | None = None,
-    sensitive: str | None = None,
-    missing: str = "error",
-    coverage: float = 0.95,
+    predictions: Predictions, *, against: str | None = None, sensitive: str | None = None
 ) -> pd.DataFrame:
     """One row per arm and metric: model, temperature, n_seeds, metric, class_name, first, second, mean, low, high,
     se_seeds, se_rows.
@@ -98,19 +93,17 @@ def joint_intervals(
     against   None: the arms themselves. 'nds' or 'teacher': the distilled students minus the NDS, an independent arm,
               or minus their own teachers, run by run. A disparity is smaller if it is nearer 0, not if it is lower.
               Disagreement is against 'nds' alone: both with the same teacher, mean over all NDS
-    missing   sensitive values: "error", "group" or "drop", as in `fairness.group_fairness`
     A rate of fewer than two rows is left out; a KdlibWarning names it, and arms in which students share a teacher.
     Raises and warns of seeds as `arms.by_arm`, of groups as `group_counts.group_codes`; UndefinedMetric for one group,
     InvalidInput for a student without its teacher.
     """
-    require_share("coverage", coverage)
-    contrasts = list(_contrasts(predictions, sensitive, missing))
+    contrasts = list(_contrasts(predictions, sensitive))
     together = Counter(metric for (metric, *_), _, _ in contrasts)
     rows = []
     for arm, others in _compared(predictions.runs, against):
         for name, sources_of, cells in contrasts:
             if sources := sources_of(arm.rows, others, against):
-                each = 1 - (1 - coverage) / together[name[0]]
+                each = 1 - LEVEL / together[name[0]]
                 found = joint_interval(sources, cells, difference=against is not None, coverage=each)
                 rows.append((arm.model, arm.temperature, len(arm.rows), *name, *found))
     return pd.DataFrame(rows, columns=["model", "temperature", "n_seeds", *NAME, *Joint._fields])
@@ -136,14 +129,14 @@ def _compared(runs: pd.DataFrame, against: str | None) -> list[tuple[Arm, np.nda
     return list(zip(found, others, strict=True))
 
 
-def _contrasts(p: Predictions, sensitive: str | None, missing: str) -> Iterator[tuple]:
+def _contrasts(p: Predictions, sensitive: str | None) -> Iterator[tuple]:
     """(name, sources, cells): accuracy, disagreement; then DPD, TPR, FPR of each scored class and pair of groups."""
     everything = [(np.arange(len(p.labels)), 1)]
     yield ("accuracy", "", "", ""), partial(_sources, p.correct), everything
     yield ("disagreement", "", "", ""), partial(_disagreements, p.predicted, own_teachers(p.runs)), everything
     if sensitive is None:
         return
-    codes, groups = group_codes(p, sensitive, missing=missing)
+    codes, groups = group_codes(p, sensitive)
     if len(groups) < 2:
         raise UndefinedMetric(f"{sensitive} has one group, {groups[0]!r}: a difference needs two.")
     for k, pair in product(range(1 if p.n_classes == 2 else 0, p.n_classes), combinations(range(len(groups)), 2)):

@@ -18,30 +18,29 @@ from kdlib.errors import InvalidInput, unknown
 LEVEL = 0.05
 
 
-def t_interval(values: np.ndarray, *, coverage: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of Student's t-interval for the mean over seeds.
+def t_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) of Student's 95 % t-interval for the mean over seeds.
 
     values: (n,), or (n, k) for k intervals at once; the unit is that of the values. Used instead of a percentile
     bootstrap, which covers 84 to 87 % where 95 is asked for at n = 5.
-    Raises InvalidInput for fewer than two values, values that are not finite, or a coverage outside (0, 1).
+    Raises InvalidInput for fewer than two values, or values that are not finite.
     """
     values = as_floats(values)
-    require_share("coverage", coverage)
     check_finite(values)
     if len(values) < 2:
         raise InvalidInput(f"{len(values)} value: an interval over seeds needs two or more.")
-    half = special.stdtrit(len(values) - 1, (1 + coverage) / 2) * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, 1 - LEVEL / 2) * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     return values.mean(axis=0) - half, values.mean(axis=0) + half
 
 
-def mean_and_interval(values: np.ndarray, *, coverage: float = 0.95, share: bool = False) -> dict[str, float]:
+def mean_and_interval(values: np.ndarray, *, share: bool = False) -> dict[str, float]:
     """{'mean', 'sd', 'low', 'high'} of one number per seed. The interval of a share ends at 0 and 1.
 
     Clipping costs no coverage, as the mean of a share lies there too, and moves no end that is inside. An interval on
     the scale of the logit would move all of them, and has none for a run that is right everywhere.
     """
     values = as_floats(values)
-    low, high = t_interval(values, coverage=coverage)
+    low, high = t_interval(values)
     low, high = np.clip([low, high], 0, 1) if share else (low, high)
     return {"mean": values.mean(), "sd": values.std(ddof=1), "low": low, "high": high}
 

@@ -14,29 +14,27 @@ from kdlib.paper.stand_in import all_reported
 
 
 class LabelCounts(NamedTuple):
-    """Label counts of a test set by group: positives and negatives of each of `groups`, in that order."""
+    """Label counts of a test set: positives and negatives of the group that the feature names, and of all others."""
 
     dataset: str
     label: str
     sensitive: str
     split: str
-    groups: tuple[str, ...]
     positives: tuple[int, ...]
     negatives: tuple[int, ...]
 
 
-YOUNG, MALE, RACE, GENDER = ("young", "not"), ("male", "not"), ("race", "none"), ("gender", "none")
 LABEL_COUNTS = (
-    LabelCounts("celeba", "smiling", "young", "test", YOUNG, (7497, 2490), (7617, 2358)),
-    LabelCounts("celeba", "smiling", "young", "validation", YOUNG, (6890, 2712), (7942, 2323)),
-    LabelCounts("celeba", "smiling", "male", "test", MALE, (3094, 6893), (4621, 5354)),
-    LabelCounts("celeba", "smiling", "male", "validation", MALE, (3445, 6157), (5013, 5252)),
-    LabelCounts("celeba", "eyeglasses", "young", "test", YOUNG, (485, 804), (14629, 4044)),
-    LabelCounts("celeba", "eyeglasses", "young", "validation", YOUNG, (461, 922), (14371, 4113)),
-    LabelCounts("hatexplain", "toxic", "race", "test, any", RACE, (578, 564), (156, 626)),
-    LabelCounts("hatexplain", "toxic", "race", "test, majority", RACE, (425, 717), (48, 734)),
-    LabelCounts("hatexplain", "toxic", "gender", "test, any", GENDER, (287, 855), (118, 664)),
-    LabelCounts("hatexplain", "toxic", "gender", "test, majority", GENDER, (127, 1015), (24, 758)),
+    LabelCounts("celeba", "smiling", "young", "test", (7497, 2490), (7617, 2358)),
+    LabelCounts("celeba", "smiling", "young", "validation", (6890, 2712), (7942, 2323)),
+    LabelCounts("celeba", "smiling", "male", "test", (3094, 6893), (4621, 5354)),
+    LabelCounts("celeba", "smiling", "male", "validation", (3445, 6157), (5013, 5252)),
+    LabelCounts("celeba", "eyeglasses", "young", "test", (485, 804), (14629, 4044)),
+    LabelCounts("celeba", "eyeglasses", "young", "validation", (461, 922), (14371, 4113)),
+    LabelCounts("hatexplain", "toxic", "race", "test, any", (578, 564), (156, 626)),
+    LabelCounts("hatexplain", "toxic", "race", "test, majority", (425, 717), (48, 734)),
+    LabelCounts("hatexplain", "toxic", "gender", "test, any", (287, 855), (118, 664)),
+    LabelCounts("hatexplain", "toxic", "gender", "test, majority", (127, 1015), (24, 758)),
 )
 
 
@@ -49,12 +47,11 @@ def ranges(artefact: str) -> pd.DataFrame:
     inside (whether the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no
     counts are known. NaN where no classifier at all has that accuracy and EOD.
     """
-    arms = _reported_arms(artefact)
     rows = [
         _range(arm, counts)
-        for arm in arms.to_dict("records")
+        for arm in _reported_arms(artefact).to_dict("records")
         for counts in LABEL_COUNTS
-        if all(arm[key] == getattr(counts, key) for key in ("dataset", "label", "sensitive"))
+        if (arm["dataset"], arm["label"], arm["sensitive"]) == counts[:3]
     ]
     of = ["dataset", "label", "sensitive", "split", "model", "temperature"]
     return pd.DataFrame(rows, columns=[*of, "accuracy", "eod", "dpd", "label_dpd", "lowest", "highest", "inside"])
@@ -65,17 +62,13 @@ def _reported_arms(artefact: str) -> pd.DataFrame:
     table = all_reported()
     table = table[[artefact in names for names in table["artefact"].str.split("+")]]
     keys = ["dataset", "label", "model", "temperature"]
-    wide = table[table["sensitive"].notna()].pivot_table(
-        index=[*keys, "sensitive"], columns="metric", values="mean", dropna=False
-    )
-    wide = wide.dropna(how="all").reset_index()
-    for metric in ("accuracy", "eod", "dpd"):
-        wide[metric] = wide[metric] / 100 if metric in wide else np.nan
-    alone = table[table["sensitive"].isna() & (table["metric"] == "accuracy")].set_index(keys)["mean"] / 100
-    if len(alone):
-        filled = wide[keys].merge(alone.rename("alone").reset_index(), on=keys, how="left")["alone"]
-        wide["accuracy"] = wide["accuracy"].fillna(filled)
-    return wide.dropna(subset=["accuracy", "eod", "dpd"])
+    metrics = ["accuracy", "eod", "dpd"]
+    by_group, index = table[table["sensitive"].notna()], [*keys, "sensitive"]
+    wide = by_group.pivot_table(index=index, columns="metric", values="mean", dropna=False).reindex(columns=metrics)
+    alone = table[table["sensitive"].isna() & (table["metric"] == "accuracy")]
+    wide = wide.reset_index().merge(alone[[*keys, "mean"]], on=keys, how="left")
+    wide["accuracy"] = wide["accuracy"].fillna(wide.pop("mean"))
+    return wide.assign(**wide[metrics] / 100).dropna(subset=metrics)
 
 
 def _range(arm: dict[str, object], counts: LabelCounts) -> dict[str, object]:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special
+from scipy import special
 from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput
 from kdlib.measure.class_bias import null_band
-from kdlib.measure.class_nulls import Expected, ShiftModel, shifted_count
+from kdlib.measure.class_nulls import ShiftModel, shifted, shifted_counts
 from kdlib.measure.stats import require_share
 from kdlib.paper.numbers import reported
 from kdlib.paper.stand_in import SEEDS
@@ -58,14 +58,17 @@ WIDEST = Spread(class_sd=1.1, sampling=0.2, wobble=0.015)
 STANDINGS = ("up to chance", "up to an accuracy shift", "depends on the spread", "above both")
 
 
+class Expected(NamedTuple):
+    """A count's mean and interval under a null."""
+
+    mean: float
+    low: int
+    high: int
+
+
 @lru_cache(maxsize=1024)
 def shift_band(
-    accuracy_a: float,
-    accuracy_b: float,
-    *,
-    classes: int,
-    test_images: int,
-    spread: Spread = USUAL,
+    accuracy_a: float, accuracy_b: float, *, classes: int, test_images: int, spread: Spread = USUAL
 ) -> Expected:
     """The paper's count where the log odds of all classes moved alike, from one overall accuracy to the other.
 
@@ -83,17 +86,11 @@ def shift_band(
         )
     profile = spread.class_sd * special.ndtri((np.arange(classes) + 0.5) / classes)
     sd, totals = np.full(classes, spread.seed_sd(test_images)), np.full(classes, test_images)
-    arms = (_shifted(profile, accuracy) for accuracy in (accuracy_a, accuracy_b))
+    arms = (shifted(profile, accuracy * totals.sum(), totals) for accuracy in (accuracy_a, accuracy_b))
     model, rng = ShiftModel(*arms, sd, totals, (SEEDS, SEEDS)), np.random.default_rng(0)
-    found = [shifted_count(rng, model) for _ in range(int(np.clip(10_000 // classes, 10, 100)))]
+    found = [shifted_counts(rng, model, 1, "ratio")[0] for _ in range(int(np.clip(10_000 // classes, 10, 100)))]
     low, high = distributions.binom.ppf([0.025, 0.975], classes, np.mean(found) / classes)
     return Expected(float(np.mean(found)), int(low), int(high))
-
-
-def _shifted(profile: np.ndarray, accuracy: float) -> np.ndarray:
-    """(C,) accuracies with the log odds of `profile`, moved so that their mean is `accuracy`."""
-    shift = optimize.brentq(lambda s: special.expit(profile + s).mean() - accuracy, -60, 60)
-    return special.expit(profile + shift)
 
 
 def reported_table() -> pd.DataFrame:

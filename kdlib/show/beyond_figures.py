@@ -14,7 +14,7 @@ from kdlib.measure.bias_dial import ideal_disparity
 from kdlib.measure.class_bias import chance_rate
 from kdlib.paper.nulls import PAIR, STANDINGS
 from kdlib.paper.stand_in import SEEDS
-from kdlib.show import style
+from kdlib.show import style, tables
 from kdlib.show.style import COLORS, LINES, MARKERS, NAMES, in_style, look
 
 if TYPE_CHECKING:
@@ -24,27 +24,16 @@ if TYPE_CHECKING:
 
 COUNT_NAMES = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
-INDIVIDUAL_PANELS = {  # of the measures of individual fairness, each with its two controls beside it
+INDIVIDUAL_PANELS = {
     "accuracy": "accuracy (%)",
     "confidence": "confidence (mean largest probability, %)",
     "fitted_temperature": "temperature that calibrates",
-    "mean_ratio": "mean ratio",
-    "mean_ratio_calibrated": "mean ratio, calibrated",
-    "mean_ratio_relative": "mean ratio, relative",
-    "counterfactual": "counterfactual",
-    "counterfactual_calibrated": "counterfactual, calibrated",
-    "counterfactual_relative": "counterfactual, relative",
-    "lipschitz": "Lipschitz",
-    "lipschitz_calibrated": "Lipschitz, calibrated",
-    "lipschitz_relative": "Lipschitz, relative",
+    **tables.WITH_CONTROLS,
     "inconsistency": "inconsistency of neighbors",
 }
 CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
-READING_STYLE = {
-    True: look("ds"),
-    False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"},
-}
+READING_STYLE = {True: look("ds"), False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"}}
 
 
 # ---------------------------------------------------------------------------------------------- the paper's own counts

@@ -68,25 +68,24 @@ FAIRNESS_NOTE = (
     "all in percent; mean ± sd over seeds [95 % t-interval]; label DPD: what a perfect classifier has; "
     "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group"
 )
-INDIVIDUAL: Columns = {
-    "accuracy": ("Accuracy", WITH_SD),
-    "confidence": ("Confidence", WITH_SD),
-    "mean_ratio": ("Mean ratio", RATIO),
-    "mean_ratio_calibrated": ("mean ratio, calibrated", RATIO),
-    "mean_ratio_relative": ("mean ratio, relative", RATIO),
-    "mean_ratio_random": ("mean ratio, random pairs", RATIO),
-    "counterfactual": ("Counterfactual", RATIO),
-    "counterfactual_calibrated": ("calibrated", RATIO),
-    "counterfactual_relative": ("relative to random pairs", RATIO),
-    "lipschitz": ("Lipschitz", RATIO),
-    "lipschitz_calibrated": ("Lipschitz, calibrated", RATIO),
-    "lipschitz_relative": ("Lipschitz, relative", RATIO),
-    "inconsistency": ("Inconsistency", RATIO),
+# Measures of individual fairness that confidence moves, each with its two controls beside it.
+WITH_CONTROLS = {
+    f"{measure}{end}": f"{name}{control}"
+    for measure, name in {
+        "mean_ratio": "mean ratio",
+        "counterfactual": "counterfactual",
+        "lipschitz": "Lipschitz",
+    }.items()
+    for end, control in {"": "", "_calibrated": ", calibrated", "_relative": ", relative"}.items()
 }
+INDIVIDUAL: Columns = {"accuracy": ("Accuracy", WITH_SD), "confidence": ("Confidence", WITH_SD)}
+INDIVIDUAL |= {metric: (name, RATIO) for metric, name in WITH_CONTROLS.items()}
+INDIVIDUAL |= {"mean_ratio_random": ("mean ratio, random pairs", RATIO), "inconsistency": ("inconsistency", RATIO)}
 INDIVIDUAL_NOTE = (
     "accuracy and confidence in percent, the others 0 .. 1 (mean ratio and Lipschitz: ratios), mean ± sd over seeds; "
     "smaller: outputs more alike for inputs that are to be treated alike; mean ratio: the paper's form, but its pairs "
-    "and distance are not public, so its scale is another; calibrated: after temperature scaling of every model"
+    "and distance are not public, so its scale is another; calibrated: after temperature scaling of every model; "
+    "relative: to random pairs"
 )
 
 

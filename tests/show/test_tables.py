@@ -152,9 +152,9 @@ def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
     assert shown.columns.tolist() == [
         "Accuracy",
         "Confidence",
-        "Counterfactual",
-        "calibrated",
-        "relative to random pairs",
+        "counterfactual",
+        "counterfactual, calibrated",
+        "counterfactual, relative",
     ]
     assert shown.loc["NDS"].tolist() == [
         "90.00 ± 0.10",
@@ -167,7 +167,7 @@ def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
 
 def test_the_papers_individual_measure_is_shown_but_compared_with_nothing():
     shown = tables.individual_table(individual_arms(0.124), title="t").data
-    assert shown.loc["NDS", ["Mean ratio", "Mean ratio, paper"]].tolist() == ["", "0.1240"]
+    assert shown.loc["NDS", ["mean ratio", "mean ratio, paper"]].tolist() == ["", "0.1240"]
 
 
 def test_a_study_without_runs_shows_the_papers_numbers_and_the_command():
