@@ -330,7 +330,7 @@ def test_factors_are_all_but_the_shape():
 
 
 def test_the_test_part_has_a_twin_of_every_image_for_each_group_but_shape():
-    options = {"per_combination": 2, "test_images": 1000, "image_size": 16, "split": "balanced", "seed": 5}
+    options = {"per_combination": 1, "test_images": 200, "image_size": 16, "split": "image", "seed": 5}
     test = data.load("trifeature", "test", **options)
     assert list(test.twins) == ["color", "texture"]
     for feature, images in test.twins.items():
