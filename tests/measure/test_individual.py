@@ -114,6 +114,13 @@ def test_duplicates_are_neighbors_and_a_sample_is_not_its_own():
     assert individual.inconsistency(p, near) == 1
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.uint8, np.int16])
+def test_an_embedding_of_any_width_has_the_neighbors_of_its_values(kind):
+    x = np.random.default_rng(0).integers(0, 250, (40, 30)).astype(kind)
+    narrow, wide = (individual.neighbors(values, k=3) for values in (x, x.astype(float)))
+    assert np.array_equal(narrow.near, wide.near) and np.array_equal(narrow.distance, wide.distance)
+
+
 def test_nearest_of_another_group_by_hand():
     found = individual.nearest_of_another_group(LINE, np.array(list("aabb")), labels=np.zeros(4))
     assert by_sample(found) == [[2], [2], [1], [1]] and found.weight.tolist() == [1] * 4
