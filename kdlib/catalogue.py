@@ -214,4 +214,5 @@ ARTEFACTS = {
         "How large are the changes of classes, and where do they point?", "beyond_class_changes.ipynb"
     ),
     "beyond_fidelity": Artefact("What else does a student take from its teacher?", "beyond_fidelity.ipynb"),
+    "beyond_lineup": Artefact("A lineup: can you tell the real figure 3?", "beyond_lineup.ipynb"),
 }
