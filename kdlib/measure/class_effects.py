@@ -14,15 +14,8 @@ from scipy import optimize, special
 from scipy import stats as distributions
 
 from kdlib.errors import InvalidInput
-from kdlib.measure.class_counts import (
-    CountedArm,
-    check_arms,
-    class_rows,
-    compared_arms,
-    complete_blocks,
-    study_arms,
-    two_arms,
-)
+from kdlib.measure import class_counts
+from kdlib.measure.class_counts import CountedArm
 from kdlib.measure.class_tests import Comparison, compare_values, least_p, moderated, normalised, pooled_variance, tied
 from kdlib.measure.stats import Tested, adjust, tested
 from kdlib.predictions import Predictions
@@ -61,7 +54,7 @@ def class_verdicts(
     """
     if not margin > 0:
         raise InvalidInput(f"margin is {margin!r}: state the smallest difference that matters, 0.03 for 3 points.")
-    arm_a, arm_b = two_arms(a, b)
+    arm_a, arm_b = class_counts.two_arms(a, b)
     x, y = (normalised(arm.correct, arm.totals, normalise) for arm in (arm_a, arm_b))
     tie = tied(arm_a.correct, arm_b.correct)
     found = compare_values(x, y, tie, test=test)
@@ -70,7 +63,7 @@ def class_verdicts(
     p = adjust(found.p, correction)
     p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
     half = special.stdtrit(found.df, 0.95) * found.se
-    return class_rows(
+    return class_counts.class_rows(
         a.class_names,
         difference=found.difference,
         low=found.difference - half,
@@ -100,7 +93,7 @@ def change_sd(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
     Random effects with moderated variances: Paule and Mandel (1982) with the Q-profile interval (Viechtbauer 2007).
     Raises and warns as class_bias.counts.
     """
-    (nds,), students = compared_arms(predictions, "nds")
+    (nds,), students = class_counts.compared_arms(predictions, "nds")
     return pd.DataFrame([{"temperature": arm.temperature, **_change_sd(nds, arm, normalise)} for arm in students])
 
 
@@ -136,7 +129,7 @@ def direction(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
     NaN where teacher and NDS do not differ over classes beyond noise.
     Raises InvalidInput for fewer than three seeds that all three arms have, and as class_bias.counts.
     """
-    (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
+    (nds, teachers), students = class_counts.compared_arms(predictions, "nds", "teacher")
     return pd.DataFrame([_direction(nds, teachers, arm, normalise) for arm in students])
 
 
@@ -166,8 +159,8 @@ def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> p
     over seeds, each with its NDS, teacher and students.
     Raises InvalidInput for fewer than two temperatures or three seeds that all arms have, and as class_bias.counts.
     """
-    (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
-    base, teacher, *values = _of_common_seeds([nds, teachers, *complete_blocks(students)], normalise)
+    (nds, teachers), students = class_counts.compared_arms(predictions, "nds", "teacher")
+    base, teacher, *values = _of_common_seeds([nds, teachers, *class_counts.complete_blocks(students)], normalise)
     t = np.log2([arm.temperature for arm in students])
     weights = (t - t.mean()) / ((t - t.mean()) ** 2).sum()
     gap = _covariances(teacher - base, teacher - base)
@@ -225,8 +218,8 @@ def decomposition(predictions: Predictions) -> pd.DataFrame:
     show too; 'test images' is the rest.
     Raises InvalidInput for fewer than two temperatures, blocks or images a class, and as class_bias.counts.
     """
-    students = complete_blocks(study_arms(predictions).students)
-    check_arms(students)
+    students = class_counts.complete_blocks(class_counts.study_arms(predictions).students)
+    class_counts.check_arms(students)
     order = np.array([arm.runs.index for arm in students])
     first, second = _halves(predictions)
     values = [_class_values(predictions, order, part) for part in (first | second, first, second)]

@@ -15,16 +15,10 @@ import pandas as pd
 from scipy import optimize, special
 
 from kdlib.errors import InvalidInput
+from kdlib.measure import class_tests
 from kdlib.measure.class_bias import compare_arms
 from kdlib.measure.class_counts import CountedArm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
-from kdlib.measure.class_tests import (
-    NORMALISATIONS,
-    compare_values,
-    count_significant,
-    normalised,
-    shrunken_variance,
-    tied,
-)
+from kdlib.measure.class_tests import NORMALISATIONS, compare_values, count_significant, normalised, tied
 from kdlib.measure.stats import LEVEL, adjust, share_changed
 from kdlib.predictions import Predictions
 
@@ -131,7 +125,8 @@ def _shift_model(a: np.ndarray, b: np.ndarray, totals: np.ndarray, alike: np.nda
     profile = sum(special.logit((correct.mean(axis=0) + 0.5) / (totals + 1)) for correct in (a, b)) / 2
     accuracies = (shifted(profile, correct.sum(axis=1).mean(), totals) for correct in (a, b))
     x, y = (normalised(correct, totals, "arcsine") for correct in (a, b))
-    return ShiftModel(*accuracies, np.sqrt(shrunken_variance(x, y).variance), totals, (len(a), len(b)), alike)
+    sd = np.sqrt(class_tests.shrunken_variance(x, y).variance)
+    return ShiftModel(*accuracies, sd, totals, (len(a), len(b)), alike)
 
 
 def shifted(profile: np.ndarray, right: float, totals: np.ndarray) -> np.ndarray:

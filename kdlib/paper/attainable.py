@@ -104,12 +104,10 @@ def attainable_dpd(positives, negatives, *, accuracy: float, eod: float) -> tupl
             raise InvalidInput(f"{name} is {value!r}; it is a fraction, 0 .. 1.")
     size, pairs = positives + negatives, list(permutations(range(len(positives)), 2))
     selected = np.hstack([np.diag(positives / size), np.diag(negatives / size)])  # (G, 2G) times (TPR, FPR)
-    dpd_below = np.array([np.append(selected[i] - selected[j], -1.0) for i, j in pairs])
-    low = _smallest(np.eye(2 * len(size) + 1)[-1], positives, negatives, accuracy, eod, dpd_below)
-    high = max(
-        -_smallest(-row * (np.arange(len(row)) < 2 * len(size)), positives, negatives, accuracy, eod, dpd_below)
-        for row in dpd_below
-    )
+    gaps = np.array([np.append(selected[i] - selected[j], 0.0) for i, j in pairs])
+    bound = np.eye(2 * len(size) + 1)[-1]
+    low, *negated = (_smallest(cost, positives, negatives, accuracy, eod, gaps - bound) for cost in (bound, *-gaps))
+    high = -min(negated)
     if not np.isfinite(low):
         raise InvalidInput(
             f"no classifier has accuracy {accuracy} and EOD {eod} on groups with {positives.tolist()} "

@@ -15,6 +15,7 @@ from kdlib.measure.class_bias import chance_rate
 from kdlib.paper.nulls import PAIR, STANDINGS
 from kdlib.paper.stand_in import SEEDS
 from kdlib.show import style, tables
+from kdlib.show.fairness_figures import disparities
 from kdlib.show.style import COLORS, LINES, MARKERS, NAMES, in_style, look
 
 if TYPE_CHECKING:
@@ -148,38 +149,16 @@ def metric_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
 
 @in_style
 def bias_dial(rows: pd.DataFrame, *, title: str) -> Figure:
-    """DPD and EOD against T, one column per position of the dial, beside what the errors let expect.
+    """EOD and DPD against T, one column per position of the dial, beside what the errors let expect.
 
     rows: bias_dial.table of every position, one under the other. Blue: a learner with the students' accuracy that
     knows the base rates of its training part. Grey: a model with the same errors that does not react to the group.
     """
-    positions = sorted(rows["rho"].unique())
-    figure = style.new_figure(3.5 * len(positions) + 0.4, 5.6, title)
-    axes = figure.subplots(2, len(positions), sharey="row", squeeze=False)
-    for column, rho in zip(axes.T, positions, strict=True):
-        for ax, measure in zip(column, ("dpd", "eod"), strict=True):
-            dial_panel(ax, rows[rows["rho"] == rho], measure=measure)
-        column[0].set_title(f"trained with correlation {rho:g} of color and label")
-        column[1].set_xlabel("temperature")
-    for line, measure in zip(axes, ("DPD", "EOD"), strict=True):
-        line[0].set_ylabel(f"{measure} by color set (%)")
-        line[0].set_ylim(bottom=0)
-    style.legend_below(figure, axes[0, 0], ncols=3)
+    dials = rows.groupby("rho")
+    figure = disparities([part for _, part in dials], by="color set", title=title)
+    for ax, rho in zip(figure.axes, dials.groups, strict=False):
+        ax.set_title(f"trained with correlation {rho:g} of color and label")
     return figure
-
-
-def dial_panel(ax: Axes, rows: pd.DataFrame, *, measure: str) -> None:
-    """One position of the dial on one `ax`, "dpd" or "eod" in percent."""
-    rows = style.in_percent(rows)
-    floor = style.of(rows, f"{measure}_floor")
-    t, label = floor["temperature"], "blind to the group: mean to 95th percentile"
-    style.chance_band(ax, t, floor["mean"], floor["high"], label=label)
-    ideal = {"color": COLORS["labels"], "linestyle": "--", "marker": "_", "markersize": 9, "zorder": 2.5}
-    ax.plot(t, style.of(rows, "ideal")["mean"], **ideal, label="expected from the students' accuracy")
-    style.reference_lines(ax, rows, measure)
-    style.with_intervals(ax, style.of(rows, measure), **look("ds"), zorder=3, label=NAMES["ds"])
-    style.temperature_axis(ax, t)
-    ax.set_xlabel("")
 
 
 @in_style

@@ -147,17 +147,15 @@ def attainable_table(artefact: str) -> Styler:
     title = "What the paper's own accuracy and EOD leave possible for DPD (in percent; nothing of ours, no stand-in)"
     if found.empty:
         return tables.text_table(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
-    found = found.assign(order=found["model"].map(MODEL_ORDER.index))
-    found = found.sort_values(["dataset", "label", "sensitive", "order", "temperature"])
-    found["of"] = found["label"] + " by " + found["sensitive"]
-    found["arm"] = [f"{row.of}: {tables.arm_name(row.model, row.temperature)}" for row in found.itertuples()]
-    ends = zip(found["lowest"], found["highest"], found["inside"], strict=True)
-    found["possible"] = [f"{100 * low:.1f} to {100 * high:.1f}{'' if inside else ' *'}" for low, high, inside in ends]
-    reported = 100 * found.drop_duplicates("arm").set_index("arm")[["accuracy", "eod", "dpd"]]
-    names = ["accuracy, reported", "EOD, reported", "DPD, reported"]
-    reported = reported.map("{:.2f}".format).set_axis(names, axis=1)
-    possible = found.pivot(index="arm", columns="split", values="possible").add_prefix("DPD possible, ")
+    found = found.assign(order=found["model"].map(MODEL_ORDER.index), of=found["label"] + " by " + found["sensitive"])
+    cells: dict[str, dict[str, str]] = {}
+    for row in found.sort_values(["dataset", "label", "sensitive", "order", "temperature"]).itertuples():
+        reported = {"accuracy": row.accuracy, "EOD": row.eod, "DPD": row.dpd}
+        cell = cells.setdefault(f"{row.of}: {tables.arm_name(row.model, row.temperature)}", {})
+        cell |= {f"{name}, reported": f"{100 * value:.2f}" for name, value in reported.items()}
+        outside = "" if row.inside else " *"
+        cell[f"DPD possible, {row.split}"] = f"{100 * row.lowest:.1f} to {100 * row.highest:.1f}{outside}"
     gaps = found.drop_duplicates(["of", "split"]).sort_values(["of", "split"])
     each = [f"{row.of} {100 * row.label_dpd:.2f} ({row.split})" for row in gaps.itertuples()]
     note = f"* the reported DPD lies outside; DPD of the labels: {'; '.join(each)}"
-    return tables.text_table(reported.join(possible).rename_axis(None), f"{title}\n{note}")
+    return tables.text_table(pd.DataFrame.from_dict(cells, orient="index"), f"{title}\n{note}")

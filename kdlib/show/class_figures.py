@@ -220,17 +220,13 @@ def significant_counts_panel(left: Axes, rows: pd.DataFrame, *, classes: int) ->
     for metric, (count, model, _) in COUNTS.items():
         paper_markers(left, counts[metric], model, label=f"{count}, paper")
     paper_markers(right, accuracy, "ds", label="accuracy, paper")
-    _count_axis(left, rows[rows["unit"] == "classes"], classes)
+    shown = rows.loc[rows["unit"] == "classes", rows.columns.intersection(["mean", "high", "paper_mean"])]
+    left.set_ylim(0, 1.15 * max(1.0, shown.max(axis=None)))
+    left.yaxis.set_major_locator(style.whole_ticks())
+    left.set_ylabel(f"significant classes (of {classes})")
     right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
     right.tick_params(axis="y", colors=COLORS["ds"])
     right.grid(False)
     right.margins(y=0.25)
     style.temperature_axis(left, t)
     return right
-
-
-def _count_axis(ax: Axes, counts: pd.DataFrame, classes: int) -> None:
-    shown = counts[[name for name in ("mean", "high", "paper_mean") if name in counts]]
-    ax.set_ylim(0, 1.15 * max(1.0, shown.max(axis=None)))
-    ax.yaxis.set_major_locator(style.whole_ticks())
-    ax.set_ylabel(f"significant classes (of {classes})")

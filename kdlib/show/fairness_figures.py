@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@in_style
 def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """Figure 4 of the paper: EOD and DPD against T, teacher and NDS as horizontal lines, with 95 % t-intervals.
 
@@ -25,31 +25,41 @@ def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """
     temperatures = rows["temperature"].dropna()
     ends = [end for end, there in ((10, temperatures <= 10), (np.inf, temperatures > 10)) if there.any()]
-    figure = new_figure(4.6 * len(ends) + 0.6, 5.6, title)
-    axes = figure.subplots(2, len(ends), sharey="row", squeeze=False)
+    return disparities([rows[~(rows["temperature"] > end)] for end in ends], by=style.groups_by(sensitive), title=title)
+
+
+@in_style
+def disparities(columns: Sequence[pd.DataFrame], *, by: str, title: str) -> Figure:
+    """EOD (above) and DPD against T, one column for each table of `disparity_panel`; by: the groups, in words."""
+    figure = new_figure(4.6 * len(columns) + 0.6, 5.6, title)
+    axes = figure.subplots(2, len(columns), sharey="row", squeeze=False)
     for line, measure in zip(axes, ("eod", "dpd"), strict=True):
-        for ax, end in zip(line, ends, strict=True):
-            disparity_panel(ax, rows, measure=measure, up_to=end)
-        line[0].set_ylabel(f"{measure.upper()} by {style.groups_by(sensitive)} (%)")
+        for ax, rows in zip(line, columns, strict=True):
+            disparity_panel(ax, rows, measure=measure)
+        line[0].set_ylabel(f"{measure.upper()} by {by} (%)")
         line[0].set_ylim(bottom=-0.03 * line[0].get_ylim()[1])  # a line at 0 is seen, not hidden by the frame
     for ax in axes[1]:
         ax.set_xlabel("temperature")
-    style.legend_below(figure, axes[1, 0], ncols=2 * len(ends))
+    style.legend_below(figure, axes[1, 0], ncols=2 * len(columns))
     return figure
 
 
-def disparity_panel(ax: Axes, rows: pd.DataFrame, *, measure: str, up_to: float = np.inf) -> None:
-    """EOD or DPD ("eod", "dpd") in percent on one `ax`, students to temperature `up_to`; rows: `fairness.table`."""
-    rows = style.in_percent(rows[~(rows["temperature"] > up_to)])
+def disparity_panel(ax: Axes, rows: pd.DataFrame, *, measure: str) -> None:
+    """EOD or DPD ("eod", "dpd") in percent on one `ax`; rows: `fairness.table` or `bias_dial.table`."""
+    rows = style.in_percent(rows)
     students, floor = style.of(rows, measure), style.of(rows, f"{measure}_floor")
     t, label = floor["temperature"], "attribute-blind model: up to 95th percentile"
     style.chance_band(ax, t, floor["mean"], floor["high"], label=label)
     chance = {"color": COLORS["chance"], "linestyle": LINES["chance"], "zorder": 2}
     ax.plot(t, floor["mean"], **chance, label="attribute-blind model: mean (floor)")
     style.reference_lines(ax, rows, measure)
-    if measure == "dpd":
+    of_labels, ideal = style.of(rows, "label_dpd")["mean"], style.of(rows, "ideal")["mean"]
+    if measure == "dpd" and len(of_labels):
         labels = {"color": COLORS["labels"], "linestyle": LINES["labels"], "linewidth": 1}
-        ax.axhline(style.of(rows, "label_dpd")["mean"].iloc[0], **labels, label="DPD of the labels")
+        ax.axhline(of_labels.iloc[0], **labels, label="DPD of the labels")
+    if len(ideal):
+        dashes = {"color": COLORS["labels"], "linestyle": "--", "marker": "_", "markersize": 9, "zorder": 2.5}
+        ax.plot(t, ideal, **dashes, label="expected from the students' accuracy")
     style.with_intervals(ax, students, **look("ds"), label=NAMES["ds"], zorder=4)
     style.paper_markers(ax, students, "ds", label="DS, paper")
     style.temperature_axis(ax, t)

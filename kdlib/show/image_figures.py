@@ -40,12 +40,9 @@ def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure
 def softening(probabilities: Mapping[str, float], *, temperatures: Iterable[float]) -> pd.DataFrame:
     """What temperatures make of an output, {class: probability at T = 1}: class_name, temperature, probability."""
     logits = np.log(list(probabilities.values()))
-    return pd.concat(
-        pd.DataFrame(
-            {"class_name": list(probabilities), "temperature": t, "probability": softmax(logits, temperature=t)}
-        )
-        for t in temperatures
-    )
+    outputs = {t: softmax(logits, temperature=t) for t in temperatures}
+    rows = [(name, t, p) for t, output in outputs.items() for name, p in zip(probabilities, output, strict=True)]
+    return pd.DataFrame(rows, columns=["class_name", "temperature", "probability"])
 
 
 @in_style

@@ -150,13 +150,9 @@ def greens(n: int) -> list[tuple[float, ...]]:
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of this size in inches, its title broken to fit."""
     figure = _picture()(figsize=(float(width), float(height)), layout="constrained")
-    figure.suptitle(_fitted(title, width), x=0.01, ha="left")
+    letters = int(width * 72 / 5.6)  # that fit in a line at the style's size of 10 points
+    figure.suptitle("\n".join(textwrap.fill(line, letters) for line in title.split("\n")), x=0.01, ha="left")
     return figure
-
-
-def _fitted(title: str, width: float) -> str:
-    """The title with its lines broken so that they fit `width` inches at the style's size of 10 points."""
-    return "\n".join(textwrap.fill(line, int(width * 72 / 5.6)) for line in title.split("\n"))
 
 
 def whole_ticks() -> MaxNLocator:
@@ -179,8 +175,13 @@ def temperature_axis(ax: Axes, temperatures: pd.Series) -> None:
     ax.set_xlabel("temperature")
 
 
+def has_paper(rows: pd.DataFrame) -> bool:
+    """Whether some row has a number of the paper's beside it."""
+    return "paper_mean" in rows and rows["paper_mean"].notna().any()
+
+
 def paper_markers(ax: Axes, rows: pd.DataFrame, model: str, *, label: str) -> None:
     """Hollow markers for the paper's numbers of one metric; nothing where there is none."""
-    if "paper_mean" in rows and rows["paper_mean"].notna().any():
+    if has_paper(rows):
         hollow = look(model) | {"linestyle": "none", "markerfacecolor": "none", "markersize": 9}
         ax.plot(rows["temperature"], rows["paper_mean"], **hollow, label=label, clip_on=False)

@@ -69,13 +69,10 @@ FAIRNESS_NOTE = (
     "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group"
 )
 # Measures of individual fairness that confidence moves, each with its two controls beside it.
+MEASURES = {"mean_ratio": "mean ratio", "counterfactual": "counterfactual", "lipschitz": "Lipschitz"}
 WITH_CONTROLS = {
     f"{measure}{end}": f"{name}{control}"
-    for measure, name in {
-        "mean_ratio": "mean ratio",
-        "counterfactual": "counterfactual",
-        "lipschitz": "Lipschitz",
-    }.items()
+    for measure, name in MEASURES.items()
     for end, control in {"": "", "_calibrated": ", calibrated", "_relative": ", relative"}.items()
 }
 INDIVIDUAL: Columns = {"accuracy": ("Accuracy", WITH_SD), "confidence": ("Confidence", WITH_SD)}
@@ -166,7 +163,7 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     for metric, (heading, form) in columns.items():
         chosen = rows[rows["metric"] == metric]
         found[heading] = _by_arm(style.in_percent(chosen), partial(filled, form))
-        if _has_paper(chosen):
+        if style.has_paper(chosen):
             found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
     lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
     return text_table(_of_arms(rows, found), "\n".join(filter(None, lines)))
@@ -192,7 +189,7 @@ def _of_arms(rows: pd.DataFrame, columns: Mapping[str, pd.Series]) -> pd.DataFra
 
 def _paper_note(rows: pd.DataFrame) -> str:
     """How to read the paper's columns, and which text they are from; '' without any."""
-    if not _has_paper(rows):
+    if not style.has_paper(rows):
         return ""
     sources = [SOURCES[name] for name in rows.get("paper_source", pd.Series(dtype=object)).dropna().unique()]
     origin = f" ({', '.join(sources)})" if sources else ""
@@ -208,10 +205,6 @@ def arm_name(model: str, temperature: float) -> str:
     """NDS, or "DS, T = 4"."""
     name = ARM_NAMES.get(model, model)
     return name if np.isnan(temperature) else f"{name}, T = {temperature:g}"
-
-
-def _has_paper(rows: pd.DataFrame) -> bool:
-    return "paper_mean" in rows and rows["paper_mean"].notna().any()
 
 
 def _paper_cell(row: dict[str, Any]) -> str:

@@ -136,8 +136,8 @@ def test_the_dial_shows_percent_beside_floor_and_expectation(dials):
     assert len(axes) == 4 and "correlation 0.8" in axes[1].get_title(loc="left")
     assert artist(axes[1], "DS").lines[0].get_ydata() == pytest.approx([42, 44, 46, 48])
     assert artist(axes[1], "expected from the students' accuracy").get_ydata() == pytest.approx([30] * 4)
-    floor = artist(axes[3], "blind to the group: mean to 95th percentile").get_paths()[0].vertices[:, 1]
-    assert (floor.min(), floor.max()) == pytest.approx((2, 4))
+    floor = artist(axes[1], "attribute-blind model: up to 95th percentile").get_paths()[0].vertices[:, 1]
+    assert (floor.min(), floor.max()) == pytest.approx((2, 4)) and axes[0].get_ylabel() == "EOD by color set (%)"
 
 
 def test_runs_stand_at_their_error_and_disparity():

@@ -224,7 +224,7 @@ def test_panels_stand_on_any_ax(changes, count_rows, rows):
     class_figures.class_accuracy_panel(axes[0], changes)
     class_figures.disagreement_panel(axes[1], class_figures.as_matrix(matrices().query("panel == 'NDS'")), largest=4)
     assert class_figures.significant_counts_panel(axes[2], count_rows, classes=4).get_ylabel() == "test accuracy (%)"
-    fairness_figures.disparity_panel(axes[3], rows, measure="eod", up_to=4)
+    fairness_figures.disparity_panel(axes[3], rows[~(rows["temperature"] > 4)], measure="eod")
     assert "NDS mean" in labels(axes[0]) and axes[1].images and "#SC: DS and NDS" in labels(axes[2])
     assert artist(axes[3], "DS").lines[0].get_xdata().tolist() == [1, 4]
 
