@@ -6,6 +6,7 @@ gives; `sensitivity` shows every count under other choices. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, product
 from math import comb
 from typing import NamedTuple
@@ -18,8 +19,8 @@ from kdlib.errors import InvalidInput
 from kdlib.measure import class_tests
 from kdlib.measure.class_bias import compare_arms
 from kdlib.measure.class_counts import CountedArm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
-from kdlib.measure.class_tests import NORMALISATIONS, compare_values, count_significant, normalised, tied
-from kdlib.measure.stats import LEVEL, adjust, share_changed
+from kdlib.measure.class_tests import NORMALISATIONS, TESTS, compare_values, count_significant, normalised, tied
+from kdlib.measure.stats import CORRECTIONS, LEVEL, adjust, share_changed
 from kdlib.predictions import Predictions
 
 MOST_SPLITS = 2000
@@ -284,13 +285,7 @@ def _kendall(counts: np.ndarray) -> float:
     return float(np.triu(signs, 1).sum() / comb(len(counts), 2))
 
 
-def sensitivity(
-    predictions: Predictions,
-    *,
-    tests: tuple[str, ...] = ("welch", "moderated"),
-    normalisations: tuple[str, ...] = tuple(NORMALISATIONS),
-    corrections: tuple[str | None, ...] = (None, "holm", "bh", "by"),
-) -> pd.DataFrame:
+def sensitivity(predictions: Predictions, *, corrections: Sequence[str | None] = tuple(CORRECTIONS)) -> pd.DataFrame:
     """Every count under every choice: one row per temperature, reference, test, normalisation and correction.
 
     temperature, against ('nds', 'teacher', and 'fresh teacher' where there are any), test, normalise, correction
@@ -303,7 +298,7 @@ def sensitivity(
         raise InvalidInput("the table needs ds runs, and nds or teacher runs to compare them with.")
     check_arms([*references.values(), *arms.students])
     rows = []
-    for students, against, test, normalise in product(arms.students, references, tests, normalisations):
+    for students, against, test, normalise in product(arms.students, references, TESTS, NORMALISATIONS):
         p = compare_arms(references[against], students, test=test, normalise=normalise).p
         about = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
         share = {"share_changed": share_changed(p), "classes": len(p)}

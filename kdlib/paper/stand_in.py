@@ -142,11 +142,7 @@ def _recipe_reasons(dataset: str, part: dict[str, Any]) -> list[str]:
 
 
 def _difference(key: str, ours: Any, paper: Any) -> str:
-    if key == "epochs":
-        return f"{ours} epochs instead of {paper}"
-    if key == "schedule":
-        return f"schedule {_schedule(ours)} instead of {_schedule(paper)}"
-    return _instead(key, ours, paper)
+    return f"{ours} epochs instead of {paper}" if key == "epochs" else _instead(key, ours, paper)
 
 
 def _instead(key: str, ours: Any, paper: Any) -> str:
@@ -154,10 +150,9 @@ def _instead(key: str, ours: Any, paper: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _schedule(schedule: dict[str, Any]) -> str:
-    if schedule["name"] != "step":
-        return schedule["name"]
-    return f"/{1 / schedule['gamma']:g} at {', '.join(f'{m:g}' for m in schedule['milestones'])}"
+    """A number, a name or a schedule."""
+    if not isinstance(value, dict):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if value["name"] != "step":
+        return value["name"]
+    return f"/{1 / value['gamma']:g} at {', '.join(f'{m:g}' for m in value['milestones'])}"

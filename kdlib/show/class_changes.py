@@ -108,8 +108,8 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     class_nulls.sensitivity), p_global (class_nulls.arms_permutation of that count). The columns classes and
     permutations are the same in all rows. Raises and warns as these.
     """
-    counted = class_nulls.sensitivity(predictions, tests=("welch",), normalisations=("ratio",), corrections=(None,))
-    counted = counted[counted["against"] == "nds"]
+    counted = class_nulls.sensitivity(predictions, corrections=(None,))
+    counted = counted.query("against == 'nds' and test == 'welch' and normalise == 'ratio'")
     nds = predictions.arm(model="nds")
     tests = [
         class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in counted["temperature"]
