@@ -1,4 +1,4 @@
-"""The command `kdlib`: reproduce, train, status, fetch. Prints for people; an error is one line and exit status 2."""
+"""The command `kdlib`: reproduce, train, plan, status, fetch. An error is one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
 
 MORE_TO_DO = 3  # exit status
+POWER = """\
+Power: of studies in which the change after "if" is really there, so many percent would show it (p <= 0.05), before
+Holm's correction over studies and the claim's controls. Whether it is there nobody knows: no line is a forecast."""
 STATES = ("done", "partial", "missing", "failed", "damaged")
 
 
@@ -78,6 +81,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("studies", nargs="*", metavar="STUDY", help="default: all of the profile, in its order")
     one.add_argument("--budget", metavar="TIME", help="stop cleanly after this time, with exit status 3: 90s, 9m, 1.5h")
     one.set_defaults(function=_train)
+
+    one = commands.add_parser("plan", parents=[common], help="what a study can decide, with which power, at what cost")
+    one.add_argument("study", metavar="STUDY|FILE", help="a study of --profile, or a YAML file: all of its studies")
+    one.set_defaults(function=_plan)
 
     one = commands.add_parser("status", parents=[common], help="what is trained, missing, failed or damaged")
     one.add_argument("--verify", action="store_true", help="read every run and compare its sha256")
@@ -169,6 +176,21 @@ def _train(arguments: argparse.Namespace) -> int:
             return MORE_TO_DO
         complete &= progress.complete
     return int(not complete)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from kdlib import planning
+
+    of_file = arguments.study.endswith((".yaml", ".yml"))
+    profile, runs_dir = load_profile(arguments.study if of_file else arguments.profile), arguments.runs_dir
+    print(POWER)
+    for study in profile.studies.values() if of_file else [profile.study(arguments.study)]:
+        print(f"\n{study.name}: {study.title}; {planning.design(study)}")
+        for row in planning.plan(study, among=[*profile.studies.values()]).itertuples():
+            print(f"  claim {row.claim}: {row.told}")
+        told = planning.cost(study, runs_dir=places.runs_dir(runs_dir), profile=profile.handle)
+        print(f"  cost: {told}", flush=True)
+    return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:

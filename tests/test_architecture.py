@@ -20,7 +20,7 @@ FLOORS = (
     ("measure",),
     ("paper",),
     ("show", "claims"),
-    ("training",),
+    ("training", "planning"),
     ("notebook",),
     ("reproduce",),
     ("cli",),
