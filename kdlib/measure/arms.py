@@ -100,8 +100,8 @@ def by_arm(predictions: Predictions, values: np.ndarray, *, share: bool = True) 
     if share and (off := values[(values < 0) | (values > 1)]).size:
         raise InvalidInput(f"a share of {off[0]:g} lies outside 0 .. 1; for other numbers say share=False.")
     check_seeds({arm.name: len(arm.rows) for arm in found})
-    if predictions.collapsed:
-        _warn_of_collapsed(second_line(predictions, values, share=share))
+    for arm in found:
+        _warn_of_collapsed(predictions, arm, values, share)
     return pd.DataFrame([arm.about | mean_and_interval(values[arm.rows], share=share) for arm in found])
 
 
@@ -117,30 +117,19 @@ def tidy(predictions: Predictions, runs: pd.DataFrame, units: Mapping[str, str])
     return pd.concat(named, ignore_index=True)[TIDY]
 
 
-def second_line(predictions: Predictions, values: np.ndarray, *, share: bool = True) -> pd.DataFrame:
-    """`by_arm` without the runs that collapsed, of the arms that have some; `collapsed`: which they are, and why.
-
-    It stands below the result with all runs, never in its place. An arm that keeps fewer than two seeds has no mean.
-    """
-    why, values = predictions.runs["run_id"].map(predictions.collapsed), _one_each(predictions, values)
-    rows = []
-    for arm in arm_rows(predictions.runs):
-        bad = why.iloc[arm.rows].notna().to_numpy()
-        if bad.any():
-            kept = arm._replace(rows=arm.rows[~bad])
-            found = mean_and_interval(values[kept.rows], share=share) if len(kept.rows) > 1 else {}
-            named = "; ".join(f"run {predictions.runs['run_id'].iloc[i]} {why.iloc[i]}" for i in arm.rows[bad])
-            rows.append(kept.about | found | {"collapsed": named})
-    return pd.DataFrame(rows, columns=["model", "temperature", "n_seeds", "mean", "sd", "low", "high", "collapsed"])
-
-
-def _warn_of_collapsed(rows: pd.DataFrame) -> None:
-    for row in rows.to_dict("records"):
-        name = Arm(row["model"], row["temperature"], np.array([])).name
-        without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**row)
+def _warn_of_collapsed(predictions: Predictions, arm: Arm, values: np.ndarray, share: bool) -> None:
+    """Name the runs of an arm that learned nothing, and say what its mean is without them."""
+    runs = predictions.runs["run_id"].iloc[arm.rows]
+    bad = runs.isin(predictions.collapsed).to_numpy()
+    if bad.any():
+        kept = values[arm.rows[~bad]]
+        found = (
+            mean_and_interval(kept, share=share) if len(kept) > 1 else dict.fromkeys(("mean", "low", "high"), np.nan)
+        )
+        named = "; ".join(f"run {run} {predictions.collapsed[run]}" for run in runs[bad])
+        without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**found) if found else "not known"
         warnings.warn(
-            f"collapsed in {name}: {row['collapsed']}. The mean of all keeps it; of the other {row['n_seeds']} it is "
-            f"{without}.",
+            f"collapsed in {arm.name}: {named}. The mean of all keeps it; of the other {len(kept)} it is {without}.",
             KdlibWarning,
             stacklevel=3,
         )

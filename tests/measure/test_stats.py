@@ -74,7 +74,7 @@ def test_an_interval_of_shares_ends_at_0_and_1():
         arms.by_arm(predictions, values + 1)
 
 
-def test_an_arm_with_a_run_that_collapsed_has_a_second_line_without_it():
+def test_an_arm_with_a_run_that_collapsed_says_what_the_others_give():
     predictions = five_seeds()
     predicted = predictions.predicted.copy()
     predicted[7] = 1
@@ -83,10 +83,9 @@ def test_an_arm_with_a_run_that_collapsed_has_a_second_line_without_it():
     with pytest.warns(KdlibWarning, match=f"{name}.*class 1") as caught:
         whole = arms.by_arm(bad, bad.accuracy)
     assert len(caught) == 1 and whole.n_seeds.tolist() == [5] * 4, "the first line keeps every run"
-    line = arms.second_line(bad, bad.accuracy)
-    assert line[["model", "n_seeds"]].to_numpy().tolist() == [["nds", 4]] and name in line.collapsed[0]
-    assert line["mean"][0] == pytest.approx(np.delete(bad.accuracy[5:10], 2).mean())
-    assert arms.second_line(predictions, predictions.accuracy).empty
+    others = np.delete(bad.accuracy[5:10], 2)
+    assert f"collapsed in nds: run {name}" in str(caught[0].message)
+    assert f"of the other 4 it is {others.mean():.4g} [" in str(caught[0].message)
     assert name not in set(bad.without_collapsed().runs["run_id"])
 
 
