@@ -21,7 +21,7 @@ from scipy.special import log_softmax
 
 from kdlib import files, places, store
 from kdlib.errors import NotTrained, StoreError, unknown
-from kdlib.predictions import check_probabilities, whole_numbers
+from kdlib.predictions import ROUNDED, RUN_COLUMNS, check_probabilities, whole_numbers
 from kdlib.studies import Run, Study
 
 if TYPE_CHECKING:
@@ -168,11 +168,23 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarr
                     for name, values in _arrays(table, i, about["class_names"]).items()
                 }
                 found.append((wanted[entry["id"]], arrays, entry["scalars"]))
+        _check_agreement(found)
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, RecursionError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:300]
         what = f"{path} is damaged, or no file of released predictions: {text}"
         raise StoreError(f"{what}. Restore it from the repository.") from error
     return found
+
+
+def _check_agreement(found: list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]) -> None:
+    """Classes are those that their run predicted: what was released of it says how often it agrees with its teacher."""
+    teachers = {key: arrays for run, arrays, _ in found if run.role == "teacher" for key in (run.id, run.seed)}
+    for run, arrays, scalars in found:
+        teacher = teachers.get(run.teacher.id if run.teacher else run.seed)
+        if teacher is not None and "agreement" in scalars:
+            agreement = (teacher["predicted"] == arrays["predicted"]).mean()
+            if abs(agreement - scalars["agreement"]) > 1e-9:
+                raise ValueError(f"{run} agrees with its teacher on {agreement:.4%}, not {scalars['agreement']:.4%}")
 
 
 def _load(data: bytes) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
@@ -188,6 +200,8 @@ def _load(data: bytes) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]
         names = table["part"].unique().to_pylist()
         if "test" not in names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"parts {names[:9]} are not texts with 'test' among them")
+        if empty := [name for name in table.column_names if table[name].null_count == len(table)]:
+            raise ValueError(f"{empty[0]} has no values")
         parts = {name: table.filter(pc.equal(table["part"], name)) for name in names}
         return {name: _columns(rows) for name, rows in parts.items()}, about
     except pa.ArrowException as error:
@@ -203,8 +217,10 @@ def _check_metadata(about: dict[str, Any], columns: list[str]) -> None:
         raise ValueError(f"class_names {names!r} are no list of different texts")
     for entry in about["runs"]:
         for name, value in entry["scalars"].items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{name} of run {entry['id']!r} is {value!r}, no number")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not -1e-9 < float(value) < np.inf:
+                raise ValueError(f"{name} of run {entry['id']!r} is {value!r}, no number of 0 or more")
+            if name in RUN_COLUMNS:
+                raise ValueError(f"{name} of run {entry['id']!r} is no scalar: its recipe says it")
     predicted = {name for name in columns if name.endswith(":predicted")}
     if predicted != {f"{i}:predicted" for i in range(len(about["runs"]))} or len({*columns}) < len(columns):
         raise ValueError(f"{len(about['runs'])} runs, but columns {sorted(predicted)}")
@@ -244,7 +260,14 @@ def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -
         "predicted": classes(f"{run}:predicted"),
     }
     if f"{run}:log 0" not in table:
-        return arrays | {"confidence": np.exp(logarithms("predicted"))}
+        largest, own = logarithms("predicted"), logarithms("label")
+        right = arrays["predicted"] == arrays["labels"]
+        fits = np.where(right, own == largest, np.exp(own) + np.exp(largest) < 1 + ROUNDED) & (own <= largest)
+        fits &= np.exp(largest) > 1 / len(class_names) - ROUNDED
+        if not fits.all():
+            where = arrays["sample_ids"][~fits][0]
+            raise ValueError(f"the probabilities of run {run} for {where!r} are not those of its classes")
+        return arrays | {"confidence": np.exp(largest)}
     twins = {name.split("twin:")[1].rsplit(" ", 1)[0] for name in table if name.startswith(f"{run}:log twin:")}
     arrays |= {f"twin:{feature}": log(f"twin:{feature} ") for feature in sorted(twins)}
     return arrays | {"logits": log("")}

@@ -246,6 +246,7 @@ def changed(path, *, columns=(), metadata=()):
         ({"label": [pa.array([True, False] * 30)]}, {}, "label"),
         ({"sample_id": [pa.array(range(60))]}, {}, "sample_id"),
         ({"group:sex": [pa.array([None] + ["f"] * 59)]}, {}, "group:sex"),
+        ({"group:sex": [pa.nulls(60, pa.string())]}, {}, "group:sex"),
         ({}, {"class_names": ["yes", "yes"]}, "'yes', 'yes'"),
         ({}, {"class_names": "no"}, "'no'"),
         ({}, {"class_names": ["a", "b", "c"]}, "sex 2"),
@@ -262,13 +263,63 @@ def test_values_that_cannot_be_are_refused_though_the_sum_fits(study, tmp_path, 
     assert told in str(caught.value)
 
 
-def test_a_scalar_that_is_no_number_is_refused(study, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ece", "0.1"), ("ece", np.nan), ("ece", np.inf), ("kl", -1), ("ece", 10**400), ("seed", 1), ("temperature", 2.0)],
+)
+def test_a_scalar_that_cannot_be_is_refused(study, tmp_path, name, value):
+    """Not a number, not one that it could be, or a name that would replace what the recipe says."""
     fill(tmp_path / "runs", study, classes=2)
     path = write(study, tmp_path / "runs", tmp_path / "out")
     runs = json.loads(pq.read_table(path).schema.metadata[b"kdlib"])["runs"]
-    runs[0]["scalars"]["ece"] = "0.1"
+    for entry in runs:
+        entry["scalars"][name] = value
     changed(path, metadata={"runs": runs})
-    with pytest.raises(StoreError, match="ece"):
+    with pytest.raises(StoreError, match=name if value != 10**400 else "tiny.parquet"):
+        released.read(tmp_path / "out", study)
+
+
+def rolled(table, name):
+    return pa.array(np.roll(table[name].to_numpy(), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("label", rolled),
+        ("0:predicted", rolled),
+        ("0:log predicted", rolled),
+        ("0:log predicted", lambda table, name: table["1:log predicted"]),
+        ("0:log predicted", lambda table, name: pa.array(np.full(len(table), -9, np.float16))),
+        ("0:log label", rolled),
+        ("0:log label", lambda table, name: pa.nulls(len(table), pa.float16())),
+    ],
+)
+def test_probabilities_that_are_not_those_of_their_classes_are_refused(study, tmp_path, name, make):
+    """Of many classes a release has two probabilities a sample, and they say which of them is the label's."""
+    fill(tmp_path / "runs", study, classes=12)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    changed(path, columns={name: make(pq.read_table(path), name)})
+    with pytest.raises(StoreError, match="tiny.parquet"):
+        released.read(tmp_path / "out", study)
+
+
+@pytest.mark.parametrize("what", ["columns", "metadata"])
+def test_predictions_under_another_runs_name_are_refused(study, tmp_path, what):
+    """The student of T = 1 and that of T = 4, one with the columns of the other: agreement with the teacher tells."""
+    fill(tmp_path / "runs", study, classes=2)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    table = pq.read_table(path)
+    runs = json.loads(table.schema.metadata[b"kdlib"])["runs"]
+    i, j = (next(k for k, e in enumerate(runs) if e["run"].get("temperature") == t) for t in (1, 4))
+    both = {a: [f"{a}:{name}" for name in ("predicted", "log 0", "log 1")] for a in (i, j)}
+    swapped = zip(both[i] + both[j], both[j] + both[i], strict=True)
+    if what == "columns":
+        changed(path, columns={to: table[source] for to, source in swapped})
+    else:
+        runs[i], runs[j] = runs[j], runs[i]
+        changed(path, metadata={"runs": runs})
+    with pytest.raises(StoreError, match="agrees with its teacher"):
         released.read(tmp_path / "out", study)
 
 
