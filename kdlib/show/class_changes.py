@@ -15,7 +15,6 @@ from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
 from kdlib.measure.arms import TIDY, tidy
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
-from kdlib.show.beyond_figures import over_temperature
 from kdlib.show.style import COLORS, LINES, in_style, look
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 TO_TEACHER = {"agreement": "share", "disagreement": "share", "kl": "nats", "churn": "share"}
 TO_TEACHER |= {"negative_flips": "share", "positive_flips": "share"}
-PANELS = {
+PANELS = {  # for `beyond_figures.over_temperature`, from `fidelity_rows`
     "ece": "expected calibration error (%)",
     "disagreement": "disagreement with the teacher (%)",
     "kl": "KL from teacher to student (nats)",
@@ -199,11 +198,6 @@ def fidelity_rows(predictions: Predictions, *, sensitive: str | None = None) -> 
     return pd.concat(parts, ignore_index=True)
 
 
-def fidelity_figure(rows: pd.DataFrame, *, title: str) -> Figure:
-    """The metrics of `PANELS` against T; rows: `fidelity_rows`."""
-    return over_temperature(rows, panels=PANELS, title=title)
-
-
 def fidelity_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """What the students share with their teacher and what they change against NDS, one row per arm of students."""
     return tables.arm_table(rows[rows["model"] != "teacher"], columns=FIDELITY, title=title, note=FIDELITY_NOTE)
@@ -237,6 +231,13 @@ def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
 # -------------------------------------------------------------------------------------------------- one view by group
 
+BY_GROUP = {
+    "accuracy": "accuracy, kdlib",
+    "accuracy_fairlearn": "accuracy, fairlearn",
+    "selection_rate": "selection rate, kdlib",
+    "selection_rate_fairlearn": "selection rate, fairlearn",
+}
+
 
 def group_rates(predictions: Predictions, class_name: str, *, sensitive: str) -> pd.DataFrame:
     """One class against the rest by group, means over the runs: group, n, accuracy, selection_rate (0 .. 1).
@@ -258,14 +259,6 @@ def groups_table(rates: pd.DataFrame, *, title: str) -> Styler:
 
     rates: `group_rates` with columns accuracy_fairlearn and selection_rate_fairlearn.
     """
-    names = {"accuracy": "accuracy", "selection_rate": "selection rate"}
-    found = rates.set_index("group").rename_axis(None)
-    frame = pd.DataFrame(
-        {
-            f"{words}, {who}": found[f"{name}{end}"]
-            for name, words in names.items()
-            for who, end in (("kdlib", ""), ("fairlearn", "_fairlearn"))
-        }
-    )
+    frame = rates.set_index("group").rename_axis(None).rename(columns=BY_GROUP)[[*BY_GROUP.values()]]
     frame.loc["largest − smallest"] = frame.max() - frame.min()
     return tables.text_table(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")
