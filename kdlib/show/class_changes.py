@@ -15,6 +15,7 @@ from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
 from kdlib.measure.arms import TIDY, tidy
 from kdlib.predictions import Predictions
 from kdlib.show import style, tables
+from kdlib.show.beyond_figures import over_temperature
 from kdlib.show.style import COLORS, LINES, in_style, look
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 TO_TEACHER = {"agreement": "share", "disagreement": "share", "kl": "nats", "churn": "share"}
 TO_TEACHER |= {"negative_flips": "share", "positive_flips": "share"}
-PANELS = {  # for `beyond_figures.over_temperature`, from `fidelity_rows`
+PANELS = {
     "ece": "expected calibration error (%)",
     "disagreement": "disagreement with the teacher (%)",
     "kl": "KL from teacher to student (nats)",
@@ -196,6 +197,11 @@ def fidelity_rows(predictions: Predictions, *, sensitive: str | None = None) -> 
     students = predictions.take(np.flatnonzero(predictions.runs["model"] != "teacher"))
     parts = [tidy(predictions, runs, dict.fromkeys(names, "share")), tidy(students, near, TO_TEACHER)]
     return pd.concat(parts, ignore_index=True)
+
+
+def fidelity_figure(rows: pd.DataFrame, *, title: str) -> Figure:
+    """The metrics of `PANELS` against T; rows: `fidelity_rows`."""
+    return over_temperature(rows, panels=PANELS, title=title)
 
 
 def fidelity_table(rows: pd.DataFrame, *, title: str) -> Styler:
