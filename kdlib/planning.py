@@ -171,20 +171,21 @@ def _by_counts(claim: int, study: Study) -> tuple[float, float, float, str]:
 
 
 def cost(study: Study, *, runs_dir: Path | str, profile: str) -> str:
-    """What training takes, in words: by the study's finished runs, else by released ones of the same kind.
+    """What training takes, in words: by the study's own runs, finished or released, else by released ones of its kind.
 
     Same kind: data, network and role; times are scaled by epochs. What nobody measured is not guessed.
     Raises StoreError for a damaged run.
     """
     runs, folder, released = study.runs(), Path(runs_dir), list(_released(study.dataset))
-    own = [(run, store.provenance(folder, run)) for run in runs if store.state(folder, run) == "done"]
-    rates, left = _rates(released) | _rates(own), {*runs} - {run for run, _ in own}
+    done = {run: store.provenance(folder, run) for run in runs if store.state(folder, run) == "done"}
+    own = [*done.items(), *((run, about) for run, about in released if run in {*runs} - {*done})]
+    rates, left = _rates(released) | _rates(own), {*runs} - {*done}
     if unknown := sorted({f"{run.model} as {run.role}" for run in runs if _kind(run) not in rates}):
         first = f"python -m kdlib train {study.name} --profile {profile} --budget 10m"
         return f"unknown: no run of {', '.join(unknown)} on these data is finished. Train one of each first: {first}"
     hours = [sum(rates[_kind(run)] * run.epochs for run in some) / 3600 for some in (runs, left)]
     whole = {_kind(run) for run in runs} <= _rates(own).keys()
-    where = "its own finished runs" if whole else "released runs of the same data, networks and roles, scaled by epochs"
+    where = "runs of its own" if whole else "released runs of the same data, networks and roles, scaled by epochs"
     units = {"core" if about["device"] == "cpu" else "GPU" for _, about in [*own, *released * (not whole)]}
     unit = " and ".join(sorted(units))
     return f"about {hours[0]:.2g} {unit}-hours for {len(runs)} runs, {hours[1]:.2g} still to spend; from {where}"

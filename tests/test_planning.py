@@ -267,14 +267,17 @@ def test_what_was_never_measured_is_not_guessed(study, runs, tmp_path):
 
 
 def test_released_runs_are_scaled_by_epochs(tmp_path):
-    profile = load_profile("real-small")
-    told = planning.cost(profile.studies["utkface-confirm"], runs_dir=tmp_path, profile="real-small")
-    seconds = {"teacher": [], "nds": [], "ds": []}
-    for entry in json.loads((ROOT / "figures/real-small/predictions/utkface.json").read_bytes())["runs"]:
-        seconds[next(role for role in seconds if f" {role} " in entry["run"])].append(entry["seconds"])
-    # 12 of 40 epochs for 10 teachers, 15 of 30 for 10 NDS and 50 DS
-    parts = (("teacher", 10 * 12 / 40), ("nds", 10 * 15 / 30), ("ds", 50 * 15 / 30))
-    assert f"{sum(np.mean(seconds[role]) * times for role, times in parts) / 3600:.2g} core-hours for 70 runs" in told
+    """Teachers trained twice as long as the released ones (15 epochs), students half as long (20)."""
+    released = load_profile("real-small").studies["cifar10"]
+    study = replace(released, teacher=released.teacher | {"epochs": 30}, student=released.student | {"epochs": 10})
+    entries = json.loads((ROOT / "figures/real-small/predictions/cifar10.json").read_bytes())["runs"]
+    teachers = sum(entry["seconds"] for entry in entries if " teacher " in entry["run"])
+    students = sum(entry["seconds"] for entry in entries if " teacher " not in entry["run"])
+    told = planning.cost(study, runs_dir=tmp_path, profile="real-small")
+    assert f"about {(2 * teachers + students / 2) / 3600:.2g} core-hours for 35 runs" in told
+    assert "scaled by epochs" in told
+    of_its_own = planning.cost(released, runs_dir=tmp_path, profile="real-small")
+    assert f"about {(teachers + students) / 3600:.2g} core-hours" in of_its_own and "runs of its own" in of_its_own
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
