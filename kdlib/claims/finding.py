@@ -76,7 +76,7 @@ def points(value: float) -> str:
 
 def interval(found: Tested, shown=points) -> str:
     """'+1.20 (+0.80 to +1.60)'."""
-    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
+    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})".replace("-", "−")
 
 
 def p_text(p: float) -> str:

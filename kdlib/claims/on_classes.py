@@ -167,7 +167,9 @@ def without_counts(p: Predictions) -> str:
         rows = profile_trends(p).set_index("measure").rename(columns={"change": "value"})
     except InvalidInput:
         return ""
-    slope, variance = (interval(rows.loc[name], "{:+.4f}".format) for name in ("slope", "variance"))
+    slope, variance = (
+        interval(rows.loc[name], form.format) for name, form in (("slope", "{:+.3f}"), ("variance", "{:+.5f}"))
+    )
     return (
         " Without counting: each doubling of T changes the slope of students towards their teacher's class profile by "
         f"{slope}, and the variance of the true class change by {variance} (arcsine scale)."

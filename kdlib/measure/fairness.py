@@ -17,7 +17,7 @@ from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
 from kdlib.measure import group_counts
 from kdlib.measure.arms import TIDY, arm_rows, tidy
 from kdlib.measure.group_counts import Cells, crosstab, differences, rates
-from kdlib.predictions import Predictions
+from kdlib.predictions import Predictions, as_array
 
 MEASURED = ("accuracy", "eod", "dpd", "tpr_difference", "fpr_difference", "dpd_gap")
 FEW = 5  # fewer positives or negatives than this make a rate too coarse to compare
@@ -79,12 +79,14 @@ def _two_class_difference(y_true, y_pred, sensitive_features, which: Sequence[in
 
 def _zero_one(values, place: str) -> np.ndarray:
     """`values` as (N,) int, all 0 or 1."""
-    array = np.asarray(values)
+    array = as_array(values, place)
     remedy = "Pass hard predictions and labels as 0 and 1 (1 is the positive class)"
     if array.ndim != 1 or not array.size:
         raise InvalidInput(f"{place} has shape {array.shape}; one value for each of at least one sample is needed.")
     if array.dtype.kind not in "biuf":
-        other = [value for value in array if not isinstance(value, (bool, int, float, np.number, np.bool_))]
+        other = [
+            value for value in array if not isinstance(value, (bool, int, float, np.integer, np.floating, np.bool_))
+        ]
         if other:
             raise InvalidInput(
                 f"{place} has {other[0]!r} in {len(other)} of {len(array)} places, not 0 or 1. {remedy}."

@@ -62,6 +62,7 @@ def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
     shown = tables.text_table(frame, f"{title}\n{WORDS}\n{NOTE}", wrap=True)
     shown = shown.map(_shade, subset=["verdict on the paper"])
     shown = shown.set_table_styles([ON_ONE_LINE], overwrite=False)
+    shown = shown.set_properties(subset=["claim", "what is tested"], **{"min-width": "16em"})
     return shown.set_properties(subset=list(frame)[3::2], **{"min-width": "22em"})
 
 

@@ -130,7 +130,7 @@ def beyond_table(rows: pd.DataFrame, *, title: str) -> Styler:
     pairs = arms + " and " + rows["against"].map(tables.ARM_NAMES)
     form = "{count:.0f} seen, {expected:.1f} by a shift; left {excess:z.1f} [{low:z.1f}, {high:z.1f}]: {answer}"
     cells = [form.format(**row).replace("-", "−") for row in rows.to_dict("records")]
-    frame = pd.Series(cells, [pairs, rows["normalise"]]).unstack().reindex(pairs.unique())
+    frame = pd.Series(cells, [pairs, rows["normalise"]]).unstack().reindex(pairs.unique())[["ratio", "logit"]]
     return tables.text_table(frame.rename_axis(index=None, columns=None), f"{title}\n{BEYOND_NOTE}")
 
 

@@ -564,3 +564,11 @@ def test_order_of_classes_does_not_matter(seed, classes):
     rename = np.random.default_rng(seed).permutation(classes)
     same = scores(rename[labels], rename[predicted], group)
     assert same.to_numpy() == pytest.approx(scores(labels, predicted, group).to_numpy(), abs=1e-12)
+
+
+def test_what_numpy_would_drop_silently_is_refused():
+    groups = ["a", "a", "b", "b"]
+    masked = np.ma.masked_array([0, 1, 0, 1], mask=[0, 0, 0, 1])
+    for bad in (masked, np.array([0, 1, 0, 1 + 1j]), [[0], [1, 0], [1]]):
+        with pytest.raises(InvalidInput, match="y_pred"):
+            fairness.demographic_parity_difference([0, 1, 0, 1], bad, sensitive_features=groups)
