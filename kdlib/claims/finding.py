@@ -71,7 +71,7 @@ def joint(found: Sequence[Tested], signs: Sequence[int]) -> tuple[float, bool | 
 
 def points(value: float) -> str:
     """A share as signed points: '+1.20'."""
-    return f"{100 * value:+.2f}"
+    return f"{100 * value:+.2f}".replace("-", "−")
 
 
 def interval(found: Tested, shown=points) -> str:

@@ -136,7 +136,7 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
 
 
 def _classes(value: float) -> str:
-    return f"{value:+.1f}".removesuffix(".0")
+    return f"{value:+.1f}".removesuffix(".0").replace("-", "−")
 
 
 def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
@@ -167,9 +167,8 @@ def without_counts(p: Predictions) -> str:
         rows = profile_trends(p).set_index("measure").rename(columns={"change": "value"})
     except InvalidInput:
         return ""
-    slope, variance = (
-        interval(rows.loc[name], form.format) for name, form in (("slope", "{:+.3f}"), ("variance", "{:+.5f}"))
-    )
+    slope = interval(rows.loc["slope"], "{:+.3f}".format)
+    variance = interval(rows.loc["variance"], "{:+.5f}".format)
     return (
         " Without counting: each doubling of T changes the slope of students towards their teacher's class profile by "
         f"{slope}, and the variance of the true class change by {variance} (arcsine scale)."
