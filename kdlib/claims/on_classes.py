@@ -124,8 +124,6 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
         n_blocks=len(students[0].seeds),
         temperatures=ts,
         least_p=least_trend_p(ts),
-        visible=change.visible,
-        unit="classes between the ends",
         text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
         f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {found.observed:+.2f}, "
         f"{p_text(found.p)}.{too_few(ts)}",
@@ -146,7 +144,8 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     expected, rest = sign * beyond.expected, sorted(sign * end for end in (beyond.low, beyond.high))
     alone = "A uniform shift of accuracy alone" if against == "nds" else "A uniform shift with growing likeness alone"
     text = (
-        f"{alone} changes the count by {_classes(expected)} from end to end; what is left is "
+        f"Along the fitted line the count changes by {_classes(sign * beyond.count)}. {alone} changes it by "
+        f"{_classes(expected)}; what is left is "
         f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau "
         f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
     )
@@ -171,7 +170,7 @@ def without_counts(p: Predictions) -> str:
     variance = interval(rows.loc["variance"], "{:+.5f}".format)
     return (
         " Without counting: each doubling of T changes the slope of students towards their teacher's class profile by "
-        f"{slope}, and the variance of the true class change by {variance} (arcsine scale)."
+        f"{slope}, and the variance of the true class change by {variance} (squared radians)."
     )
 
 
@@ -188,7 +187,7 @@ def reversal(p: Predictions) -> Finding:
         temperatures=(low, high),
         unit="classes",
         text=f"From T = {low:g} to {high:g} #SC changes by {interval(sc, _classes)} classes and #TC by "
-        f"{interval(tc, _classes)}; {p_text(both)} for both.",
+        f"{interval(tc, _classes)}; joint {p_text(both)}.",
         control=without_counts(at(p, low, high)).strip(),
     )
 
@@ -217,14 +216,15 @@ def few_classes(p: Predictions) -> Finding:
         for name, found in counts.items()
     )
     return Finding(
-        "largest count at any T",
-        value=max(float(found.max()) for found in counts.values()),
+        "largest #SC at any T",
+        value=float(counts["#SC"].max()),
         toward=answers["#SC"] if answers["#SC"] == answers["#TC"] else None,
         n_blocks=n_blocks(p),
         temperatures=tuple(arm.temperature for arm in students),
-        text=f"Of ten classes {text}. Chance alone stays within {MOST_OF_TEN} at any T and "
-        f"{SUM_OF_TEN * len(students) / 9:.1f} in sum in 95 % of studies. Two moved classes of ten (two sd over seeds) "
-        f"would pass these bounds in {_percent(powers['#SC'])} of studies for #SC, {_percent(powers['#TC'])} for #TC.",
+        text=f"Of ten classes {text}. The bounds of chance: {MOST_OF_TEN} at any T, and "
+        f"{SUM_OF_TEN * len(students) / 9:.1f} in sum, in proportion to {SUM_OF_TEN} over nine T. Two moved classes of "
+        f"ten (two sd over seeds) would pass them in {_percent(powers['#SC'])} of simulated studies for #SC, "
+        f"{_percent(powers['#TC'])} for #TC; 80 % are asked for.",
     )
 
 
@@ -234,7 +234,7 @@ def _as_of_five(reference: CountedArm, arm: CountedArm) -> float:
     return counts_of_five(reference, arm) if enough else n_significant(reference, arm, **WELCH)
 
 
-AS_CHANCE = {True: "what chance gives", False: "above chance", None: "within chance, but a change would not show"}
+AS_CHANCE = {True: "what chance gives", False: "above chance", None: "within chance, with too little power to say more"}
 
 
 def _as_chance(counts: np.ndarray, power: float) -> bool | None:
@@ -242,7 +242,7 @@ def _as_chance(counts: np.ndarray, power: float) -> bool | None:
     return (True if power >= 0.8 else None) if within else False
 
 
-def power_of_few(reference: CountedArm, students: Sequence[CountedArm], *, studies: int = 200) -> float:
+def power_of_few(reference: CountedArm, students: Sequence[CountedArm], *, studies: int = 400) -> float:
     """Share of simulated studies that pass the bounds where two of ten classes move by two sd over seeds at every T.
 
     The sd is the moderated one of reference and students on the arcsine scale; all temperatures share the reference.

@@ -61,7 +61,7 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
         temperatures=tuple(p.temperatures),
         unit="points for each doubling of T",
         text=f"Each doubling of T changes EOD by {feature} by {interval(eod)} points and DPD by {interval(dpd)}; "
-        f"{p_text(both)} for both. {_ranks(p, values)}",
+        f"joint {p_text(both)}. {_ranks(p, values)}",
         control="Beyond what the same errors give in a model that does not react to the group, EOD changes by "
         f"{interval(beyond[0])} and DPD by {interval(beyond[1])}.",
         instead="" if below and steeper <= LEVEL else "explained by accuracy",
@@ -107,11 +107,11 @@ def _on_other_samples(p: Predictions, feature: str) -> str:
     if len(rows) > 1:
         told = (rows["low"] > 0) | (rows["high"] < 0)
         return (
-            f"Over new test samples too, {told.sum()} of {len(rows)} pairs of groups change (simultaneous intervals)."
+            f"Allowing for other test samples too, {told.sum()} of {len(rows)} pairs of groups differ (95 % together)."
         )
     (row,) = rows.itertuples()
     change = interval(Tested(row.mean, row.low, row.high, np.nan))
-    return f"Over new test samples too, the rate of {row.first} less that of {row.second} changes by {change} points."
+    return f"Allowing for other test samples too: rate of {row.first} less {row.second}, {change} points."
 
 
 def _less_teacher(p: Predictions, values: np.ndarray) -> Tested:
@@ -135,7 +135,7 @@ def rises_again(p: Predictions, *, sensitive: str) -> Finding:
         n_blocks=n_blocks(p),
         temperatures=(low, high),
         text=f"From T = {low:g} to {high:g} EOD by {feature} changes by {interval(eod)} points and DPD by "
-        f"{interval(dpd)}; {p_text(both)} for both.",
+        f"{interval(dpd)}; joint {p_text(both)}.",
     )
 
 

@@ -67,6 +67,9 @@ def joint_interval(
     if variance > 0:
         df = variance**2 / sum(part**2 / n for part, n in (*seeds, *rows, *both))
         half = special.stdtrit(df, (1 + coverage) / 2) * np.sqrt(variance)
+        if of_seeds > 0:  # more degrees of freedom must not make it narrower than over seeds alone
+            df = of_seeds**2 / sum(part**2 / n for part, n in seeds)
+            half = max(half, special.stdtrit(df, (1 + coverage) / 2) * np.sqrt(of_seeds))
     least = -1 - difference if len(cells) > 1 or difference else 0
     low, high = np.clip([center - half, center + half], least, 1 + difference)
     return Joint(*(float(x) for x in (sum(runs.mean() for runs in by_run), low, high, of_seeds**0.5, of_rows**0.5)))

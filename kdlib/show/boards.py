@@ -77,7 +77,7 @@ def _found(row: dict[str, object], prefix: str) -> str:
     return f"{name}{row[f'{prefix}sentence']}" + (f"\n{shown}" if shown else "")
 
 
-SEEN = {"reproduced": "seen", "not reproduced": "not seen", "inconclusive": "not told from chance"}
+SEEN = {"reproduced": "seen", "not reproduced": "opposite", "inconclusive": "not told from chance"}
 
 
 def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
@@ -86,7 +86,7 @@ def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
     cells = {
         "claim": claim.where(~claim.duplicated(), ""),
         "study": rows["studies"],
-        "trend": rows["verdict"].replace(SEEN),
+        "verdict": rows["verdict"].replace(SEEN),
         "what was found": [_found(row, "") for row in rows.to_dict("records")],
     }
     note = (

@@ -21,7 +21,7 @@ LOOKS = {
     "seen": {"color": COLORS["ds"], "marker": "o"},
     "explained by accuracy": {"color": COLORS["labels"], "marker": "^"},
     "not told from chance": {"color": COLORS["chance"], "marker": "o", "markerfacecolor": "white"},
-    "not seen": {"color": COLORS["contrast"], "marker": "s"},
+    "opposite": {"color": COLORS["contrast"], "marker": "s"},
 }
 
 

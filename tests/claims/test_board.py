@@ -83,8 +83,8 @@ def test_a_study_that_cannot_answer_by_its_design_takes_no_part():
 
 def test_what_is_inconclusive_says_what_would_have_been_seen():
     rows = board.judged([finding(p=0.2, visible=0.013), finding(p=0.2, visible=4.2, unit="classes")], [1, 2])
-    assert "would see a change of 1.30 points." in rows["sentence"][0]
-    assert "would see a change of 4.2 classes." in rows["sentence"][1]
+    assert "would see a change of 1.30 points in 80 %" in rows["sentence"][0]
+    assert "would see a change of 4.2 classes in 80 %" in rows["sentence"][1]
 
 
 def test_the_sentence_ends_with_what_follows():

@@ -36,7 +36,7 @@ def test_numbers_are_in_points_beside_their_study(spread, pool):
     assert artist(first, "pooled over data sets").lines[0].get_xdata() == pytest.approx(0)
     assert [t.get_text() for t in second.get_yticklabels()] == ["one (color)"]
     assert second.get_title(loc="left") == "8. EOD, change (points)"
-    assert "not seen" in labels(second) and "not told from chance" in labels(first)
+    assert "opposite" in labels(second) and "not told from chance" in labels(first)
 
 
 def test_a_number_without_an_interval_has_no_panel(spread, pool):
