@@ -62,7 +62,7 @@ def test_cifar100():
     )
     assert (beyond["low"] > 0).all() and set(beyond["normalise"]) == {"ratio", "logit"}
     trend = claim(2, "cifar100")
-    rise = re.search(r"a change of (.+?) \\((.+?)\\)", trend["sentence"]).groups()
+    rise = re.search(r"a change of (.+?) \((.+?)\)", trend["sentence"]).groups()
     says(
         f"rises from {counts[2]:.0f} at T = 2 to {counts[10]:.0f} at T = 10 (change {rise[0]}, {rise[1]}; tau "
         f"{trend['value']:.2f}, p = {trend['p']:.3f}), more than a shift gives"
@@ -79,7 +79,7 @@ def test_cifar10():
     band = read("table06_cifar10").query("metric == 'null_band'")["high"].max()
     assert (counts.max(), band) == (1, 2)
     says("at most one of ten classes differs between NDS and DS at any T, where chance alone gives up to two;")
-    power = re.search(r"in ([\d.]+) % of studies for #SC", claim(4, "cifar10")["sentence"]).group(1)
+    power = re.search(r"in ([\d.]+) % of simulated studies for #SC", claim(4, "cifar10")["sentence"]).group(1)
     says(f"had two classes moved, only {float(power):.0f} % of such studies would show it")
     beyond = read("beyond_sensitivity_cifar10_beyond_accuracy").query("against == 'teacher'")
     ds, nds = beyond[beyond["model"] == "ds"], beyond[beyond["model"] == "nds"]
@@ -91,7 +91,7 @@ def test_cifar10():
     )
     assert logit["expected"].max() < 1 and (logit["answer"] == "not explained").all()
     says(
-        f"on the logit scale {logit['count'].min():.0f} or {logit['count'].max():.0f} do, where a shift gives less than"
+        f"On the logit scale {logit['count'].min():.0f} or {logit['count'].max():.0f} do, where a shift gives less than"
     )
     alone = nds[nds["normalise"] == "logit"]["count"].item()
     says(f"Teacher and NDS already differ on {alone:.0f} there")
@@ -124,9 +124,7 @@ def test_faces():
     assert set(trends["verdict"]) == {"inconclusive"} and len(trends) == 3
     says("Faces: no trend of EOD and DPD with T is shown by Young or by race;")
     a, b, c, d = (change(name, "teacher") for name in FACES)
-    says(
-        f"of its own teacher: smiling by Young {a}, by Male {b}; eyeglasses by Young {c}, by Male {d}: above, not below"
-    )
+    says(f"of its own teacher: smiling by Young {a}, by Male {b}; eyeglasses by Young {c}, by Male {d}: above")
     says(
         f"of the pairs of groups by race {pairs('race', 'teacher')} differs from the teacher and of those by age "
         f"{pairs('age', 'teacher')}"
@@ -155,9 +153,7 @@ def test_hatexplain():
         label = read(name).query("metric == 'label_dpd'")["mean"].iloc[0]
         texts.append((f"{100 * values.min():.1f} to {100 * values.max():.1f} %", f"{100 * label:.1f} %"))
     (gender, of_labels), (race, of_race) = texts
-    says(
-        f"by gender, teacher and students have a DPD of {gender} where the labels have {of_labels}; by race, {race} where"
-    )
+    says(f"by gender, teacher and students have a DPD of {gender} where the labels have {of_labels}; by race, {race}")
     says(f"have {of_race}: a small DPD is not closeness to the labels.")
     a, b = (change(("hatexplain", feature), "teacher") for feature in ("gender", "race"))
     says(f"DS less its teacher at T = 10: by gender {a}, by race {b}")
