@@ -80,7 +80,7 @@ def test_cifar10():
     assert (counts.max(), band) == (1, 2)
     says("at most one of ten classes differs between NDS and DS at any T, where chance alone gives up to two;")
     power = re.search(r"in ([\d.]+) % of simulated studies for #SC", claim(4, "cifar10")["sentence"]).group(1)
-    says(f"had two classes moved, only {float(power):.0f} % of such studies would show it")
+    says(f"had two classes moved, only {power} % of such studies would show it")
     beyond = read("beyond_sensitivity_cifar10_beyond_accuracy").query("against == 'teacher'")
     ds, nds = beyond[beyond["model"] == "ds"], beyond[beyond["model"] == "nds"]
     ratio, logit = (ds[ds["normalise"] == scale] for scale in ("ratio", "logit"))

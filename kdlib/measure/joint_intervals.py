@@ -3,8 +3,9 @@
 Each value is a mean over runs and test rows, or such a mean in one group minus that in another. Its variance is that of
 the seeds (of each run's value) plus that of the rows (of each row's mean over runs), less their interaction, which both
 contain; Student's t with the degrees of freedom of Satterthwaite (1946). It can be narrower than a t-interval over
-seeds alone, which pays for how badly five seeds tell their variance; its coverage is shown by simulation. Rows are drawn within a cell: the whole test
-set for accuracy and disagreement, a group for DPD, a label and group for TPR and FPR.
+seeds alone, which pays for how badly five seeds tell their variance; its coverage is shown by simulation. Rows are
+drawn within a cell: the whole test set for accuracy and disagreement, a group for DPD, a label and group for TPR and
+FPR.
 
 A difference between two groups is signed, first minus second: max - min, and so EOD, has a corner at 0 and no interval.
 More than two groups: one row for each pair of them; several classes: one for each class, one-vs-rest. The signed mean
