@@ -211,45 +211,37 @@ def class_gain(predictions: Predictions) -> pd.DataFrame:
 # --- samples whose usual prediction differs --------------------------------------------------------------------------
 
 
-def changed_samples(a: Predictions, b: Predictions) -> dict[str, float]:
-    """How many samples the seeds of b usually put elsewhere than those of a (the NDS), beside a null from a alone.
+def changed_samples(predictions: Predictions) -> pd.DataFrame:
+    """How many samples the students' seeds usually put elsewhere than the NDS', beside a null from the NDS alone.
 
-    a, b: Predictions of one arm each, on the same samples in the same order. A sample has changed if no class is a most
-    frequent one in both arms, so a tie counts as unchanged. Shares of the samples:
-    matched              between equal numbers of seeds: one part of a's seeds, and as many of b's as a's other part has
-    null_mean, null_high mean and 95th percentile between the two parts of a itself, over all ways to part it (5 seeds:
+    A sample has changed if no class is a most frequent one in both arms, so a tie counts as unchanged. One row per
+    temperature: temperature, and shares of the samples:
+    matched              between equal numbers of seeds: one part of the NDS, and as many students as the other part has
+    null_mean, null_high mean and 95th percentile between the two parts of the NDS, over all ways to part them (5 seeds:
                          10 ways, 2 against 3; 10 seeds: 126)
     `matched` well above `null_high` is more change than a new draw of seeds makes.
-    Raises InvalidInput for other samples, or too few seeds in either arm.
+    Raises InvalidInput without NDS or DS, and for too few or too many seeds.
     """
-    if not (np.array_equal(a.sample_ids, b.sample_ids) and a.class_names == b.class_names):
-        raise InvalidInput(
-            "a and b have other samples, classes or another order of them; take both from one "
-            "Predictions: predictions.arm(model=...)."
-        )
-    arms.check_seeds({"a": len(a.runs), "b": len(b.runs)})
-    votes_a, votes_b = _votes(a), _votes(b)
-    take = len(a.runs) - len(a.runs) // 2
-    if len(b.runs) < take:
-        raise InvalidInput(
-            f"b has {len(b.runs)} seeds, the larger part of a's {len(a.runs)} has {take}. Take fewer of a's."
-        )
-    parts_b = [_modes(votes_b[list(rows)]) for rows in _subsets(len(b.runs), take)]
-    null, matched = [], []
-    for rows in _halves_of(len(a.runs)):
-        first, rest = _modes(votes_a[list(rows)]), _modes(np.delete(votes_a, rows, axis=0))
-        null.append(_share_apart(first, rest))
-        matched.append(np.mean([_share_apart(first, part) for part in parts_b]))
-    return {"matched": np.mean(matched), "null_mean": np.mean(null), "null_high": np.quantile(null, 0.95)}
-
-
-def changed_by_temperature(predictions: Predictions) -> pd.DataFrame:
-    """`changed_samples` of the NDS against the students of each temperature: temperature, and its values."""
     nds, students = arms.nds_and_students(predictions.runs)
-    a = predictions.take(nds.rows)
-    return pd.DataFrame(
-        [{"temperature": arm.temperature} | changed_samples(a, predictions.take(arm.rows)) for arm in students]
-    )
+    votes = _votes(predictions.take(nds.rows))
+    rows = [{"temperature": arm.temperature} | _changed(votes, predictions.take(arm.rows)) for arm in students]
+    return pd.DataFrame(rows)
+
+
+def _changed(nds: np.ndarray, students: Predictions) -> dict[str, float]:
+    """matched, null_mean and null_high, from the votes (R, N, C) of the NDS."""
+    take = len(nds) - len(nds) // 2
+    if len(students.runs) < take:
+        raise InvalidInput(
+            f"ds has {len(students.runs)} seeds, the larger part of {len(nds)} nds has {take}. Take fewer nds."
+        )
+    votes, null, matched = _votes(students), [], []
+    parts = [_modes(votes[list(rows)]) for rows in _subsets(len(votes), take)]
+    for rows in _halves_of(len(nds)):
+        first, rest = _modes(nds[list(rows)]), _modes(np.delete(nds, rows, axis=0))
+        null.append(_share_apart(first, rest))
+        matched.append(np.mean([_share_apart(first, part) for part in parts]))
+    return {"matched": np.mean(matched), "null_mean": np.mean(null), "null_high": np.quantile(null, 0.95)}
 
 
 def _votes(arm: Predictions) -> np.ndarray:

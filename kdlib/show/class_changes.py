@@ -212,10 +212,10 @@ def fidelity_table(rows: pd.DataFrame, *, title: str) -> Styler:
 def samples_rows(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` of `fidelity_rows`, and who changed and who lost by temperature.
 
-    Metrics of fidelity.changed_by_temperature: matched, and changed_by_seeds (mean null_mean, high null_high). Of
+    Metrics of fidelity.changed_samples: matched, and changed_by_seeds (mean null_mean, high null_high). Of
     fidelity.class_gain: least_gain of the class that gains least, whose name is in the column class_name.
     """
-    changed, gains = fidelity.changed_by_temperature(predictions), fidelity.class_gain(predictions)
+    changed, gains = fidelity.changed_samples(predictions), fidelity.class_gain(predictions)
     least = gains.loc[gains.groupby("temperature")["gain"].idxmin()]
     parts = [
         changed.assign(metric="matched", mean=changed["matched"]),

@@ -128,7 +128,7 @@ def test_changed_samples_by_hand():
     labels, seeds = [0, 0, 1], range(4)
     with pytest.warns(KdlibWarning):
         both = arms_of(labels, a + b, [("nds", None, seeds), ("ds", 4, seeds)])
-        found = fidelity.changed_samples(both.arm(model="nds"), both.arm(model="ds"))
+        found = fidelity.changed_samples(both).iloc[0]
     assert found["null_mean"] == 0  # of 2 and 2 NDS the 1 is at most half: a tie
     # pairs of b agree on class 1 for sample 1 in 3 of 6, for sample 2 in 1 of 6; pairs of a on 0 in 3 of 6 and always.
     # splits hold sample 0's seed: (0,1) (0,2) (0,3), of which two say 0 for sample 1
@@ -153,10 +153,10 @@ def noisy_arms(seed, *, moved=0.0, seeds=6, n=500):
 
 def test_no_change_stays_inside_the_null_and_a_change_leaves_it():
     for seed in range(5):
-        row = fidelity.changed_by_temperature(noisy_arms(seed)[0]).iloc[0]
+        row = fidelity.changed_samples(noisy_arms(seed)[0]).iloc[0]
         assert row.matched < row.null_mean + 0.02
     p, change = noisy_arms(0, moved=0.2)
-    row = fidelity.changed_by_temperature(p).iloc[0]
+    row = fidelity.changed_samples(p).iloc[0]
     assert row.matched > row.null_high + 0.1
     assert change.mean() - 0.02 < row.matched < change.mean() + row.null_high
 
@@ -178,10 +178,8 @@ def test_bad_input():
         fidelity.agreement(np.zeros(2), np.zeros(3))
     with pytest.raises(InvalidInput, match=r"\(2, 2\).*\(3, 3\)"):
         fidelity.kl_divergence(np.eye(2), np.eye(3))
-    with pytest.raises(InvalidInput):
-        fidelity.changed_samples(p.arm(model="nds"), study(n_classes=4).arm(model="nds"))
     with pytest.raises(InvalidInput, match="2.*5.*3"), pytest.warns(KdlibWarning):
-        fidelity.changed_samples(p.arm(model="nds"), p.arm(model="ds", temperature=4.0).take(np.array([0, 1])))
+        fidelity.changed_samples(p.take(np.flatnonzero((p.runs["model"] == "nds") | (p.runs["seed"] < 2))))
 
 
 @pytest.mark.parametrize(
