@@ -1,16 +1,22 @@
 """Worlds with a known truth: what is drawn is what is said, and every verdict errs and sees as often as is stated."""
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from kdlib import cli, models, notebook
 from kdlib.catalogue import WORLDS
+from kdlib.claims import on_classes, on_groups
+from kdlib.claims.board import verdict
+from kdlib.claims.rules import CLAIMS
 from kdlib.errors import InvalidInput, ProfileError
 from kdlib.measure import fairness
 from kdlib.measure.class_counts import correct_by_class
+from kdlib.measure.class_nulls import count_trend, trend_beyond_accuracy
 from kdlib.measure.fidelity import error_consistency
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import collect, worlds
@@ -47,10 +53,10 @@ def test_a_student_has_most_at_ten(t, share):
 
 
 def test_the_noise_of_seeds_is_all_there_is_in_nothing():
-    """Log odds of 20 runs have the sd of a seed, and a little from each run's own chance on 4,000 images a class."""
-    given = replace(study("nothing", classes=40, images=4000), temperatures=(), seeds=10, fresh_teachers=0)
+    """Log odds of 20 runs have the sd of a seed, and a little from each run's own chance on 2,000 images a class."""
+    given = replace(study("nothing", classes=40, images=2000), temperatures=(), seeds=10, fresh_teachers=0)
     p = collect.collect(given, runs_dir="nowhere")
-    values = special.logit(correct_by_class(p) / 4000)
+    values = special.logit(correct_by_class(p) / 2000)
     assert values.std(axis=0, ddof=1).mean() == pytest.approx(worlds.SEED_SD, rel=0.1)
     assert odds(p, model="teacher") == pytest.approx(odds(p, model="nds"), abs=0.3)
 
@@ -85,7 +91,7 @@ def test_an_inherited_profile_is_the_teachers_and_so_are_the_errors():
 
 def test_one_group_is_harmed_and_students_at_ten_are_not():
     """exp(-1) times the odds of a right answer in class 1; twins of the first group are harmed, of the last are not."""
-    p = drawn("group-harmed", images=20_000)
+    p = drawn("group-harmed", images=8000)
     last = p.groups["group"] == "group 1"
     ones = p.labels == 1
     for arm, harm in (
@@ -96,9 +102,9 @@ def test_one_group_is_harmed_and_students_at_ten_are_not():
     ):
         right, twin = p.arm(**arm).correct, p.arm(**arm).twins["group"].argmax(axis=2) == p.labels
         of = {g: special.logit(right[:, ones & (last == g)].mean()) for g in (False, True)}
-        assert of[False] - of[True] == pytest.approx(harm, abs=0.12)
+        assert of[False] - of[True] == pytest.approx(harm, abs=0.2)
         of_twin = {g: special.logit(twin[:, ones & (last == g)].mean()) for g in (False, True)}
-        assert of_twin[True] - of_twin[False] == pytest.approx(harm, abs=0.12)
+        assert of_twin[True] - of_twin[False] == pytest.approx(harm, abs=0.2)
     assert fairness.group_fairness(p, sensitive="group")["label_dpd"].iloc[0] > 0.1
 
 
@@ -142,3 +148,83 @@ def test_an_unknown_world_is_refused_by_name(tmp_path):
     path.write_text(text)
     with pytest.raises(ProfileError, match="nothing-ten.data.world.*'nothin'.*Did you mean 'nothing'"):
         load_profile(path)
+
+
+# ------------------------------------------------------------------------------- how often a verdict errs, and sees
+
+CALLED = ("reproduced", "not reproduced")
+# {study: {claim: (what it must not be called, the share of studies in which it is at most)}}
+WRONG = {
+    "nothing": {1: (CALLED[1:], 0.05), 2: (CALLED, 0.05), 3: (CALLED, 0.05), 6: (CALLED, 0.05), 7: (CALLED, 0.05)},
+    "nothing-ten": {4: (CALLED[1:], 0.05)},
+    "nothing-groups": {number: (CALLED, 0.05) for number in (8, 9, 10, 11)},
+    # Claim 6 has no control for accuracy, and the error consistency behind claim 7 rises with it: more than 5 %.
+    "uniform-shift": {1: (CALLED[1:], 0.05), 2: (CALLED, 0.05), 3: (CALLED, 0.05), 6: (CALLED, 0.2), 7: (CALLED, 0.3)},
+}
+# {study: {claim: (what is right, the share of studies in which that is seen at least)}}
+RIGHT = {
+    "uniform-shift": {1: ("reproduced", 0.95)},
+    "inherited-profile": {
+        2: ("reproduced", 0.6),
+        3: ("reproduced", 0.2),
+        6: ("reproduced", 0.4),
+        7: ("reproduced", 0.95),
+    },
+    "fifth-moved-ten": {4: ("not reproduced", 0.9)},
+    "group-harmed": {8: ("reproduced", 0.9), 9: ("reproduced", 0.8), 10: ("reproduced", 0.1), 11: ("reproduced", 0.8)},
+}
+# {study: (how many the fast test takes, and of what size)}
+FAST = {
+    "nothing": (20, {"classes": 40, "images": 50}),
+    "uniform-shift": (20, {"classes": 40, "images": 50}),
+    "inherited-profile": (6, {"classes": 40, "images": 50}),
+    "nothing-ten": (10, {}),
+    "fifth-moved-ten": (5, {}),
+    "nothing-groups": (12, {"images": 200}),
+    "group-harmed": (5, {"images": 400}),
+}
+
+
+@pytest.fixture
+def fewer_draws(monkeypatch):
+    monkeypatch.setattr(on_classes, "count_trend", partial(count_trend, permutations=59))
+    monkeypatch.setattr(on_classes, "trend_beyond_accuracy", partial(trend_beyond_accuracy, draws=20))
+    monkeypatch.setattr(on_classes, "power_of_few", partial(on_classes.power_of_few, studies=30))
+    monkeypatch.setattr(on_classes, "without_counts", lambda p: "")
+    monkeypatch.setattr(on_groups, "run_floors", partial(on_groups.run_floors, draws=20))
+
+
+def words(name, claims, n, **data):
+    """{claim: how often each verdict is given} in n studies, each of them alone."""
+    found = {number: Counter() for number in claims}
+    for seed in range(1, n + 1):
+        p = drawn(name, seed=seed, **data)
+        for number in claims:
+            finding = CLAIMS[number - 1].rule(p)
+            found[number][verdict(finding, finding.p)] += 1
+    return found
+
+
+def check_rates(name, n, **data):
+    """Counts lie within one-sided 99.9 % of a binomial: of 20 studies at most 5 may err where 5 % may, of 200 20."""
+    wrong, right = WRONG.get(name, {}), RIGHT.get(name, {})
+    found = words(name, sorted({*wrong, *right}), n, **data)
+    for number, (called, share) in wrong.items():
+        erred = sum(count for word, count in found[number].items() if word in called)
+        assert erred <= stats.binom.ppf(0.999, n, share), f"claim {number}: {found[number]}"
+    for number, (word, share) in right.items():
+        assert found[number][word] >= stats.binom.ppf(0.001, n, share), f"claim {number}: {found[number]}"
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+@pytest.mark.parametrize("name", FAST)
+def test_in_a_few_small_studies_verdicts_err_and_see_as_stated(name, fewer_draws):
+    n, data = FAST[name]
+    check_rates(name, n, **data)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+@pytest.mark.parametrize("name", FAST)
+def test_in_200_studies_verdicts_err_and_see_as_stated(name, fewer_draws):
+    check_rates(name, 200)
