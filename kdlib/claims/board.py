@@ -17,7 +17,7 @@ import pandas as pd
 
 from kdlib.claims.finding import Finding, p_text
 from kdlib.claims.rules import CLAIMS, Claim
-from kdlib.errors import KdlibError, KdlibWarning, NotTrained
+from kdlib.errors import InvalidInput, KdlibError, KdlibWarning, NotTrained
 from kdlib.measure.arms import check_blocks
 from kdlib.measure.stats import LEVEL, adjust
 from kdlib.paper.stand_in import stand_in_reasons
@@ -181,16 +181,23 @@ class _Loader:
 def find(claim: Claim, studies: Sequence[Predictions]) -> Finding:
     """What a rule finds on its studies, and what it finds without the runs that collapsed, where some did."""
     every = [_lean(p, claim) for p in studies]
-    on_all, collapsed = claim.rule(*every), "; ".join(name for p in every for name in named_collapsed(p))
+    on_all, collapsed = _applied(claim, every), "; ".join(name for p in every for name in named_collapsed(p))
     if not collapsed:
         return on_all
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KdlibWarning)  # a run left out makes four seeds of five
         try:
-            without = claim.rule(*(p.without_collapsed() for p in every))
+            without = _applied(claim, [p.without_collapsed() for p in every])
         except KdlibError as error:
             without = str(error)
     return on_all._replace(collapsed=collapsed, without=without)
+
+
+def _applied(claim: Claim, studies: Sequence[Predictions]) -> Finding:
+    """All rules are about distilled students. Raises InvalidInput where none is trained yet, or all collapsed."""
+    if not all(p.temperatures for p in studies):
+        raise InvalidInput("there is no distilled student (model 'ds') to judge.")
+    return claim.rule(*studies)
 
 
 def _lean(p: Predictions, claim: Claim) -> Predictions:

@@ -7,7 +7,7 @@ torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import factorial, nan
+from math import factorial, isnan, nan
 from typing import NamedTuple
 
 from kdlib.measure.stats import LEVEL, Tested
@@ -75,8 +75,11 @@ def points(value: float) -> str:
 
 
 def interval(found: Tested, shown=points) -> str:
-    """'+1.20 (+0.80 to +1.60)'."""
-    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})".replace("-", "−")
+    """'+1.20 (+0.80 to +1.60)'; in words what is not defined."""
+    if isnan(found.value):
+        return "an undefined amount"
+    ends = "no interval" if isnan(found.low) else f"{shown(found.low)} to {shown(found.high)}"
+    return f"{shown(found.value)} ({ends})".replace("-", "−")
 
 
 def p_text(p: float) -> str:

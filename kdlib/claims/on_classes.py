@@ -302,7 +302,7 @@ def disagrees_less(p: Predictions) -> Finding:
 
     At T = 9, the paper's for CIFAR-10, or the nearest there is. Mean over blocks and NDS runs, jackknifed over both. A
     student that is right more often disagrees less anyway; error consistency takes the accuracies out, and where it
-    does not rise, accuracy explains the difference.
+    does not rise, accuracy explains the difference. It is not defined for two models that are always right.
     """
     chosen = min(p.temperatures, key=lambda t: abs(t - 9))
     p = at(p, chosen)
@@ -316,11 +316,11 @@ def disagrees_less(p: Predictions) -> Finding:
         n_blocks=n_blocks(p),
         temperatures=(chosen,),
         text=f"At T = {chosen:g} DS and teacher disagree on {_percent(own.mean())} of the test images, NDS and teacher "
-        f"on {_percent(others.mean())}: {interval(found)} points, {p_text(found.p)}. "
-        f"DS disagrees most between {most_confused(p)}.",
+        f"on {_percent(others.mean())}: {interval(found)} points, {p_text(found.p)}."
+        f"{most_confused(p)}",
         control="Error consistency with the teacher, which takes the accuracies out, changed by "
         f"{interval(consistent, '{:+.3f}'.format)}.",
-        instead="" if consistent.low > 0 else "explained by accuracy",
+        instead="" if consistent.low > 0 else "inconclusive" if np.isnan(consistent.value) else "explained by accuracy",
     )
 
 
@@ -347,11 +347,12 @@ def crossed(own: np.ndarray, others: np.ndarray) -> Tested:
 
 
 def most_confused(p: Predictions) -> str:
-    """The two classes between which teacher and DS disagree most: 'cat and dog (12.0 % of it)'."""
+    """The two classes between which teacher and DS disagree most, a sentence; '' where they never do."""
     matrix = disagreement(p.arm(model="teacher"), p.arm(model="ds"))
     both = np.triu(matrix + matrix.T, 1)
     i, j = np.unravel_index(both.argmax(), both.shape)
-    return f"{p.class_names[i]} and {p.class_names[j]} ({_percent(both[i, j] / max(both.sum(), 1))} of it)"
+    names = f"{p.class_names[i]} and {p.class_names[j]}"
+    return f" DS disagrees most between {names} ({_percent(both[i, j] / both.sum())} of it)." if both.any() else ""
 
 
 # -------------------------------------------------------------------------------------------- data sets of unequal size

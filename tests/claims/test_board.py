@@ -135,6 +135,24 @@ def test_one_student_at_chance_does_not_make_claim_4_reproduced():
     assert clean["verdict"] == "not reproduced" and "Collapsed" not in clean["sentence"]
 
 
+@pytest.mark.parametrize("claim", rules.CLAIMS, ids=lambda claim: str(claim.number))
+def test_without_any_student_no_rule_finds_anything(claim):
+    """Teachers and NDS are trained first; and all runs of a study may collapse."""
+    p = with_teacher_ids(classes(lambda t: 0.1 * signs(10), n_classes=10, temperatures=(4,), total=400))
+    with pytest.raises(InvalidInput, match="'ds'"):
+        board.find(claim, [p.take(np.flatnonzero(p.runs["model"] != "ds"))] * 2)
+
+
+def test_a_study_that_collapsed_as_a_whole_has_no_verdict():
+    p = with_teacher_ids(classes(lambda t: 0.1 * signs(10), n_classes=10, temperatures=(4,), total=400))
+    predicted = np.tile(p.labels[::-1] * 0, (len(p.runs), 1))
+    predicted[:, :: len(p.runs)] = np.arange(len(p.runs))[:, None] % 10  # or the runs would be one
+    gone = replace(p, predicted=predicted)
+    assert len(gone.collapsed) == len(p.runs)
+    (row,) = board.judged([board.find(rules.CLAIMS[0], [gone])], [1]).to_dict("records")
+    assert row["verdict"] == "inconclusive" and "no distilled student" in row["sentence"]
+
+
 # ---------------------------------------------------------------------------------------------------- the twelve claims
 
 

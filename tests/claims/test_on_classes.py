@@ -198,6 +198,15 @@ def test_7_a_better_student_disagrees_less_anyway():
     assert word(found) == "explained by accuracy"
 
 
+def test_7_says_nothing_of_accuracy_where_error_consistency_is_not_defined():
+    """A teacher and its student that are always right, of five: less disagreement, and no kappa."""
+    p = copying(lambda t: 0.5 if t else 0.1)
+    right = (p.runs["seed"] == 0).to_numpy() & (p.runs["model"] != "nds").to_numpy()
+    found = rules.disagrees_less(replace(p, predicted=np.where(right[:, None], p.labels, p.predicted)))
+    assert found.toward and found.p < 0.05 and word(found) == "inconclusive"
+    assert "nan" not in found.control and "undefined" in found.control
+
+
 def test_7_takes_the_temperature_nearest_to_nine():
     p = copying(lambda t: 0.3, temperatures=(2, 8, 40))
     assert rules.disagrees_less(p).temperatures == (8,)
@@ -233,7 +242,8 @@ def test_most_confused_by_hand():
     runs = simulated.runs_table([("teacher", None, [0]), ("ds", 4, [0])])
     ids = np.arange(10).astype(str)
     p = Predictions(runs, np.stack([teacher, labels]), labels, ids, ("cat", "dog"))
-    assert rules.most_confused(p) == "cat and dog (100.0 % of it)"
+    assert rules.most_confused(p) == " DS disagrees most between cat and dog (100.0 % of it)."
+    assert rules.most_confused(replace(p, predicted=np.stack([labels, labels]))) == ""
 
 
 def test_contrast_is_the_difference_of_the_counts():
