@@ -34,7 +34,7 @@ def prepared(folder: Path, key: dict[str, Any], make: Callable[[], dict[str, np.
     """
     text = json.dumps([FORMAT, key], sort_keys=True)
     home = Path(folder) / ".kdlib" / files.sha256(text.encode())[:16]
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError):
         return _read(home)
     arrays = make()
     with suppress(OSError, ValueError):

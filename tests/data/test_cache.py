@@ -8,6 +8,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
+from kdlib import files
 from kdlib.data import cache
 
 ARRAYS = {
@@ -70,6 +71,7 @@ def flip(path):
         lambda at: (at / cache.LIST).write_text("5"),
         lambda at: (at / cache.LIST).write_bytes(b""),
         lambda at: (at / cache.LIST).write_text("[[1, 2]]"),
+        lambda at: (at / cache.LIST).write_text(files.sha256(b"null") + "\nnull"),
         lambda at: flip(at / cache.LIST),
         lambda at: (at / cache.LIST).write_bytes((at / cache.LIST).read_bytes().replace(b'"x"', b'"z"')),
         lambda at: (at / cache.LIST).write_bytes((at / cache.LIST).read_bytes().partition(b"\n")[2]),
