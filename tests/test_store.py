@@ -125,7 +125,8 @@ def test_a_folder_that_holds_another_run_is_refused(tmp_path, tiny, saved):
 
 def test_pickled_arrays_are_refused(tmp_path, run, saved):
     buffer = io.BytesIO()
-    np.savez(buffer, logits=np.array([{"a": 1}], dtype=object))
+    with np.load(saved / "predictions.npz", allow_pickle=False) as archive:
+        np.savez(buffer, **dict(archive) | {"features": np.array([{"a": 1}], dtype=object)})
     (saved / "predictions.npz").write_bytes(buffer.getvalue())
     manifest = json.loads((saved / "manifest.json").read_bytes())
     import hashlib

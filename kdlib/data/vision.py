@@ -214,7 +214,7 @@ def _read_cifar_npz(name: str, part: str, path: Path) -> Labelled:
     if x.dtype != np.uint8 or x.shape[1:] != (32, 32, 3) or y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
         found = f"{part}_x is {x.dtype} {x.shape} and {part}_y {y.dtype} {y.shape}"
         raise damaged(f"{path}: {found}, not uint8 (N, 32, 32, 3) and whole numbers (N,)", name)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y.astype(np.int64)
 
 
 def _read_svhn(path: Path) -> Labelled:

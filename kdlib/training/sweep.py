@@ -89,7 +89,7 @@ def train(
         files.remove_leftovers(folder)
         for run in missing:
             store.forget_failure(folder, run)
-        deadline = math.inf if budget_minutes is None else time.time() + 60 * budget_minutes
+        deadline = math.inf if budget_minutes is None else time.monotonic() + 60 * budget_minutes
         stopped, failed = _train_missing(missing, folder, device, deadline, workers)
     states, wrong, collapsed = states_of(runs, folder)
     done, trained = list(states.values()).count("done"), sum(states[run] == "done" for run in missing)
@@ -216,7 +216,7 @@ def _die_with_parent() -> None:
 
 
 def _stopping() -> bool:
-    return bool(_stop["flag"].value) or time.time() > _stop["deadline"]
+    return bool(_stop["flag"].value) or time.monotonic() > _stop["deadline"]
 
 
 def _work(run: Run, folder: Path, device: str) -> str:

@@ -128,6 +128,16 @@ def test_fewer_pixels_are_means_and_keep_the_ids(tmp_path):
         data.load("cifar10", "test", root=tmp_path, image_size="big")
 
 
+def test_labels_of_another_order_of_bytes_count_alike(tmp_path):
+    parts = cifar_arrays(10)
+    write_npz(tmp_path, "cifar10", parts)
+    first = data.load("cifar10", "train", root=tmp_path)
+    path = tmp_path / "cifar10/cifar10.npz"
+    with np.load(path, allow_pickle=False) as archive:
+        np.savez(path, **dict(archive) | {"train_y": archive["train_y"].astype(">i8")})
+    assert data.load("cifar10", "train", root=tmp_path).data_sha256 == first.data_sha256
+
+
 def test_a_second_load_reads_the_cache_and_a_changed_file_is_read_again(tmp_path, monkeypatch):
     parts = cifar_arrays(10)
     write_npz(tmp_path, "cifar10", parts)
