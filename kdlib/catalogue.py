@@ -119,7 +119,7 @@ DATASETS = {
     ),
     # Predictions that `predictions.worlds` draws from a known truth; there is nothing to load or train.
     "simulated": Dataset(
-        "Simulated, nothing was trained: {world}, {classes} classes",
+        "Simulated, nothing was trained: world '{world}', {classes} classes",
         "",
         {"world": "nothing", "classes": 100, "images": 100, "groups": 0, "seed": 0},
         {"world": WORLDS},

@@ -121,7 +121,7 @@ def test_the_same_study_is_drawn_alike_and_another_seed_is_another_world():
 def test_every_world_is_in_the_profile_and_says_what_it_is():
     assert {given.data["world"] for given in PROFILE.studies.values()} == set(WORLDS)
     for given in PROFILE.studies.values():
-        assert given.title.startswith(f"Simulated, nothing was trained: {given.data['world']}")
+        assert given.title.startswith(f"Simulated, nothing was trained: world '{given.data['world']}'")
         assert stand_in_reasons(given) == ["simulated, nothing was trained"]
     about = save.about(study("nothing-ten"), drawn("nothing-ten"), profile="worlds", shows="")
     assert about["title"].startswith("Simulated, nothing was trained") and about["stand_in"]
