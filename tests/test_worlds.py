@@ -1,5 +1,6 @@
 """Worlds with a known truth: what is drawn is what is said, and every verdict errs and sees as often as is stated."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from kdlib import cli, models, notebook
+from kdlib import cli, models, notebook, reproduce
 from kdlib.catalogue import WORLDS
 from kdlib.claims import on_classes, on_groups
 from kdlib.claims.board import verdict
@@ -140,6 +141,15 @@ def test_there_is_nothing_to_train(capsys, tmp_path):
 def test_a_notebook_opens_a_world_without_runs(tmp_path):
     here = notebook.open("fig3", profile="worlds", runs_dir=tmp_path, device="auto")
     assert set(here.load()) == set(PROFILE.artefacts["fig3"]) and not here.trained and not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_every_notebook_of_the_profile_is_made_and_no_run_is(tmp_path):
+    made = reproduce.reproduce(profile="worlds", runs_dir=tmp_path / "runs", out_dir=tmp_path / "out")
+    assert {outcome.verdict for outcome in made} == {"done; stand-in (simulated, nothing was trained)"}
+    assert not (tmp_path / "runs").exists()
+    for path in (tmp_path / "out").glob("*simulated*.json"):
+        assert json.loads(path.read_text())["stand_in"] == ["simulated, nothing was trained"], path.name
 
 
 def test_an_unknown_world_is_refused_by_name(tmp_path):
