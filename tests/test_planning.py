@@ -135,7 +135,7 @@ def test_without_a_rise_nothing_is_seen():
 def test_effects_are_the_counts_that_five_seeds_show():
     model, wanted = power._model(100, 100, 5), [0.1, 0.22, 0.4]
     first, students = power._studies(model, np.interp(wanted, *power._calibration(100, 100)), seed=3)
-    shown = [power._counts(first, arm, model.totals, "ratio").mean() / 100 for arm in students]
+    shown = [power.counts_of_studies(first, arm, model.totals, "ratio").mean() / 100 for arm in students]
     assert shown == pytest.approx(wanted, abs=0.015)
 
 

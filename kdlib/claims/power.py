@@ -19,7 +19,7 @@ from kdlib import places
 from kdlib.claims.finding import joint
 from kdlib.claims.on_classes import FEWEST, power_of_few
 from kdlib.measure.class_counts import CountedArm
-from kdlib.measure.class_nulls import ShiftModel, _angle, _counts, _drawn, _kendall
+from kdlib.measure.class_nulls import ShiftModel, angles, counts_of_studies, drawn_counts, kendall_tau
 from kdlib.measure.stats import LEVEL, Tested, tested
 from kdlib.paper.nulls import SIZES, USUAL
 from kdlib.paper.stand_in import SEEDS, all_reported
@@ -102,8 +102,8 @@ def reversal_power(classes: int, images: int, seeds: int, sc: tuple[float, float
 def _taus(model: ShiftModel, effects: Sequence[float], *, mixed: bool = False) -> np.ndarray:
     """(S,) Kendall's tau of the counts, as in `class_nulls.count_trend`."""
     first, students = _studies(model, effects, mixed=mixed)
-    counts = np.stack([_counts(first, arm, model.totals, "ratio") for arm in students], axis=1)
-    return np.array([_kendall(one) for one in counts])
+    counts = np.stack([counts_of_studies(first, arm, model.totals, "ratio") for arm in students], axis=1)
+    return np.array([kendall_tau(one) for one in counts])
 
 
 def _contrasts(model: ShiftModel, effects: Sequence[float], *, seed: int = 0) -> list[Tested]:
@@ -112,7 +112,9 @@ def _contrasts(model: ShiftModel, effects: Sequence[float], *, seed: int = 0) ->
     n, every = first.shape[1], np.arange(first.shape[1])
 
     def change(runs: np.ndarray) -> np.ndarray:
-        return np.diff([_counts(first[:, runs], arm[:, runs], model.totals, "ratio") for arm in arms], axis=0)[0]
+        return np.diff(
+            [counts_of_studies(first[:, runs], arm[:, runs], model.totals, "ratio") for arm in arms], axis=0
+        )[0]
 
     se = np.sqrt((n - 1) * np.var([change(np.delete(every, run)) for run in every], axis=0))
     return [tested(float(value), error, n - 1) for value, error in zip(change(every), se, strict=True)]
@@ -140,7 +142,7 @@ def _calibration(classes: int, images: int) -> tuple[np.ndarray, np.ndarray]:
     """(shares of classes that five seeds show, the sd over seeds by which classes move for it), rising."""
     model, effects = _model(classes, images, SEEDS), np.linspace(0, 8, 33)
     first, students = _studies(model, effects)
-    shares = [_counts(first, arm, model.totals, "ratio").mean() / classes for arm in students]
+    shares = [counts_of_studies(first, arm, model.totals, "ratio").mean() / classes for arm in students]
     return np.maximum.accumulate(shares), effects
 
 
@@ -155,7 +157,7 @@ def _studies(
     studies = min(STUDIES, max(50, 40_000 // classes))
     order = np.tile(effects, (studies, n, 1))
     sizes = np.moveaxis(rng.permuted(order, axis=2) if mixed else order, 2, 0)[..., None]
-    center, moved = _angle(model.accuracy_a), model.sd * rng.standard_normal((studies, 1, classes))
+    center, moved = angles(model.accuracy_a), model.sd * rng.standard_normal((studies, 1, classes))
     noise = (rng.standard_normal((studies, n, classes)) for _ in range(1 + len(sizes)))
-    first, *students = (_drawn(model, center + by * moved, next(noise)) for by in (0.0, *sizes))
+    first, *students = (drawn_counts(model, center + by * moved, next(noise)) for by in (0.0, *sizes))
     return first, students

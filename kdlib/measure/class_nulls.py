@@ -97,7 +97,7 @@ def _excess(
     count = expected = redrawn = 0.0
     for weight, arm in zip(weights, students, strict=True):
         model = _shift_model(reference.correct, arm.correct, reference.totals, _alike(reference, arm))
-        count += weight * _counts(reference.correct[None], arm.correct[None], reference.totals, normalise)[0]
+        count += weight * counts_of_studies(reference.correct[None], arm.correct[None], reference.totals, normalise)[0]
         expected += weight * shifted_counts(rng, model, OBSERVED, normalise).mean()
         redrawn += weight * _redrawn(rng, model, noise, reference.correct, arm.correct, normalise)
     excess = count - expected
@@ -151,23 +151,23 @@ def _redrawn(
     rng: np.random.Generator, model: ShiftModel, noise: np.ndarray, a: np.ndarray, b: np.ndarray, normalise: str
 ) -> np.ndarray:
     """(S,) excesses of studies with the arms' own changes, stretched, and the reference's noise (S, R_a, C)."""
-    at_a, at_b = (_angle((correct.mean(axis=0) + 3 / 8) / (model.totals + 3 / 4)) for correct in (a, b))
-    moved = at_a + _angle(model.accuracy_b) - _angle(model.accuracy_a)
+    at_a, at_b = (angles((correct.mean(axis=0) + 3 / 8) / (model.totals + 3 / 4)) for correct in (a, b))
+    moved = at_a + angles(model.accuracy_b) - angles(model.accuracy_a)
     change, df = at_b - moved, max(len(moved) - 1, 1)
     by_noise = (model.sd**2).mean() * sum(1 / n for n in model.n_seeds) / max((change**2).mean(), 1e-12)
     stretch = np.sqrt(max(0.0, len(moved) / special.chdtri(df, 0.975) - by_noise))
-    drawn = _drawn(model, at_a, noise), _drawn(model, moved + stretch * change, _kin(rng, model, noise))
+    drawn = drawn_counts(model, at_a, noise), drawn_counts(model, moved + stretch * change, _kin(rng, model, noise))
     models = (_shift_model(x, y, model.totals, model.alike) for x, y in zip(*drawn, strict=True))
     expected = [shifted_counts(rng, fitted, REDRAWN, normalise).mean() for fitted in models]
-    return _counts(*drawn, model.totals, normalise) - expected
+    return counts_of_studies(*drawn, model.totals, normalise) - expected
 
 
 def shifted_counts(rng: np.random.Generator, model: ShiftModel, studies: int, normalise: str) -> np.ndarray:
     """(studies,) significant classes in simulated studies in which every class moved alike."""
     noise = rng.standard_normal((studies, model.n_seeds[0], len(model.totals)))
-    a = _drawn(model, _angle(model.accuracy_a), noise)
-    b = _drawn(model, _angle(model.accuracy_b), _kin(rng, model, noise))
-    return _counts(a, b, model.totals, normalise)
+    a = drawn_counts(model, angles(model.accuracy_a), noise)
+    b = drawn_counts(model, angles(model.accuracy_b), _kin(rng, model, noise))
+    return counts_of_studies(a, b, model.totals, normalise)
 
 
 def _kin(rng: np.random.Generator, model: ShiftModel, noise: np.ndarray) -> np.ndarray:
@@ -177,16 +177,16 @@ def _kin(rng: np.random.Generator, model: ShiftModel, noise: np.ndarray) -> np.n
     return alike @ noise + np.sqrt(1 - (alike**2).sum(axis=1, keepdims=True)) * own
 
 
-def _angle(accuracy: np.ndarray) -> np.ndarray:
+def angles(accuracy: np.ndarray) -> np.ndarray:
     return 2 * np.arcsin(np.sqrt(accuracy))
 
 
-def _drawn(model: ShiftModel, angle: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def drawn_counts(model: ShiftModel, angle: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Counts (S, R, C) of runs that spread around the angles (C,) with the model's sd."""
     return np.rint(model.totals * np.sin((angle + model.sd * noise).clip(0, np.pi) / 2) ** 2).astype(int)
 
 
-def _counts(a: np.ndarray, b: np.ndarray, totals: np.ndarray, normalise: str) -> np.ndarray:
+def counts_of_studies(a: np.ndarray, b: np.ndarray, totals: np.ndarray, normalise: str) -> np.ndarray:
     """(S,) significant classes of studies with counts a (S, R_a, C) and b (S, R_b, C), Welch's test at p <= 0.05."""
     values = [normalised(x.reshape(-1, len(totals)), totals, normalise).reshape(x.shape) for x in (a, b)]
     side_by_side = [np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in (*values, a, b)]
@@ -214,7 +214,7 @@ def counts_of_five(a: CountedArm, b: CountedArm, *, normalise: str = "ratio") ->
         rows_a, rows_b = np.repeat(rows_a, len(rows_b), axis=0), np.tile(rows_b, (len(rows_a), 1))
     else:
         rows_a, rows_b = (rng.choice(rows, MOST_SPLITS) for rows in (rows_a, rows_b))
-    return float(_counts(a.correct[rows_a], b.correct[rows_b], a.totals, normalise).mean())
+    return float(counts_of_studies(a.correct[rows_a], b.correct[rows_b], a.totals, normalise).mean())
 
 
 class Permutation(NamedTuple):
@@ -268,8 +268,8 @@ def count_trend(
     for part in np.array_split(orders, 1 + permutations // 100):
         drawn = correct[part, np.arange(n_blocks)].reshape(-1, n_blocks, n_classes)
         base = np.broadcast_to(reference.correct, (len(drawn), *reference.correct.shape))
-        counts.append(_counts(base, drawn, reference.totals, normalise).reshape(-1, n_temperatures))
-    found = [_kendall(row) for row in np.concatenate(counts)]
+        counts.append(counts_of_studies(base, drawn, reference.totals, normalise).reshape(-1, n_temperatures))
+    found = [kendall_tau(row) for row in np.concatenate(counts)]
     return Permutation(found[0], float((np.abs(found) >= abs(found[0]) - 1e-12).mean()), permutations)
 
 
@@ -279,7 +279,7 @@ def _block_orders(rng: np.random.Generator, n_temperatures: int, n_blocks: int, 
     return np.stack([observed, *(rng.permuted(observed, axis=0) for _ in range(permutations))])
 
 
-def _kendall(counts: np.ndarray) -> float:
+def kendall_tau(counts: np.ndarray) -> float:
     """tau-a of the counts with their place."""
     signs = np.sign(counts[None, :] - counts[:, None])
     return float(np.triu(signs, 1).sum() / comb(len(counts), 2))

@@ -205,7 +205,7 @@ def test_counts_of_many_studies_at_once_are_those_of_each():
     drawn = rng.binomial(20, np.linspace(0.3, 1, 12), (7, 9, 12))
     for normalise in NORMALISATIONS:
         each = [count_significant(x[:5], x[5:], np.full(12, 20), normalise=normalise) for x in drawn]
-        found = class_nulls._counts(drawn[:, :5], drawn[:, 5:], np.full(12, 20), normalise)
+        found = class_nulls.counts_of_studies(drawn[:, :5], drawn[:, 5:], np.full(12, 20), normalise)
         assert found.tolist() == each
 
 
@@ -414,8 +414,8 @@ def test_kendall_equals_scipy_without_ties_and_is_0_for_constant_counts():
     from scipy.stats import kendalltau
 
     counts = np.array([3, 1, 4, 15, 9, 2, 6])
-    assert class_nulls._kendall(counts) == pytest.approx(kendalltau(np.arange(7), counts).statistic)
-    assert class_nulls._kendall(np.full(5, 3)) == 0
+    assert class_nulls.kendall_tau(counts) == pytest.approx(kendalltau(np.arange(7), counts).statistic)
+    assert class_nulls.kendall_tau(np.full(5, 3)) == 0
 
 
 def test_trend_permutes_temperatures_within_the_block_of_a_teacher():
