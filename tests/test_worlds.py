@@ -168,8 +168,8 @@ WRONG = {
     "nothing": {1: (CALLED[1:], 0.05), 2: (CALLED, 0.05), 3: (CALLED, 0.05), 6: (CALLED, 0.05), 7: (CALLED, 0.05)},
     "nothing-ten": {4: (CALLED[1:], 0.05)},
     "nothing-groups": {number: (CALLED, 0.05) for number in (8, 9, 10, 11)},
-    # More than 5 %: claims 4 and 6 have no control for accuracy, and the error consistency of claim 7 rises with it.
-    "uniform-shift": {1: (CALLED[1:], 0.05), 2: (CALLED, 0.05), 3: (CALLED, 0.05), 6: (CALLED, 0.2), 7: (CALLED, 0.3)},
+    # More than 5 %: claim 4 has no control for accuracy, and the error consistency of claim 7 rises with it.
+    "uniform-shift": {1: (CALLED[1:], 0.05), 2: (CALLED, 0.05), 3: (CALLED, 0.05), 6: (CALLED, 0.05), 7: (CALLED, 0.3)},
     "uniform-shift-ten": {4: (CALLED[1:], 0.25)},
 }
 # {study: {claim: (what is right, the share of studies in which that is seen at least)}}
