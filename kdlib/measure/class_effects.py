@@ -154,7 +154,7 @@ def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> p
     """How `direction` and the spread of the class change go with T: their change for each doubling of T.
 
     Two rows: measure ('slope' of `direction`; 'variance' over classes of the true change from NDS to DS, `change_sd`
-    squared), change (least squares on log2 T), low, high (95 %), p, visible, n_seeds. 0: no trend. Both are
+    squared), change (least squares on log2 T), low, high (95 %), p, visible, se, n_seeds. 0: no trend. Both are
     cross-fitted as in `direction`, so seed noise adds nothing and the variance can be negative; t-interval, jackknife
     over seeds, each with its NDS, teacher and students.
     Raises InvalidInput for fewer than two temperatures or three seeds that all arms have, and as class_bias.counts.

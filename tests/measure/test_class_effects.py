@@ -273,7 +273,7 @@ def test_the_trend_is_the_line_through_the_slopes_of_direction():
     study = world(np.random.default_rng(1), (0.1, 0.5, 0.2, 0.9))
     slopes = class_effects.direction(study)["slope"]
     found = class_effects.profile_trends(study)
-    assert list(found.columns) == ["measure", "change", "low", "high", "p", "visible", "n_seeds"]
+    assert list(found.columns) == ["measure", "change", "low", "high", "p", "visible", "se", "n_seeds"]
     assert found.measure.tolist() == ["slope", "variance"]
     assert found.change[0] == pytest.approx(np.polyfit([0, 1, 2, 3], slopes, 1)[0])
     spread = class_effects.change_sd(study)["sd"] ** 2
