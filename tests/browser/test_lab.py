@@ -109,4 +109,5 @@ def test_a_notebook_runs_in_jupyterlab(server, page, name):
         pytest.skip(f"needs the runs of the quick profile: {errors[0]}")
     assert not errors
     assert all(cell["execution_count"] for cell in code)
-    assert not [o["text"] for o in outputs if o.get("name") == "stderr"]
+    told = [o["text"] for o in outputs if o.get("name") == "stderr"]
+    assert not [text for text in told if "KdlibWarning" not in text]  # ours, of a run that collapsed, is to be seen
