@@ -9,7 +9,6 @@ import json
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pandas as pd
 from kdlib import places, store
 from kdlib.catalogue import DATASETS
 from kdlib.claims import power
+from kdlib.claims.board import but_alpha
 from kdlib.claims.finding import TEN_AND_FORTY, least_trend_p
 from kdlib.claims.on_classes import FEWEST, MARGIN
 from kdlib.measure.stats import LEVEL
@@ -88,7 +88,7 @@ def obstacle(claim: int, study: Study, among: Sequence[Study] = ()) -> str:
     """Why the design of a study cannot decide a claim, whatever its data will say; '' where it can."""
     (classes, _), name, ts, to_ten = sizes(study) or (0, 0), study.dataset, study.temperatures, _to_ten(study)
     wants = f"there are {classes} classes, and the rule wants" if classes else "the classes are not known, and it wants"
-    others, least = [_but_alpha(one) for one in among if one.alpha != study.alpha], least_trend_p(to_ten)
+    others, least = [but_alpha(one) for one in among if one.alpha != study.alpha], least_trend_p(to_ten)
     few = f"{len(to_ten)} temperatures from 2 to 10 give p = {least:.2g} at best; it takes five"
     hard = {one.dataset: size[0] for one in among if (size := sizes(one)) and size[0] >= FEWEST}
     sets = len(hard) > 3 and len({*hard.values()}) > 1
@@ -106,17 +106,13 @@ def obstacle(claim: int, study: Study, among: Sequence[Study] = ()) -> str:
         ([11], name in TWINNED, f"{name} has no counterfactual twins"),
         ([8, 11], sum(1 <= t <= 10 for t in ts) > 1, "fewer than two temperatures from 1 to 10"),
         ([5], sets, f"four data sets of {FEWEST} classes or more are wanted, and the profile has {len(hard)}"),
-        ([12], _but_alpha(study) in others, "no study of the profile differs from it in alpha alone"),
+        ([12], but_alpha(study) in others, "no study of the profile differs from it in alpha alone"),
     ]
     return next((why for claims, holds, why in checks if claim in claims and not holds), "")
 
 
 def _to_ten(study: Study) -> list[float]:
     return [t for t in study.temperatures if 2 <= t <= 10]
-
-
-def _but_alpha(study: Study) -> Study:
-    return replace(study, name="", alpha=0.0, temperatures=(), fresh_teachers=0, control_loss_scale=None)
 
 
 def _percents(found: Sequence[float], seeds: int) -> str:

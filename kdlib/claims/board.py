@@ -255,11 +255,11 @@ def _candidates(claim: Claim, profile: Profile) -> Iterator[tuple[Study, ...]]:
     if claim.needs == "one":
         yield from ((study,) for study in own)
     elif claim.needs == "alpha":
-        yield from ((a, b) for a, b in combinations(own, 2) if a.alpha != b.alpha and _but_alpha(a) == _but_alpha(b))
+        yield from ((a, b) for a, b in combinations(own, 2) if a.alpha != b.alpha and but_alpha(a) == but_alpha(b))
     elif own:
         yield tuple({study.dataset: study for study in reversed(own)}.values())
 
 
-def _but_alpha(study: Study) -> Study:
+def but_alpha(study: Study) -> Study:
     """The study as if at alpha 0, over all temperatures: what must be equal for two alphas to be compared."""
     return replace(study, name="", alpha=0.0, temperatures=(), fresh_teachers=0, control_loss_scale=None)

@@ -378,7 +378,7 @@ def hardness(*found: Predictions) -> Finding:
     Raises InvalidInput for fewer than four such data sets, or if all have the same number of classes.
     """
     n_classes = [p.n_classes for p in found]
-    if len([n for n in n_classes if n >= FEWEST]) < 4 or min(n_classes) < FEWEST or len(set(n_classes)) < 2:
+    if len(n_classes) < 4 or min(n_classes) < FEWEST or len(set(n_classes)) < 2:
         raise InvalidInput(
             f"it needs four data sets of {FEWEST} classes or more, of different numbers; there are {n_classes}."
         )

@@ -1,4 +1,4 @@
-"""Arms, partners and blocks: which runs belong together, and what follows for one number per run. The one home.
+"""Arms and blocks: which runs belong together, and what follows for one number per run. The one home.
 
 An arm is the runs of one model at one temperature, one run per seed. A student is paired with its own teacher alone:
 with the NDS of its seed it shares nothing. A block is a teacher with its students. It is the unit, because students of
@@ -127,7 +127,7 @@ def _warn_of_collapsed(predictions: Predictions, arm: Arm, values: np.ndarray, s
             mean_and_interval(kept, share=share) if len(kept) > 1 else dict.fromkeys(("mean", "low", "high"), np.nan)
         )
         named = "; ".join(f"run {run} {predictions.collapsed[run]}" for run in runs[bad])
-        without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**found) if found else "not known"
+        without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**found)
         warnings.warn(
             f"collapsed in {arm.name}: {named}. The mean of all keeps it; of the other {len(kept)} it is {without}.",
             KdlibWarning,
