@@ -113,7 +113,7 @@ def _release(arguments: argparse.Namespace) -> int:
     from kdlib.predictions import collect, released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
-    folder = places.figures_dir(profile.name) / "predictions"
+    folder = places.released_dir(profile.name)
     shown = {name for names in profile.artefacts.values() for name in names}  # pilots are in no artefact
     for name in arguments.studies or [name for name in profile.studies if name in shown]:
         study = profile.study(name)

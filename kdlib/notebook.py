@@ -99,7 +99,7 @@ class Workspace:
     @property
     def released(self) -> Path:
         """Where the profile's released predictions are."""
-        return places.figures_dir(self.profile.name) / "predictions"
+        return places.released_dir(self.profile.name)
 
     @property
     def to_train(self) -> list[Study]:

@@ -50,6 +50,11 @@ def figures_dir(profile: str, given: Path | str | None = None) -> Path:
     return user_path(given) if given else project_root() / "figures" / profile
 
 
+def released_dir(profile: str) -> Path:
+    """Where a profile's released predictions are in the project."""
+    return figures_dir(profile) / "predictions"
+
+
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

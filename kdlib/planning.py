@@ -203,6 +203,6 @@ def _released(dataset: str) -> Iterator[tuple[Run, dict[str, Any]]]:
     """The released runs on a data set, with their provenance."""
     for profile in power.known_profiles(places.project_root()):
         for study in (one for one in profile.studies.values() if one.dataset == dataset):
-            path = places.figures_dir(profile.name) / "predictions" / f"{study.name}.json"
+            path = places.released_dir(profile.name) / f"{study.name}.json"
             about = {one["id"]: one for one in json.loads(path.read_bytes())["runs"]} if path.is_file() else {}
             yield from ((run, about[run.id]) for run in study.runs() if run.id in about)

@@ -98,6 +98,7 @@ class Study:
     `fresh_teachers` more teachers (seeds after the others) have no students: #TC against them is free of the
     correlation between a teacher and its own students.
     `control_loss_scale`: also train NDS with the loss scaled by it, the limit of distillation without T^2.
+    `profile`: the name of the profile that it stands in; there its released predictions are looked for.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Study:
     fresh_teachers: int = 0
     first_seed: int = 0
     control_loss_scale: float | None = None
+    profile: str = ""
 
     @property
     def title(self) -> str:
@@ -197,5 +199,5 @@ def load_profile(path: str | Path) -> Profile:
     Raises ProfileError with a line for each unknown key, wrong type, unknown name and value out of range.
     """
     read = profiles.read(path)
-    studies = {name: Study(name=name, **values) for name, values in read["studies"].items()}
+    studies = {name: Study(name=name, profile=read["name"], **values) for name, values in read["studies"].items()}
     return Profile(**{**read, "studies": studies})

@@ -101,7 +101,7 @@ def test_one_group_is_harmed_and_students_at_ten_are_not():
         ({"temperature": 1}, 1),
         ({"temperature": 10}, 0),
     ):
-        right, twin = p.arm(**arm).correct, p.arm(**arm).twins["group"].argmax(axis=2) == p.labels
+        right, twin = p.arm(**arm).correct, np.argmax(p.arm(**arm).twins["group"], axis=2) == p.labels
         of = {g: special.logit(right[:, ones & (last == g)].mean()) for g in (False, True)}
         assert of[False] - of[True] == pytest.approx(harm, abs=0.2)
         of_twin = {g: special.logit(twin[:, ones & (last == g)].mean()) for g in (False, True)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from scipy import special
@@ -407,9 +406,7 @@ def _equalised(p: Predictions, images: int, rng: np.random.Generator) -> Predict
     order = np.lexsort([rng.random(len(p.labels)), p.labels])
     starts = np.cumsum(np.bincount(p.labels, minlength=p.n_classes)) - np.bincount(p.labels, minlength=p.n_classes)
     keep = np.sort(np.concatenate([order[start : start + images] for start in starts]))
-    probabilities = None if p.probabilities is None else p.probabilities[:, keep]
-    parts = {"predicted": p.predicted[:, keep], "labels": p.labels[keep], "sample_ids": p.sample_ids[keep]}
-    return replace(p, **parts, probabilities=probabilities, confidence=None, groups={}, twins={}, features=None)
+    return p.of_samples(keep)
 
 
 def _jackknifed(p: Predictions) -> list[tuple[float, float, int]]:

@@ -72,13 +72,15 @@ def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
 
     A q that underflowed to 0 counts as the smallest float32, so the value stays finite.
     """
-    p, q = (real_numbers(values, "probabilities").astype(float) for values in (p, q))
+    p, q = (real_numbers(values, "probabilities") for values in (p, q))
     if p.shape != q.shape or p.ndim != 2:
         raise InvalidInput(f"probabilities of shape {p.shape} and {q.shape}; the same (N, C) are wanted.")
     for values in (p, q):
         check_probabilities(values, p.shape, what="probabilities")
-    q = np.maximum(q, np.finfo(np.float32).tiny)
-    return float(special.rel_entr(p, q).sum(axis=1).mean())
+    smallest, parts = np.finfo(np.float32).tiny, 1 + p.size // 1_000_000  # double precision is large: a part at a time
+    both = zip(np.array_split(p, parts), np.array_split(q, parts), strict=True)
+    each = [special.rel_entr(a.astype(float), np.maximum(b.astype(float), smallest)).sum(axis=1) for a, b in both]
+    return float(np.concatenate(each).mean())
 
 
 def fidelity(predictions: Predictions) -> pd.DataFrame:
@@ -94,7 +96,7 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
     if not len(students):
         raise InvalidInput("only teachers among these runs; students (nds, ds) are wanted.")
     teachers, nds = arms.own_teachers(runs), np.flatnonzero(runs["model"] == "nds")
-    rows = []
+    kl, rows = _kl_to_teachers(predictions, teachers), []
     for run in students:
         changes = [
             (1 - agreement(predicted[other], predicted[run]), *flips(labels, predicted[other], predicted[run]))
@@ -102,24 +104,28 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
             if other != run
         ] or [(np.nan,) * 3]
         means = zip(("churn", "negative_flips", "positive_flips"), np.mean(changes, axis=0), strict=True)
-        rows.append(_to_teacher(predictions, run, teachers[run]) | dict(means))
+        rows.append(_to_teacher(predictions, run, teachers[run]) | {"kl": kl[run]} | dict(means))
     frame = runs.iloc[students][RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy[students])
     return frame.join(pd.DataFrame(rows))
 
 
 def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, float]:
     if teacher < 0:
-        return dict.fromkeys(("teacher_accuracy", "agreement", "kl"), np.nan)
-    p, predicted = predictions.probabilities, predictions.predicted
-    if p is not None:
-        kl = kl_divergence(p[teacher], p[run])
-    else:  # released with the run, where that is
-        kl = predictions.runs["kl"].iloc[run] if "kl" in predictions.runs else np.nan
-    return {
-        "teacher_accuracy": predictions.accuracy[teacher],
-        "agreement": agreement(predicted[teacher], predicted[run]),
-        "kl": kl,
-    }
+        return dict.fromkeys(("teacher_accuracy", "agreement"), np.nan)
+    both = predictions.predicted[teacher], predictions.predicted[run]
+    return {"teacher_accuracy": predictions.accuracy[teacher], "agreement": agreement(*both)}
+
+
+def _kl_to_teachers(predictions: Predictions, teachers: np.ndarray) -> np.ndarray:
+    """(R,) nats, NaN without a teacher; without probabilities what was released with the runs, where that is."""
+    p, found = predictions.probabilities, np.full(len(teachers), np.nan)
+    if p is None:
+        return np.where(teachers < 0, np.nan, predictions.runs["kl"]) if "kl" in predictions.runs else found
+    for teacher in {*teachers[teachers >= 0].tolist()}:
+        outputs = p[teacher]  # read once for all of its students
+        for run in np.flatnonzero(teachers == teacher):
+            found[run] = kl_divergence(outputs, p[run])
+    return found
 
 
 # --- calibration -----------------------------------------------------------------------------------------------------
@@ -129,7 +135,7 @@ def calibration(predictions: Predictions) -> np.ndarray:
     """(R,) expected calibration error of every run, 0 .. 1. Raises InvalidInput for predictions without confidence."""
     confidence = predictions.confidence
     if predictions.probabilities is not None:
-        confidence = predictions.probabilities.max(axis=2)
+        confidence = (run.max(axis=1) for run in predictions.probabilities)
     if confidence is None:
         raise InvalidInput(
             "these predictions have classes alone; calibration needs probabilities (columns prob_* or logit_*)."
@@ -223,19 +229,30 @@ def changed_samples(predictions: Predictions) -> pd.DataFrame:
     Raises InvalidInput without NDS or DS, and for too few or too many seeds.
     """
     nds, students = arms.nds_and_students(predictions.runs)
-    votes = _votes(predictions.take(nds.rows))
-    rows = [{"temperature": arm.temperature} | _changed(votes, predictions.take(arm.rows)) for arm in students]
+    classes = _few_classes(predictions)
+    votes = _votes(classes[nds.rows], min(predictions.n_classes, len(predictions.runs)))
+    rows = [{"temperature": arm.temperature} | _changed(votes, classes[arm.rows]) for arm in students]
     return pd.DataFrame(rows)
 
 
-def _changed(nds: np.ndarray, students: Predictions) -> dict[str, float]:
-    """matched, null_mean and null_high, from the votes (R, N, C) of the NDS."""
+def _few_classes(predictions: Predictions) -> np.ndarray:
+    """(R, N) predicted classes; of more classes than runs, in place of each the first run that predicts it as well."""
+    if predictions.n_classes <= len(predictions.runs):
+        return predictions.predicted
+    first = np.empty_like(predictions.predicted)
+    for row in reversed(range(len(first))):
+        first[predictions.predicted == predictions.predicted[row]] = row
+    return first
+
+
+def _changed(nds: np.ndarray, students: np.ndarray) -> dict[str, float]:
+    """matched, null_mean and null_high, from the votes (R, N, K) of the NDS and the classes (R, N) of the students."""
     take = len(nds) - len(nds) // 2
-    if len(students.runs) < take:
+    if len(students) < take:
         raise InvalidInput(
-            f"ds has {len(students.runs)} seeds, the larger part of {len(nds)} nds has {take}. Take fewer nds."
+            f"ds has {len(students)} seeds, the larger part of {len(nds)} nds has {take}. Take fewer nds."
         )
-    votes, null, matched = _votes(students), [], []
+    votes, null, matched = _votes(students, nds.shape[2]), [], []
     parts = [_modes(votes[list(rows)]) for rows in _subsets(len(votes), take)]
     for rows in _halves_of(len(nds)):
         first, rest = _modes(nds[list(rows)]), _modes(np.delete(nds, rows, axis=0))
@@ -244,13 +261,13 @@ def _changed(nds: np.ndarray, students: Predictions) -> dict[str, float]:
     return {"matched": np.mean(matched), "null_mean": np.mean(null), "null_high": np.quantile(null, 0.95)}
 
 
-def _votes(arm: Predictions) -> np.ndarray:
-    """(R, N, C) 1 where a run predicts the class."""
-    return (arm.predicted[..., None] == np.arange(arm.n_classes)).astype(np.uint8)
+def _votes(classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """(R, N, K) 1 where a run predicts the class."""
+    return (classes[..., None] == np.arange(n_classes)).astype(np.uint8)
 
 
 def _modes(votes: np.ndarray) -> np.ndarray:
-    """(N, C / 8) uint8: the classes with the most votes, a bit each."""
+    """(N, K / 8) uint8: the classes with the most votes, a bit each."""
     total = votes.sum(axis=0)
     return np.packbits(total == total.max(axis=1, keepdims=True), axis=1)
 

@@ -5,6 +5,8 @@ The measures on arrays are in `individual`. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -22,14 +24,14 @@ def by_run(
     predictions: Predictions,
     *,
     embedding: Neighbors | None = None,
-    twins: np.ndarray | Neighbors | None = None,
+    twins: Sequence[np.ndarray] | Neighbors | None = None,
     among: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Every measure for every run that the given material allows.
 
     embedding  each sample's neighbors by one frozen embedding: mean_ratio, lipschitz and inconsistency
-    twins      (R, N, C) or (R, N, M, C) probabilities of the counterfactual twins, runs and samples in the order of
-               `predictions`, or Neighbors that stand in for them: counterfactual
+    twins      of each run the probabilities (N, C) or (N, M, C) of the counterfactual twins, runs and samples in the
+               order of `predictions`, or Neighbors that stand in for them: counterfactual
     among      (N,) bool, the samples over which counterfactual is the mean, such as `with_twin`; None, and always for
                Neighbors: all
     One row per run: run_id, model, seed, temperature, accuracy, confidence (mean largest probability),
@@ -42,9 +44,9 @@ def by_run(
     if embedding is None and twins is None:
         raise InvalidInput("neither embedding nor twins given: nothing to compare inputs by.")
     stored = twins is not None and not isinstance(twins, Neighbors)
-    if stored and np.shape(twins)[:2] != predictions.predicted.shape:
-        raise InvalidInput(f"twins have shape {np.shape(twins)}; (R, N, ..) = {predictions.predicted.shape} is wanted.")
     n = len(predictions.labels)
+    if stored and len(twins) != len(predictions.runs):
+        raise InvalidInput(f"twins of {len(twins)} runs for {len(predictions.runs)} runs.")
     among = np.ones(n, bool) if among is None else individual.check_length(among, n, "among")
     if stored and not among.any():
         raise UndefinedMetric("no sample has a twin that differs from it: no counterfactual measure.")
@@ -114,8 +116,8 @@ def frozen_embedding(predictions: Predictions) -> Neighbors | None:
     return None if described is None else individual.neighbors(described, labels=predictions.labels)
 
 
-def all_twins(predictions: Predictions) -> dict[str, np.ndarray | Neighbors]:
-    """{sensitive feature: (R, N, C) probabilities of the twins}: the stored ones; without any, by features.
+def all_twins(predictions: Predictions) -> dict[str, Sequence[np.ndarray] | Neighbors]:
+    """{sensitive feature: of each run (N, C) probabilities of the twins}: the stored ones; without any, by features.
 
     There the nearest sample of another group with the same label stands in (`nearest_of_another_group`), which differs
     in more than the group. Empty where neither is to be had. Raises UndefinedMetric where one group alone has a label,

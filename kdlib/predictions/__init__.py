@@ -15,6 +15,7 @@ import pandas as pd
 
 from kdlib.collapse import collapsed
 from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
+from kdlib.predictions.by_run import ByRun, OneRun
 
 RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
 ROUNDED = 2e-3  # as much may a probability change where it, or its logarithm, is rounded to half precision
@@ -30,13 +31,15 @@ class Predictions:
     labels         (N,) int, 0 .. C-1
     sample_ids     (N,) str, unique; rows of other tables are aligned by them, never by order
     class_names    C names
-    probabilities  (R, N, C) float at T = 1, or None
+    probabilities  a sequence of R arrays (N, C) float at T = 1, each read when asked for (`ByRun`); or None. Given as
+                   (R, N, C), as a list of (N, C), or as a `ByRun`
     confidence     (R, N) float, the largest probability, where probabilities are not given; or None
     groups         {sensitive feature: (N,) str}
-    twins          {changed feature: (R, N, C) probabilities}: the same samples with that feature alone changed
+    twins          {changed feature: probabilities, as above}: the same samples with that feature alone changed
                    ("counterfactual twins"), in the order of sample_ids; only what every run has
     features       (N, d) uint8, a description of the samples that no model made (annotated attributes), or None
     absent         runs that were planned and are not here: 'ds seed 3 T=4: failed, loss not finite at step 12'
+    distinct       the sample_ids once they were seen to be unique: a selection of runs need not compare them again
     """
 
     runs: pd.DataFrame
@@ -44,12 +47,13 @@ class Predictions:
     labels: np.ndarray
     sample_ids: np.ndarray
     class_names: tuple[str, ...]
-    probabilities: np.ndarray | None = None
+    probabilities: ByRun | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
-    twins: Mapping[str, np.ndarray] = field(default_factory=dict)
+    twins: Mapping[str, ByRun] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     confidence: np.ndarray | None = None
     features: np.ndarray | None = None
+    distinct: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """The one door: whatever types come in, classes are int64, other numbers float64 or float32, ids text."""
@@ -60,11 +64,12 @@ class Predictions:
         put("predicted", whole_numbers(self.predicted, "predicted", self.n_classes))
         put("sample_ids", as_text(self.sample_ids, "sample_ids"))
         put("groups", {name: as_array(values, f"group {name!r}") for name, values in self.groups.items()})
-        put("twins", {name: real_numbers(values, f"{name} twins") for name, values in self.twins.items()})
-        for name in ("probabilities", "confidence"):
+        put("twins", {name: _by_run(values, f"{name} twins") for name, values in self.twins.items()})
+        for name, convert in {"probabilities": _by_run, "confidence": real_numbers}.items():
             if getattr(self, name) is not None:
-                put(name, real_numbers(getattr(self, name), name))
+                put(name, convert(getattr(self, name), name))
         check(self)
+        put("distinct", self.sample_ids)
 
     def __repr__(self) -> str:
         classes, samples = f"{self.n_classes} classes", f"{len(self.labels)} samples"
@@ -129,9 +134,24 @@ class Predictions:
             self,
             runs=self.runs.iloc[rows].reset_index(drop=True),
             predicted=self.predicted[rows],
-            probabilities=None if self.probabilities is None else self.probabilities[rows],
+            probabilities=None if self.probabilities is None else self.probabilities.take(rows),
             confidence=None if self.confidence is None else self.confidence[rows],
-            twins={feature: values[rows] for feature, values in self.twins.items()},
+            twins={feature: values.take(rows) for feature, values in self.twins.items()},
+        )
+
+    def of_samples(self, keep: np.ndarray) -> Predictions:
+        """The samples at these positions, or where (N,) bool is True."""
+        keep = np.arange(len(self.labels))[keep]
+        return replace(
+            self,
+            predicted=self.predicted[:, keep],
+            labels=self.labels[keep],
+            sample_ids=self.sample_ids[keep],
+            probabilities=None if self.probabilities is None else self.probabilities.of_samples(keep),
+            confidence=None if self.confidence is None else self.confidence[:, keep],
+            groups={name: values[keep] for name, values in self.groups.items()},
+            twins={feature: values.of_samples(keep) for feature, values in self.twins.items()},
+            features=None if self.features is None else self.features[keep],
         )
 
 
@@ -150,26 +170,26 @@ def describe_arms(runs: pd.DataFrame) -> str:
 
 def check(p: Predictions) -> None:
     """Raise InvalidInput unless the parts of `p` fit together; warn of runs with identical predictions."""
-    n, c = len(p.labels), p.n_classes
+    n = len(p.labels)
     _require(p.labels.ndim == 1 and n > 0, f"labels have shape {p.labels.shape}; (N,), one or more, are wanted.")
-    _require(len({*p.class_names}) == c, f"class_names {p.class_names} has a name twice.")
+    _require(len({*p.class_names}) == p.n_classes, f"class_names {p.class_names} has a name twice.")
     shape = len(p.runs), n
     _require(p.predicted.shape == shape, f"predicted has shape {p.predicted.shape}, expected {shape}.")
     _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
-    ids, counts = np.unique(p.sample_ids, return_counts=True)
-    _require(len(ids) == n, f"sample id {str(ids[counts.argmax()])!r} stands twice.")
+    if p.distinct is not p.sample_ids:
+        twice = _first_twice(p.sample_ids)
+        _require(not twice, f"sample id {twice} stands twice.")
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
     if p.probabilities is not None:
-        check_probabilities(p.probabilities, (len(p.runs), n, c), what="probabilities")
-        _check_predicted(p)
+        _check_by_run(p, p.probabilities, "probabilities")
+    for feature, values in p.twins.items():
+        _check_by_run(p, values, f"probabilities of the {feature} twins")
     if p.confidence is not None:
         _require(p.confidence.shape == p.predicted.shape, f"confidence has shape {p.confidence.shape}.")
         off = np.argwhere(~((p.confidence >= 0) & (p.confidence <= 1)))
         _require(not len(off), f"confidence is {p.confidence[tuple(off[0])]!r}, not 0 .. 1." if len(off) else "")
-    for feature, values in p.twins.items():
-        check_probabilities(values, (len(p.runs), n, c), what=f"probabilities of the {feature} twins")
     _check_repeats(p)
 
 
@@ -202,16 +222,29 @@ def check_probabilities(probabilities: np.ndarray, shape: tuple[int, ...], *, wh
     _require(off < 1e-2, f"{what} do not sum to 1 (off by {off:.3g}); {logits}")
 
 
-def _check_predicted(p: Predictions) -> None:
+def _check_by_run(p: Predictions, values: ByRun, what: str) -> None:
+    """Every run's probabilities, one run in memory at a time; again only where the predicted classes are others."""
+    _require(len(values) == len(p.runs), f"{what} of {len(values)} runs for {len(p.runs)} runs.")
+    for run, predicted, run_id in zip(values.runs, p.predicted, p.runs["run_id"], strict=True):
+        place, shape = f"{what} of run {run_id}", (len(p.labels), p.n_classes)
+        _require(run.shape == shape, f"{place} have shape {run.shape}, expected {shape}.")
+        if run.fit is None or not np.array_equal(run.fit, predicted):
+            read = run.read()
+            check_probabilities(read, shape, what=place)
+            if values is p.probabilities:
+                _check_predicted(p, run_id, predicted, read)
+            run.fit = predicted
+
+
+def _check_predicted(p: Predictions, run_id: str, predicted: np.ndarray, probabilities: np.ndarray) -> None:
     """A predicted class has the largest probability, but for what rounding to half precision ties."""
-    own = np.take_along_axis(p.probabilities, p.predicted[..., None], axis=2)[..., 0]
-    off = np.argwhere(p.probabilities.max(axis=2) - own > ROUNDED)
+    own = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
+    off = np.flatnonzero(probabilities.max(axis=1) - own > ROUNDED)
     if len(off):
-        run, sample = off[0]
-        best = p.probabilities[run, sample].argmax()
+        best = probabilities[off[0]].argmax()
         raise InvalidInput(
-            f"run {p.runs['run_id'].iloc[run]} predicts {p.class_names[p.predicted[run, sample]]!r} for sample "
-            f"{str(p.sample_ids[sample])!r}, but gives {p.class_names[best]!r} more probability. Are the columns those "
+            f"run {run_id} predicts {p.class_names[predicted[off[0]]]!r} for sample "
+            f"{str(p.sample_ids[off[0]])!r}, but gives {p.class_names[best]!r} more probability. Are the columns those "
             "of the classes that they are named after?"
         )
 
@@ -220,13 +253,30 @@ def _check_repeats(p: Predictions) -> None:
     """Two runs that agree in every probability are one run twice; in every class, perhaps."""
     for first, row in p.repeats(range(len(p.runs))):
         pair = f"{p.runs.run_id[first]} and {p.runs.run_id[row]}"
-        if p.probabilities is not None and np.array_equal(p.probabilities[first], p.probabilities[row]):
+        if p.probabilities is not None and p.probabilities.runs[first].digest == p.probabilities.runs[row].digest:
             raise InvalidInput(
                 f"runs {pair} have identical probabilities on all samples: one run cannot stand for two "
                 "seeds. Remove one of them."
             )
         if not p.correct[row].all():  # two runs without an error are bound to agree
             warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
+
+
+def _first_twice(ids: np.ndarray) -> str:
+    """An id that stands twice, quoted; else ''."""
+    if (ids[1:] > ids[:-1]).all():  # in order, as tables often are: millions are told apart at once
+        return ""
+    twice = ids[pd.Index(ids).duplicated()]
+    return repr(str(twice[0])) if len(twice) else ""
+
+
+def _by_run(values: object, name: str) -> ByRun:
+    """Whatever probabilities come as; numbers are converted when they are read."""
+    if isinstance(values, ByRun):
+        return values
+    given = values if isinstance(values, list | tuple) else np.atleast_1d(as_array(values, name))
+    arrays = [as_array(one, name) for one in given]
+    return ByRun(OneRun(partial(real_numbers, one, name), one.shape) for one in arrays)
 
 
 def whole_numbers(values: object, name: str, n_classes: int) -> np.ndarray:
@@ -258,7 +308,7 @@ def as_array(values: object, name: str) -> np.ndarray:
 def as_text(values: object, name: str) -> np.ndarray:
     """As text. Raises InvalidInput for bytes that are not ASCII."""
     try:
-        return as_array(values, name).astype(str)
+        return as_array(values, name).astype(str, copy=False)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{name} has bytes that are no plain text: {error.object!r}. Decode them first.") from error
 
@@ -271,5 +321,7 @@ def _require(condition: bool, message: str) -> None:
 def softmax(logits: np.ndarray, *, temperature: float = 1.0) -> np.ndarray:
     """exp(z / T) over its sum along the last axis, "temperature softmax", Eq. 6 of the paper; same shape, sums to 1."""
     scaled = logits / np.float32(temperature)
-    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return scaled / scaled.sum(axis=-1, keepdims=True)
+    scaled -= scaled.max(axis=-1, keepdims=True)  # in place: of 1,000 classes a copy is large
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=-1, keepdims=True)
+    return scaled

@@ -1,48 +1,59 @@
-"""Predictions of a study: from its runs on disk, or from what is released of it, aligned by sample id. No torch."""
+"""Predictions of a study: from its runs on disk, or from what is released of it, aligned by sample id. No torch.
+
+Every run is read once to be checked and for its predicted classes, one in memory at a time; its probabilities are read
+again when they are asked for.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdlib import store
-from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
+from kdlib import places, store
+from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.predictions import Predictions, softmax, worlds
 from kdlib.predictions import released as published
+from kdlib.predictions.by_run import ByRun, OneRun
 from kdlib.studies import Run, Study
 
+# A run's arrays, read anew at every call.
+Reader = Callable[[], dict[str, np.ndarray]]
 # A run, its arrays, and what released predictions know of it beside them.
-Found = list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]
+Found = list[tuple[Run, Reader, dict[str, float]]]
 
+PROBABILITIES = ("logits", "twin:")  # the arrays of C numbers for every sample
 MIXED = ("data_sha256", "device", "hardware", "torch", "numpy", "kdlib", "flags")  # of a run's provenance
 
 
 def collect(
-    study: Study, *, runs_dir: Path | str, part: str = "test", released: Path | str | None = None
+    study: Study, *, runs_dir: Path | str | None = None, part: str = "test", released: Path | str | None = None
 ) -> Predictions:
     """The predictions of a study's trained runs on the "test" or "validation" part, aligned by sample id.
 
-    released: a folder of released predictions (`released.write`). They are read where they hold more of the study's
-    runs than runs_dir does. Runs that failed or are not trained are named in `.absent`. Simulated studies are drawn.
+    runs_dir: None is `runs/` of the project. released: a folder of released predictions (`released.write`), None that
+    of the study's profile in the project. They are read where they hold more of the study's runs than runs_dir does.
+    Runs that failed or are not trained are named in `.absent`. Simulated studies are drawn.
     Raises NotTrained if no run is there, InvalidInput for a part that the runs did not see, StoreError for damage and
     for a student of another teacher than the one in runs_dir.
     """
-    return _of_part(study, *_read(study, Path(runs_dir), released), part)
+    return _of_part(study, *_read(study, runs_dir, released), part)
 
 
-def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Found, tuple[str, ...]]:
-    """What is there of a study, from runs_dir or released, and which runs are not."""
+def _read(study: Study, given: Path | str | None, released: Path | str | None) -> tuple[Found, tuple[str, ...]]:
+    """What is there of a study, from the runs' folder or released, and which runs are not."""
     if study.simulated:
         return worlds.draw(study), ()
-    runs = study.runs()
+    runs, runs_dir = study.runs(), places.runs_dir(given)
+    released = places.released_dir(study.profile) if released is None else released
     done = [run for run in runs if store.state(runs_dir, run) == "done"]
-    if released is not None and len(done) < len(runs):
+    if len(done) < len(runs):
         found = published.read(released, study)
         if len(found) > len(done):
             there = [run for run, _, _ in found]
@@ -50,9 +61,12 @@ def _read(study: Study, runs_dir: Path, released: Path | str | None) -> tuple[Fo
     if not done:
         raise NotTrained(f"no run of study {study.name!r} in {runs_dir}. Train it: python -m kdlib train {study.name}")
     absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
-    read = [(run, *store.read(runs_dir, run)) for run in done]
-    _warn_of_mixtures(study, {run: provenance for run, _, provenance in read})
-    return [(run, arrays, {}) for run, arrays, _ in read], absent
+    _warn_of_mixtures(study, {run: store.provenance(runs_dir, run) for run in done})
+    return [(run, partial(_arrays, runs_dir, run), {}) for run in done], absent
+
+
+def _arrays(runs_dir: Path, run: Run) -> dict[str, np.ndarray]:
+    return store.read(runs_dir, run)[0]
 
 
 def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
@@ -71,12 +85,16 @@ def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
 
 
 def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:
-    read = [published.of_part(arrays, part, run) for run, arrays, _ in found]
+    readers = [partial(_part_of, read, part, run) for run, read, _ in found]
     table = pd.DataFrame([describe(run, study) for run, _, _ in found])
     if part == "test":  # scalars are of the test part
         for name in sorted({name for _, _, scalars in found for name in scalars}):
             table[name] = [scalars.get(name, np.nan) for _, _, scalars in found]
-    return assemble(table, read, absent=absent)
+    return assemble(table, readers, absent=absent)
+
+
+def _part_of(read: Reader, part: str, run: Run) -> dict[str, np.ndarray]:
+    return published.of_part(read(), part, run)
 
 
 def describe(run: Run, study: Study) -> dict[str, object]:
@@ -93,56 +111,86 @@ def describe(run: Run, study: Study) -> dict[str, object]:
     }
 
 
-def assemble(runs: pd.DataFrame, read: list[dict[str, np.ndarray]], *, absent: tuple[str, ...] = ()) -> Predictions:
-    """One Predictions from the arrays of each run; samples take the order of the first run.
+class _Seen(NamedTuple):
+    """What is kept of a run: the positions of its samples in the order of the first run's, and in that order predicted
+    (N,), fit (those once more where they are the largest logits), confidence (N,); the shapes of logits and twins."""
+
+    order: np.ndarray | slice
+    predicted: np.ndarray
+    fit: np.ndarray | None
+    confidence: np.ndarray | None
+    shapes: dict[str, tuple[int, ...]]
+
+
+def assemble(runs: pd.DataFrame, readers: Sequence[Reader], *, absent: tuple[str, ...] = ()) -> Predictions:
+    """One Predictions from what reads the arrays of each run; samples take the order of the first run.
 
     Logits of released runs are their log-probabilities, if there are any; so their predicted classes are given.
     """
-    first, orders = read[0], []
-    for run_id, arrays in zip(runs["run_id"], read, strict=True):
-        orders.append(_order(first["sample_ids"], arrays["sample_ids"], run_id))
-        if not np.array_equal(arrays["labels"][orders[-1]], first["labels"]):
-            raise InvalidInput(f"run {run_id} has other labels for the same samples than {runs.run_id.iloc[0]}.")
-        if not np.array_equal(arrays["class_names"], first["class_names"]):
-            raise InvalidInput(f"run {run_id} has other classes, or another order, than {runs.run_id.iloc[0]}.")
-    stacked = {name: _stacked(name, read, orders, runs) for name in _measured(read)}
-    logits = stacked.get("logits")
+    ids = runs["run_id"].tolist()
+    first = {name: values for name, values in readers[0]().items() if not name.startswith(PROBABILITIES)}
+    seen = [_seen(read(), first, run_id, ids[0]) for run_id, read in zip(ids, readers, strict=True)]
+    whole = [name for name in seen[0].shapes if all(name in run.shapes for run in seen)]  # what every run has
+    arrays = {
+        name: ByRun(
+            OneRun(partial(_probabilities, name, run_id, read, run), run.shapes[name], run.fit)
+            for run_id, read, run in zip(ids, readers, seen, strict=True)
+        )
+        for name in whole
+    }
+    confidence = [run.confidence for run in seen]
     return Predictions(
         runs=runs.reset_index(drop=True),
-        predicted=stacked["predicted"] if "predicted" in stacked else logits.argmax(axis=2),
+        predicted=np.stack([run.predicted for run in seen]),
         labels=first["labels"],
         sample_ids=first["sample_ids"],
         class_names=tuple(first["class_names"].tolist()),
-        probabilities=None if logits is None else softmax(logits),
+        probabilities=arrays.get("logits"),
         groups=store.under("group:", first),
-        twins={name: softmax(values) for name, values in store.under("twin:", stacked).items()},
+        twins=store.under("twin:", arrays),
         absent=absent,
-        confidence=stacked.get("confidence"),
+        confidence=None if any(values is None for values in confidence) else np.stack(confidence),
         features=first.get("features"),
     )
 
 
-def _measured(read: list[dict[str, np.ndarray]]) -> list[str]:
-    """The arrays that differ from run to run, of those that every run has."""
-    kinds = ("logits", "predicted", "confidence", "twin:")
-    return [name for name in read[0] if name.startswith(kinds) and all(name in arrays for arrays in read)]
+def _seen(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray], run_id: str, first_id: str) -> _Seen:
+    """Raises InvalidInput for samples, labels or classes that are not those of the first run, and for NaN."""
+    order = _order(first["sample_ids"], arrays["sample_ids"], run_id)
+    if not np.array_equal(arrays["labels"][order], first["labels"]):
+        raise InvalidInput(f"run {run_id} has other labels for the same samples than {first_id}.")
+    if not np.array_equal(arrays["class_names"], first["class_names"]):
+        raise InvalidInput(f"run {run_id} has other classes, or another order, than {first_id}.")
+    shapes = {name: values.shape for name, values in arrays.items() if name.startswith(PROBABILITIES)}
+    for name in [*shapes, "confidence"]:
+        if name in arrays and not np.isfinite(_numbers(arrays, name)).all():
+            raise InvalidInput(f"run {run_id} has {name} that are not finite.")
+    confidence = _numbers(arrays, "confidence")[order] if "confidence" in arrays else None
+    predicted = _predicted(arrays)[order]
+    return _Seen(order, predicted, None if "predicted" in arrays else predicted, confidence, shapes)
 
 
-def _stacked(name: str, read: list[dict[str, np.ndarray]], orders: list[np.ndarray], runs: pd.DataFrame) -> np.ndarray:
-    """(R, N) or (R, N, C), float32 or int64, of every run, samples in the order of the first run."""
-    kind = np.int64 if name == "predicted" else np.float32
-    values = np.empty((len(read), *read[0][name].shape), kind)
-    for row, (arrays, order) in enumerate(zip(read, orders, strict=True)):
-        values[row] = arrays[name][order]
-        if not np.isfinite(values[row]).all():
-            raise InvalidInput(f"run {runs.run_id.iloc[row]} has {name} that are not finite.")
-    return values
+def _numbers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """In float32, or in half precision where they are in that."""
+    return arrays[name] if arrays[name].dtype == np.float16 else arrays[name].astype(np.float32, copy=False)
 
 
-def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:
+def _predicted(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    return arrays["predicted"] if "predicted" in arrays else _numbers(arrays, "logits").argmax(axis=1)
+
+
+def _probabilities(name: str, run_id: str, read: Reader, seen: _Seen) -> np.ndarray:
+    """(N, C) of a run's logits or twins. Raises StoreError where the run is not the one that was collected."""
+    arrays = read()
+    if not np.array_equal(_predicted(arrays)[seen.order], seen.predicted):
+        raise StoreError(f"run {run_id} was written anew after it was collected. Collect its study again.")
+    return softmax(_numbers(arrays, name)[seen.order])
+
+
+def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray | slice:
     """Positions in `given` of each id in `wanted`."""
     if np.array_equal(wanted, given):
-        return np.arange(len(wanted))
+        return slice(None)
     order = np.argsort(given)
     positions = np.searchsorted(given, wanted, sorter=order).clip(max=len(given) - 1)
     if len(wanted) != len(given) or not np.array_equal(given[order[positions]], wanted):
@@ -151,7 +199,11 @@ def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray:
 
 
 def collect_parts(
-    studies: Iterable[Study], *, runs_dir: Path | str, released: Path | str | None = None, validation: bool = True
+    studies: Iterable[Study],
+    *,
+    runs_dir: Path | str | None = None,
+    released: Path | str | None = None,
+    validation: bool = True,
 ) -> dict[str, dict[str, Predictions]]:
     """{study's name: {"test": its predictions, "validation": the same runs' where they saw that part}}.
 
@@ -161,12 +213,12 @@ def collect_parts(
     collected, reasons = {}, []
     for study in studies:
         try:
-            found, absent = _read(study, Path(runs_dir), released)
+            found, absent = _read(study, runs_dir, released)
         except NotTrained as error:
             reasons.append(str(error))
             continue
         if enough(study, [run for run, *_ in found]):
-            parts = published.parts_of(found[0][1]) if validation else ["test"]
+            parts = published.parts_of(found[0][1]()) if validation else ["test"]
             collected[study.name] = {part: _of_part(study, found, absent, part) for part in parts}
         else:
             reasons.append(f"an arm of study {study.name!r} has one seed so far: python -m kdlib train {study.name}")

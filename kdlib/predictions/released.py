@@ -12,9 +12,11 @@ is read; so are the types and values, because a file may be whole and still wron
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -23,9 +25,6 @@ from kdlib import files, places, store
 from kdlib.errors import NotTrained, StoreError, unknown
 from kdlib.predictions import ROUNDED, RUN_COLUMNS, check_probabilities, whole_numbers
 from kdlib.studies import Run, Study
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 FULL = 10  # classes up to which every probability is released of a study with twins
 SCHEMA = 2
@@ -64,7 +63,7 @@ def write(
             f"study {study.name!r} lacks {len(missing)} of {len(runs)} runs, such as {missing[0]}. Train it: "
             f"python -m kdlib train {study.name}"
         )
-    read = [store.read(Path(runs_dir), run) for run in runs]
+    known = [store.provenance(Path(runs_dir), run) for run in runs]
     about = [
         {
             "id": run.id,
@@ -72,21 +71,22 @@ def write(
             "provenance": {name: provenance[name] for name in KEPT},
             "scalars": dict(scalars[run.id[:16]]),
         }
-        for run, (_, provenance) in zip(runs, read, strict=True)
+        for run, provenance in zip(runs, known, strict=True)
     ]
     path = path_of(folder, study)
-    files.replace_file(path, _parquet([arrays for arrays, _ in read], about))
+    files.replace_file(path, _parquet([partial(store.read, Path(runs_dir), run) for run in runs], about))
     files.write_sum(path)
     files.replace_file(path.with_suffix(".json"), files.to_json(_summary(study, about)))
     return path
 
 
-def _parquet(read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> bytes:
+def _parquet(readers: list[Callable[[], tuple[dict, dict]]], about: list[dict[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [pa.table(_of_runs(part, read, about)) for part in parts_of(read[0])]
-    metadata = {"schema": SCHEMA, "class_names": read[0]["class_names"].tolist(), "runs": about}
+    first = readers[0]()[0]
+    parts = [pa.table(_of_runs(part, readers, of_part(first, part, "a run"), about)) for part in parts_of(first)]
+    metadata = {"schema": SCHEMA, "class_names": first["class_names"].tolist(), "runs": about}
     table = pa.concat_tables(parts, promote_options="permissive")  # null where a part has no such column: twins
     table = table.replace_schema_metadata({"kdlib": json.dumps(metadata, sort_keys=True)})
     sink = pa.BufferOutputStream()
@@ -97,15 +97,19 @@ def _parquet(read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> 
     return sink.getvalue().to_pybytes()
 
 
-def _of_runs(part: str, read: list[dict[str, np.ndarray]], about: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """{column: (N,) values} of one part."""
+def _of_runs(
+    part: str,
+    readers: list[Callable[[], tuple[dict, dict]]],
+    first: dict[str, np.ndarray],
+    about: list[dict[str, Any]],
+) -> dict[str, np.ndarray]:
+    """{column: (N,) values} of one part. first: the arrays of the first run."""
     names = [f"run {entry['id'][:16]}" for entry in about]
-    read = [of_part(arrays, part, name) for arrays, name in zip(read, names, strict=True)]
-    first = read[0]
     columns = {"part": np.full(len(first["labels"]), part, object), "sample_id": first["sample_ids"].astype(object)}
     columns |= {"label": _smallest(first["labels"])}
     columns |= {name: values.astype(object) for name, values in first.items() if name.startswith("group:")}
-    for i, arrays in enumerate(read):
+    for i, read in enumerate(readers):
+        arrays = of_part(read()[0], part, names[i])
         if not all(np.array_equal(arrays[name], first[name]) for name in ("sample_ids", "labels", "class_names")):
             raise StoreError(f"{names[i]} has other samples, labels or classes than {names[0]}.")
         columns |= {f"{i}:{name}": values for name, values in _of_run(arrays).items()}
@@ -142,70 +146,90 @@ def _summary(study: Study, about: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"study": study.name, "title": study.title, "runs": runs, "seconds": sum(run["seconds"] for run in runs)}
 
 
-def read(folder: Path | str, study: Study) -> list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]:
-    """The released runs of a study that its recipe still describes: (run, arrays, scalars).
+def read(folder: Path | str, study: Study) -> list[tuple[Run, Callable[[], dict[str, np.ndarray]], dict[str, float]]]:
+    """The released runs of a study that its recipe still describes: (run, what reads its arrays, scalars).
 
     arrays: sample_ids, labels, class_names, predicted (N,), 'group:<name>'; as logits log-probabilities (N, C) float32
     and 'twin:<feature>' likewise, or, where not every class is released, confidence (N,). A validation part has the
-    same as 'validation:<name>', as in a run's own file. Empty where no file is there.
+    same as 'validation:<name>', as in a run's own file. All of them are checked here, and read anew at every call.
+    Empty where no file is there.
     Raises StoreError for a file that is damaged, of another kind, or whose runs are not what their ids say.
     """
+    import pyarrow as pa
+
     path = path_of(folder, study)
     if not path.is_file():
         return []
     data = files.read_verified(path, known=sorted(places.project_root().glob("figures/*/predictions")))
     wanted = {run.id: run for run in study.runs()}
-    found = []
+    found, malformed = [], (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
     try:
-        parts, about = _load(data)
-        for i, entry in enumerate(about["runs"]):
+        file = _File(data)
+        for i, entry in enumerate(file.about["runs"]):
             if Run.from_dict(entry["run"]).id != entry["id"]:
                 raise ValueError(f"run {i} is not what its id {entry['id'][:16]} says")
             if entry["id"] in wanted:
-                arrays = {
-                    name if part == "test" else f"{part}:{name}": values
-                    for part, table in parts.items()
-                    for name, values in _arrays(table, i, about["class_names"]).items()
-                }
-                found.append((wanted[entry["id"]], arrays, entry["scalars"]))
+                found.append((wanted[entry["id"]], partial(file.arrays, i), entry["scalars"]))
         _check_agreement(found)
-    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, RecursionError) as error:
+    except (*malformed, RecursionError, pa.ArrowException) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:300]
         what = f"{path} is damaged, or no file of released predictions: {text}"
         raise StoreError(f"{what}. Restore it from the repository.") from error
     return found
 
 
-def _check_agreement(found: list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]) -> None:
+def _check_agreement(found: list[tuple[Run, Callable[[], dict[str, np.ndarray]], dict[str, float]]]) -> None:
     """Classes are those that their run predicted: what was released of it says how often it agrees with its teacher."""
-    teachers = {key: arrays for run, arrays, _ in found if run.role == "teacher" for key in (run.id, run.seed)}
-    for run, arrays, scalars in found:
+    predicted = {run: arrays()["predicted"] for run, arrays, _ in found}
+    teachers = {key: predicted[run] for run in predicted if run.role == "teacher" for key in (run.id, run.seed)}
+    for run, _, scalars in found:
         teacher = teachers.get(run.teacher.id if run.teacher else run.seed)
         if teacher is not None and "agreement" in scalars:
-            agreement = (teacher["predicted"] == arrays["predicted"]).mean()
+            agreement = (teacher == predicted[run]).mean()
             if abs(agreement - scalars["agreement"]) > 1e-9:
                 raise ValueError(f"{run} agrees with its teacher on {agreement:.4%}, not {scalars['agreement']:.4%}")
 
 
-def _load(data: bytes) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """({part: {column: values}}, metadata). What is malformed raises errors of many kinds."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+class _File:
+    """A released file from verified bytes; columns are read when asked for. Malformed ones raise many errors."""
 
-    try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        about = json.loads((table.schema.metadata or {})[b"kdlib"])
-        _check_metadata(about, table.column_names)
-        names = table["part"].unique().to_pylist()
-        if "test" not in names or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"parts {names[:9]} are not texts with 'test' among them")
-        if empty := [name for name in table.column_names if table[name].null_count == len(table)]:
+    def __init__(self, data: bytes) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        self.about = json.loads((self._file.schema_arrow.metadata or {})[b"kdlib"])
+        names = self._file.schema_arrow.names
+        _check_metadata(self.about, names)
+        self._part = self._file.read(columns=["part"])["part"]
+        parts = self._part.unique().to_pylist()
+        if "test" not in parts or not all(isinstance(name, str) for name in parts):
+            raise ValueError(f"parts {parts[:9]} are not texts with 'test' among them")
+        self._of_run = defaultdict(list)
+        for name in names:
+            self._of_run[name.split(":")[0]].append(name)
+        shared = [name for name in names if name in ("sample_id", "label") or name.startswith("group:")]
+        tables = {part: self._columns(part, shared) for part in parts}
+        self._shared = {part: _shared(table, self.about["class_names"]) for part, table in tables.items()}
+
+    def arrays(self, run: int) -> dict[str, np.ndarray]:
+        """What `read` promises of the run at this place of the metadata."""
+        names = self._of_run[str(run)]
+        return {
+            name if part == "test" else f"{part}:{name}": values
+            for part, shared in self._shared.items()
+            for name, values in _arrays(shared, self._columns(part, names), run).items()
+        }
+
+    def _columns(self, part: str, names: list[str]) -> dict[str, np.ndarray]:
+        """{column: (N,) values} of one part, without the columns that it does not have."""
+        import pyarrow.compute as pc
+
+        table = self._file.read(columns=names)
+        if empty := [name for name in names if table[name].null_count == len(table)]:
             raise ValueError(f"{empty[0]} has no values")
-        parts = {name: table.filter(pc.equal(table["part"], name)) for name in names}
-        return {name: _columns(rows) for name, rows in parts.items()}, about
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
+        rows = table.filter(pc.equal(self._part, part))
+        return {name: rows[name].to_numpy() for name in names if rows[name].null_count < len(rows)}
 
 
 def _check_metadata(about: dict[str, Any], columns: list[str]) -> None:
@@ -226,14 +250,25 @@ def _check_metadata(about: dict[str, Any], columns: list[str]) -> None:
         raise ValueError(f"{len(about['runs'])} runs, but columns {sorted(predicted)}")
 
 
-def _columns(rows: pa.Table) -> dict[str, np.ndarray]:
-    """{column: (N,) values} of one part, without the columns that it does not have."""
-    return {name: rows[name].to_numpy() for name in rows.column_names if rows[name].null_count < len(rows)}
+def _shared(table: Mapping[str, np.ndarray], class_names: list[str]) -> dict[str, np.ndarray]:
+    """The arrays of a part that every run has."""
+
+    def text(name: str) -> np.ndarray:
+        if not all(isinstance(value, str) for value in table[name]):
+            raise ValueError(f"{name} has a value that is no text")
+        return table[name].astype(str)
+
+    arrays = {name: text(name) for name in table if name.startswith("group:")} | {"sample_ids": text("sample_id")}
+    labels = whole_numbers(table["label"], "label", len(class_names))
+    return arrays | {"labels": labels, "class_names": np.array(class_names)}
 
 
-def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -> dict[str, np.ndarray]:
+def _arrays(shared: Mapping[str, np.ndarray], table: Mapping[str, np.ndarray], run: int) -> dict[str, np.ndarray]:
+    """All arrays of a run, from what runs share and its own columns."""
+    n_classes = len(shared["class_names"])
+
     def log(what: str) -> np.ndarray:
-        columns = [logarithms(f"{what}{c}") for c in range(len(class_names))]
+        columns = [logarithms(f"{what}{c}") for c in range(n_classes)]
         found = np.stack(columns, axis=1)
         check_probabilities(np.exp(found), found.shape, what=f"probabilities '{what}' of run {run}")
         return found
@@ -245,25 +280,13 @@ def _arrays(table: Mapping[str, np.ndarray], run: int, class_names: list[str]) -
             raise ValueError(f"{name} has a value that is no logarithm of a probability in half precision")
         return values.astype(np.float32)
 
-    def classes(name: str) -> np.ndarray:
-        return whole_numbers(table[name], name, len(class_names))
-
-    def text(name: str) -> np.ndarray:
-        if not all(isinstance(value, str) for value in table[name]):
-            raise ValueError(f"{name} has a value that is no text")
-        return table[name].astype(str)
-
-    arrays = {name: text(name) for name in table if name.startswith("group:")} | {"sample_ids": text("sample_id")}
-    arrays |= {
-        "labels": classes("label"),
-        "class_names": np.array(class_names),
-        "predicted": classes(f"{run}:predicted"),
-    }
+    name = f"{run}:predicted"
+    arrays = shared | {"predicted": whole_numbers(table[name], name, n_classes)}
     if f"{run}:log 0" not in table:
         largest, own = logarithms("predicted"), logarithms("label")
         right = arrays["predicted"] == arrays["labels"]
         fits = np.where(right, own == largest, np.exp(own) + np.exp(largest) < 1 + ROUNDED) & (own <= largest)
-        fits &= np.exp(largest) > 1 / len(class_names) - ROUNDED
+        fits &= np.exp(largest) > 1 / n_classes - ROUNDED
         if not fits.all():
             where = arrays["sample_ids"][~fits][0]
             raise ValueError(f"the probabilities of run {run} for {where!r} are not those of its classes")

@@ -17,6 +17,8 @@ stored. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -49,14 +51,14 @@ class Truth(NamedTuple):
     alike: float
 
 
-def draw(study: Study) -> list[tuple[Run, dict[str, np.ndarray], dict[str, float]]]:
-    """The runs of a simulated study as `collect` reads others: (run, arrays, {}).
+def draw(study: Study) -> list[tuple[Run, Callable[[], dict[str, np.ndarray]], dict[str, float]]]:
+    """The runs of a simulated study as `collect` reads others: (run, what draws its arrays, {}).
 
     arrays: labels, sample_ids, class_names, predicted (N,); with groups 'group:group'; with groups and two classes also
     logits (N, 2) and 'twin:group', the logits of the same image in the next group.
     """
     truth = truth_of(**study.data)
-    return [(run, _arrays(truth, run), {}) for run in study.runs()]
+    return [(run, partial(_arrays, truth, run), {}) for run in study.runs()]
 
 
 def truth_of(*, world: str, classes: int, images: int, groups: int, seed: int) -> Truth:

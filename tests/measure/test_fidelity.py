@@ -231,7 +231,7 @@ def test_flips_sum_to_the_change_in_accuracy_and_at_most_to_the_churn(seed):
 
 def test_parts_are_no_better_calibrated_than_the_whole():
     p = with_probabilities(study(n_classes=3))
-    for confidence, right, predicted in zip(p.probabilities.max(axis=2), p.correct, p.predicted, strict=True):
+    for confidence, right, predicted in zip(np.max(p.probabilities, axis=2), p.correct, p.predicted, strict=True):
         whole = fidelity.calibration_error(confidence, right)
         parts = [predicted == c for c in range(3)]
         errors = [fidelity.calibration_error(confidence[part], right[part]) for part in parts]
