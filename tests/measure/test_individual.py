@@ -182,7 +182,7 @@ def test_temperature_is_the_minimum_of_scikit_learns_log_loss():
 def test_softening_lowers_the_raw_measures_and_calibration_undoes_it():
     with pytest.warns(KdlibWarning, match="ds-T1"):
         x, p = simulated(2, sharpness=(1.0, 0.25), n=600)
-    twins = p.probabilities[:, np.random.default_rng(0).permutation(600)]
+    twins = np.asarray(p.probabilities)[:, np.random.default_rng(0).permutation(600)]
     runs = individual_runs.by_run(p, embedding=individual.neighbors(x, k=5, labels=p.labels), twins=twins)
     arms = individual_runs.table(p, runs).pivot(index="temperature", columns="metric", values="mean")
     for name in ("lipschitz", "counterfactual"):
@@ -231,7 +231,7 @@ def test_a_sample_that_is_its_own_twin_does_not_dilute_the_measure():
     given = replace(p, groups={"sex_words": np.where(words, "some", "none")})
     assert np.array_equal(individual_runs.with_twin(given, "sex"), words)
     assert individual_runs.with_twin(given, "age").all()
-    twins = np.where(words[:, None], p.probabilities[:, :, ::-1], p.probabilities)
+    twins = np.where(words[:, None], np.asarray(p.probabilities)[:, :, ::-1], p.probabilities)
     among, all_ = (individual_runs.by_run(given, twins=twins, among=rows) for rows in (words, None))
     for name in ("counterfactual", "counterfactual_calibrated", "counterfactual_relative"):
         assert (among[name] > 0.1).all() and among[name].tolist() == pytest.approx(4 * all_[name])
@@ -337,7 +337,7 @@ def test_the_order_of_rows_changes_nothing_though_neighbors_are_tied(seed, kind)
             predicted=p.predicted[:, order],
             labels=p.labels[order],
             sample_ids=p.sample_ids[order],
-            probabilities=p.probabilities[:, order],
+            probabilities=np.asarray(p.probabilities)[:, order],
             groups={"color": p.groups["color"][order]},
             features=p.features[order],
         )
@@ -361,13 +361,13 @@ def test_without_stored_twins_the_nearest_of_another_group_by_features_stands_in
     given = replace(p, groups=groups, features=features)
     twins = individual_runs.all_twins(given)["sex"]
     assert by_sample(twins) == [[1], [0], [3], [2], [5], [4], [7], [6]]
-    stored = replace(given, twins={"age": given.probabilities[:, ::-1]})
+    stored = replace(given, twins={"age": np.asarray(given.probabilities)[:, ::-1]})
     assert list(individual_runs.all_twins(stored)) == ["age"]
     assert individual_runs.all_twins(replace(given, features=None)) == {}
     with pytest.raises(InvalidInput, match="probabilities"):
         individual_runs.all_twins(replace(given, probabilities=None))
     assert individual_runs.twins_in_words(given, "sex") == "the nearest sample of another group by sex"
-    known = replace(given, twins={"sex": given.probabilities[:, ::-1]})
+    known = replace(given, twins={"sex": np.asarray(given.probabilities)[:, ::-1]})
     assert individual_runs.twins_in_words(known, "sex") == "sex changed in 8 of 8 test samples"
 
 
@@ -398,7 +398,7 @@ def test_without_the_features_what_was_released_of_them_stands_in():
         individual_runs.table(back, individual_runs.by_feature(back)["sex"][ours["sex"].columns]),
         individual_runs.table(p, ours["sex"]),
     )
-    stored = replace(p, features=None, twins={"sex": p.probabilities[:, ::-1]})
+    stored = replace(p, features=None, twins={"sex": np.asarray(p.probabilities)[:, ::-1]})
     assert individual_runs.scalars(stored) == {}, "stored twins are released themselves"
     assert "lipschitz" not in individual_runs.by_feature(stored)["sex"]
     assert individual_runs.by_feature(replace(p, features=None)) == {}

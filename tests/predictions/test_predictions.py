@@ -1,5 +1,6 @@
 """Predictions fit together or are refused: by sample id, never by order."""
 
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.measure import class_bias, fidelity
 from kdlib.predictions import Predictions, softmax
 from kdlib.predictions import collect as collecting
+from kdlib.predictions.by_run import ByRun
 from kdlib.predictions.collect import collect, collect_parts
 from tests.simulated import study
 
@@ -413,3 +415,94 @@ def test_a_run_twice_or_without_numbers_is_refused(column, values, word):
 def test_what_is_no_plain_array_is_refused(changes, word):
     with pytest.raises(InvalidInput, match=word):
         simple(**changes)
+
+
+# ------------------------------------------------------------------------------------------- one run at a time
+
+
+def of_size(n_runs, *, n=400, classes=200):
+    """(table of runs, readers) of `n_runs` runs with drawn logits, made anew at every read; how often each was read."""
+    names, ids, labels = np.arange(classes).astype(str), np.arange(n).astype(str), np.arange(n) % classes
+    reads = np.zeros(n_runs, int)
+
+    def read(run):
+        reads[run] += 1
+        logits = np.random.default_rng(run).normal(size=(n, classes)).astype(np.float16)
+        return {"logits": logits, "labels": labels, "sample_ids": ids, "class_names": names}
+
+    return table(n_runs), [partial(read, run) for run in range(n_runs)], reads
+
+
+def peak(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_runs():
+    """A run of 400 samples and 200 classes is 320 kB in single precision; its predicted classes are 3 kB."""
+
+    def study_of(n_runs):
+        runs, readers, _ = of_size(n_runs)
+        p = collecting.assemble(runs, readers)
+        few = p.take(np.arange(n_runs)[::-1]).of_samples(p.labels < 150)
+        fidelity.calibration(p), fidelity.calibration(few), class_bias.disagreement(p, replace(p, runs=p.runs))
+
+    study_of(2)  # what is imported at first use
+    four, sixteen = (peak(lambda n=n: study_of(n)) for n in (4, 16))
+    assert sixteen < four + 12 * 30_000 < 12 * 320_000
+
+
+def test_every_run_is_read_once_to_be_collected_and_selections_read_nothing():
+    runs, readers, reads = of_size(3)
+    p = collecting.assemble(runs, readers)
+    assert reads.tolist() == [2, 1, 1], "the first tells also what all share"
+    few = p.take(np.array([2, 0])).of_samples(np.array([5, 1, 7]))
+    few.probabilities[1:]
+    assert reads.tolist() == [2, 1, 1]
+    expected = softmax(readers[2]()["logits"])[[5, 1, 7]]
+    assert np.array_equal(few.probabilities[0], expected) and few.probabilities[0].dtype == np.float32
+    assert few.sample_ids.tolist() == ["5", "1", "7"] and few.probabilities.runs[0].shape == (3, 200)
+    with pytest.raises(InvalidInput, match="r0 predicts '0'"):
+        replace(p, predicted=np.zeros_like(p.predicted))
+
+
+def test_a_run_that_was_written_anew_after_it_was_collected_is_refused():
+    changing = [arrays(TWO)]
+    p = collecting.assemble(table(2), [lambda: arrays(ONE), lambda: changing[0]])
+    changing[0] = arrays(ONE)
+    with pytest.raises(StoreError, match="r1 .*anew"):
+        p.probabilities[1]
+
+
+@pytest.mark.parametrize("form", [list, np.asarray, tuple, lambda runs: ByRun(runs.runs)])
+def test_probabilities_come_as_an_array_a_list_or_run_by_run(form):
+    p = simple()
+    other = replace(p, probabilities=form(p.probabilities), twins={"sex": form(p.probabilities)})
+    assert len(other.probabilities) == 2 and len(list(other.twins["sex"])) == 2
+    for given in (other.probabilities, other.twins["sex"]):
+        assert np.array_equal(given[1], p.probabilities[1]) and len(given[:1]) == 1
+    with pytest.raises(InvalidInput, match="1 runs for 2"):
+        replace(p, probabilities=form(p.probabilities[:1]))
+
+
+@pytest.mark.parametrize(
+    "given", [0.5, [0.5], [[[0.5, 0.5]] * 3, [[0.5, 0.5], [0.5]]], np.zeros((2, 0, 2)), ["a", "b"]]
+)
+def test_what_is_no_probabilities_of_runs_is_refused(given):
+    with pytest.raises(InvalidInput, match="probabilities"):
+        simple(probabilities=given)
+
+
+def test_ids_in_order_and_ids_in_no_order_are_told_apart_alike():
+    for ids in (["a", "b", "c"], ["c", "a", "b"]):
+        assert simple(sample_ids=ids).sample_ids.tolist() == ids
+    for ids in (["a", "a", "c"], ["c", "a", "c"]):
+        with pytest.raises(InvalidInput, match=f"'{ids[0]}' stands twice"):
+            simple(sample_ids=ids)
+    p = simple()
+    with pytest.raises(InvalidInput, match="'a' stands twice"):
+        p.of_samples(np.array([0, 1, 0]))
