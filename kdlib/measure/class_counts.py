@@ -129,12 +129,14 @@ def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
             f"{_first_difference(a.class_names, b.class_names)}. Map the labels of both to one list of "
             "class names first."
         )
-    alone = np.setxor1d(a.sample_ids, b.sample_ids)
-    if len(alone):
+    if np.array_equal(a.sample_ids, b.sample_ids):  # millions of ids take a minute to look up
+        positions = np.arange(len(a.labels))
+    elif len(alone := np.setxor1d(a.sample_ids, b.sample_ids)):
         raise InvalidInput(
             f"{len(alone)} samples are in a or b alone, such as {str(alone[0])!r}. Keep those that both have."
         )
-    positions = pd.Index(b.sample_ids).get_indexer(a.sample_ids)
+    else:
+        positions = pd.Index(b.sample_ids).get_indexer(a.sample_ids)
     other = np.flatnonzero(a.labels != b.labels[positions])
     if len(other):
         raise InvalidInput(

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
 from kdlib.measure import fidelity, individual_runs
 from kdlib.predictions import released
 from kdlib.predictions.collect import collect, collect_parts
+from kdlib.studies import load_profile
 from tests.conftest import make_project
 
 PROVENANCE = {
@@ -347,3 +349,33 @@ def test_the_command_releases_what_is_whole(tiny_yaml, tiny, tmp_path, capsys, m
     about = json.loads(path.with_suffix(".json").read_text())
     assert about["seconds"] == 3.5 * len(tiny.study("tiny").runs()) and about["runs"][0]["hardware"] == "a processor"
     assert "history" not in about["runs"][0]
+
+
+def test_in_a_checkout_nothing_need_be_said_of_where_predictions_are(tiny_yaml, tmp_path, monkeypatch):
+    """Runs in runs/, released ones in the figures of the study's own profile, from any folder of the checkout."""
+    home = tmp_path / "checkout"
+    (home / "notebooks").mkdir(parents=True)
+    make_project(home)
+    monkeypatch.chdir(home / "notebooks")
+    tiny = load_profile(tiny_yaml)
+    study = tiny.study("tiny")
+    with pytest.raises(NotTrained, match="'tiny'"):
+        collect(study)
+    fill(tmp_path / "elsewhere", study, classes=2)
+    write(study, tmp_path / "elsewhere", home / "figures" / tiny.name / "predictions")
+    assert "ece" in collect(study).runs and list(collect_parts([study])) == ["tiny"]
+    with pytest.raises(NotTrained, match="'tiny'"):
+        collect(replace(study, profile="another"))
+    (tmp_path / "elsewhere").rename(home / "runs")
+    assert "ece" not in collect(study).runs
+
+
+def test_a_release_and_what_is_read_of_it_hold_one_run_at_a_time(study, tmp_path):
+    """Columns come anew at every call, from the bytes whose sum was checked: what happens to the file is all one."""
+    fill(tmp_path / "runs", study, classes=10)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
+    path.write_bytes(b"")
+    first, again = back.probabilities[3], back.probabilities[3]
+    assert first is not again and np.array_equal(first, again)
+    assert [run.fit is not None for run in back.probabilities.runs] == [True] * len(study.runs())
