@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known
 
 LEVEL = 0.05
 
@@ -142,8 +142,7 @@ def adjust(p: np.ndarray, correction: str | None) -> np.ndarray:
     'by' holds under any dependence of the tests, 'bh' under positive dependence. NaN stays NaN and is not counted.
     Raises InvalidInput for an unknown correction or p outside [0, 1].
     """
-    if correction not in CORRECTIONS:
-        raise unknown("correction", correction, CORRECTIONS)
+    require_known("correction", correction, CORRECTIONS)
     adjusted = np.array(p, float)
     known = ~np.isnan(adjusted)
     if ((adjusted[known] < 0) | (adjusted[known] > 1)).any():

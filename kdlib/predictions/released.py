@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from kdlib import files, places, store
-from kdlib.errors import NotTrained, StoreError, unknown
+from kdlib.errors import NotTrained, StoreError, require_known
 from kdlib.predictions import ROUNDED, RUN_COLUMNS, check_probabilities, whole_numbers
 from kdlib.studies import Run, Study
 
@@ -38,8 +38,7 @@ def parts_of(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 def of_part(arrays: Mapping[str, np.ndarray], part: str, run: object) -> dict[str, np.ndarray]:
     """The arrays of one part under their plain names. Raises InvalidInput, naming the run, where it is not there."""
-    if part not in parts_of(arrays):
-        raise unknown("part", part, parts_of(arrays), place=f"what {run} predicted")
+    require_known("part", part, parts_of(arrays), place=f"what {run} predicted")
     return dict(arrays) if part == "test" else store.under(f"{part}:", arrays)
 
 
