@@ -114,10 +114,14 @@ def t_test(values: np.ndarray) -> Tested:
 def of_parts(value: float, *parts: np.ndarray, coverage: float = 0.95) -> Tested:
     """A number that is a sum or difference of means of independent samples, `parts`: Welch's test (1947)."""
     variances = np.array([np.var(part, ddof=1) / len(part) for part in parts])
-    spare = np.array([len(part) - 1 for part in parts])
+    return of_variances(value, variances, np.array([len(part) - 1 for part in parts]), coverage=coverage)
+
+
+def of_variances(value: float, variances: np.ndarray, df: np.ndarray, *, coverage: float = 0.95) -> Tested:
+    """A number whose variance is the sum of independent ones (n,) with df (n,); its df by Satterthwaite (1946)."""
     total = variances.sum()
-    df = total**2 / (variances**2 / spare).sum() if total > 0 else spare.sum()
-    return tested(value, np.sqrt(total), df, coverage=coverage)
+    joint = total**2 / (variances**2 / df).sum() if total > 0 else df.sum()
+    return tested(value, np.sqrt(total), joint, coverage=coverage)
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
