@@ -26,7 +26,7 @@ from kdlib.measure.arms import (
 from kdlib.measure.class_bias import compare_arms, disagreement
 from kdlib.measure.class_counts import compared_arms
 from kdlib.measure.fidelity import agreement, error_consistency
-from kdlib.measure.stats import LEVEL, Tested, of_parts, of_variances
+from kdlib.measure.stats import LEVEL, Tested, jackknife_error, of_parts, of_variances
 from kdlib.predictions import Predictions
 
 FEWEST = 10  # classes, in claim 5
@@ -165,8 +165,8 @@ def _jackknifed(p: Predictions) -> list[tuple[float, float, int]]:
     """(value, standard error, blocks) of the share of changed classes, and of the variance of the changes."""
     seeds = sorted(p.runs["seed"][(p.runs["model"] == "ds").to_numpy()].unique())
     left_out = [_changed(p.take(np.flatnonzero(p.runs["seed"] != seed))) for seed in seeds]
-    errors = np.sqrt((len(seeds) - 1) * np.var(left_out, axis=0))
-    return [(value, float(error), len(seeds)) for value, error in zip(_changed(p), errors, strict=True)]
+    errors = jackknife_error(left_out).tolist()
+    return [(value, error, len(seeds)) for value, error in zip(_changed(p), errors, strict=True)]
 
 
 def _changed(p: Predictions) -> tuple[float, float]:

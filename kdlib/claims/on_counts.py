@@ -28,7 +28,7 @@ from kdlib.measure.class_counts import CountedArm, compared_arms, complete_block
 from kdlib.measure.class_effects import profile_trends
 from kdlib.measure.class_nulls import count_trend, counts_of_five, trend_beyond_accuracy
 from kdlib.measure.class_tests import count_significant, normalised, shrunken_variance
-from kdlib.measure.stats import LEVEL, Tested, tested
+from kdlib.measure.stats import LEVEL, Tested, jackknife_error, tested
 from kdlib.predictions import Predictions
 
 WELCH = {"test": "welch", "normalise": "ratio", "correction": None, "level": LEVEL}
@@ -49,12 +49,11 @@ def count_contrast(p: Predictions, *, against: str, low: float, high: float) -> 
     """
     (reference,), arms = compared_arms(at(p, low, high), against)
     students = complete_blocks(arms)
-    value, n = float(np.diff(significant(reference, students))[0]), len(students[0].seeds)
+    value, seeds = float(np.diff(significant(reference, students))[0]), students[0].seeds
     left_out = [
-        np.diff(significant(_without(reference, seed), [_without(arm, seed) for arm in students]))
-        for seed in students[0].seeds
+        np.diff(significant(_without(reference, seed), [_without(arm, seed) for arm in students]))[0] for seed in seeds
     ]
-    return tested(value, np.sqrt((n - 1) * np.var(left_out)), n - 1)
+    return tested(value, jackknife_error(left_out), len(seeds) - 1)
 
 
 def _without(arm: CountedArm, seed: int) -> CountedArm:

@@ -10,7 +10,7 @@ FPR.
 A difference between two groups is signed, first minus second: max - min, and so EOD, has a corner at 0 and no interval.
 More than two groups: one row for each pair of them; several classes: one for each class, one-vs-rest. The signed mean
 over classes would not do, as selection rates sum to 1 and their differences to 0. Intervals of one arm and metric hold
-together (Bonferroni: other than max-t it needs no common degrees of freedom). No torch.
+together (Bonferroni: unlike max-t, it needs no common degrees of freedom). No torch.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Arrays in, numbers out; knows nothing of runs, classes or groups. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from numbers import Real
 from typing import NamedTuple
@@ -122,6 +123,11 @@ def of_variances(value: float, variances: np.ndarray, df: np.ndarray, *, coverag
     total = variances.sum()
     joint = total**2 / (variances**2 / df).sum() if total > 0 else df.sum()
     return tested(value, np.sqrt(total), joint, coverage=coverage)
+
+
+def jackknife_error(left_out: Sequence[float] | Sequence[np.ndarray]) -> np.ndarray:
+    """Standard error of a number, or of k at once, from its values with each of n units left out: (n,) or (n, k)."""
+    return np.sqrt((len(left_out) - 1) * np.var(left_out, axis=0))
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
