@@ -19,6 +19,8 @@ class Dataset:
     groups       sensitive features it provides, label features excluded
     parts        what can be loaded; a validation part is reported beside the test part
     kind         'images', 'text' or 'simulated'
+    binary       whether there are two classes
+    twins        whether the test part has counterfactual twins
     best_epoch   whether a run keeps the weights of its best epoch on the validation part, not those of the last
     in_paper     whether the paper studies it; everything else is a stand-in
     pad          what random crops are padded with, 0 .. 255
@@ -32,6 +34,8 @@ class Dataset:
     groups: tuple[str, ...] = ()
     parts: tuple[str, ...] = ("train", "test")
     kind: str = "images"
+    binary: bool = False
+    twins: bool = False
     best_epoch: bool = False
     in_paper: bool = True
     pad: int = 0
@@ -42,6 +46,7 @@ OF_CELEBA = {
     "choices": {"label": ("smiling", "eyeglasses")},
     "groups": ("young", "male"),
     "parts": ("train", "validation", "test"),
+    "binary": True,
 }
 WORLDS = ("nothing", "a uniform shift", "a fifth of the classes moved", "an inherited profile", "one group harmed")
 DATASETS = {
@@ -59,6 +64,7 @@ DATASETS = {
         {"label": ("shape", "texture", "color", "shape x color"), "split": ("image", "balanced", "combination")},
         {"per_combination": (1, 2**20), "image_size": (16, 4096)},
         groups=("shape", "color", "texture"),
+        twins=True,
         pad=128,
     ),
     "trifeature-biased": Dataset(
@@ -77,6 +83,8 @@ DATASETS = {
         {"label": ("convex",)},
         {"train_images": (1, None), "test_images": (1, None)},
         groups=("color_set",),
+        binary=True,
+        twins=True,
         in_paper=False,
         pad=128,
     ),
@@ -104,6 +112,7 @@ DATASETS = {
         {"label": ("gender",)},
         {"image_size": (1, 64)},
         groups=("race", "age"),
+        binary=True,
         in_paper=False,
     ),
     "hatexplain": Dataset(
@@ -115,6 +124,8 @@ DATASETS = {
         groups=("gender", "race", "gender_majority", "race_majority"),
         parts=("train", "validation", "test"),
         kind="text",
+        binary=True,
+        twins=True,
         best_epoch=True,
     ),
     # Predictions that `predictions.worlds` draws from a known truth; there is nothing to load or train.

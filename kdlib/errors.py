@@ -5,7 +5,7 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import ModuleType
 
 
@@ -62,6 +62,18 @@ def unknown(
     hint = f" Did you mean {near[0]!r}?" if near else ""
     where = f" in {place}" if place else ""
     return error(f"unknown {what} {value!r}{where}.{hint} Valid: {', '.join(names) or 'none'}.")
+
+
+def require_known(
+    what: str, value: object, valid: Collection[object], *, place: str = "", error: type[KdlibError] = InvalidInput
+) -> None:
+    """Raise the error of `unknown` unless value is among valid, whatever it is: a list or an array never is."""
+    try:
+        known = value in valid
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise unknown(what, value, valid, place=place, error=error)
 
 
 def library(name: str, *, of: str) -> ModuleType:

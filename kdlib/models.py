@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlib.catalogue import MODELS
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known
 
 
 def build(name: str, *, classes: int, init: str = "scratch", **input_: int) -> nn.Module:
@@ -21,8 +21,7 @@ def build(name: str, *, classes: int, init: str = "scratch", **input_: int) -> n
     Raises InvalidInput for an unknown name, an init that a network does not have, or a size that leaves nothing after
     its pooling; DataError where published weights are not on this machine and cannot be fetched.
     """
-    if name not in MODELS:
-        raise unknown("model", name, MODELS)
+    require_known("model", name, MODELS)
     known = MODELS[name]
     if init != "scratch" and not (init == "pretrained" and known.pretrained):
         raise InvalidInput(f"init {init!r}: {known.title} has no such weights here; use init: scratch.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdlib import __version__, places, store
 from kdlib.catalogue import ARTEFACTS, DATASETS, DEVICES
-from kdlib.errors import ProfileError, unknown
+from kdlib.errors import ProfileError, require_known
 from kdlib.paper import numbers
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions, collect, named_collapsed, released
@@ -272,10 +272,8 @@ def open(
     says; a profile may also be beside the notebook.
     Raises ProfileError for an unknown profile or artefact, InvalidInput for an unknown device.
     """
-    if artefact not in ARTEFACTS:
-        raise unknown("artefact", artefact, ARTEFACTS, error=ProfileError)
-    if device not in DEVICES:
-        raise unknown("device", device, DEVICES)
+    require_known("artefact", artefact, ARTEFACTS, error=ProfileError)
+    require_known("device", device, DEVICES)
     read = load_profile(profile)
     folders = places.runs_dir(runs_dir), places.figures_dir(read.name, out_dir)
     return Workspace(artefact, ARTEFACTS[artefact].title, read, read.studies_for(artefact), *folders, device)

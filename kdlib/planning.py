@@ -20,7 +20,7 @@ from kdlib import places, store
 from kdlib.catalogue import DATASETS
 from kdlib.claims import power
 from kdlib.claims.board import but_alpha
-from kdlib.claims.finding import TEN_AND_FORTY, least_trend_p
+from kdlib.claims.finding import TEN_AND_FORTY, TWO_TO_TEN, least_trend_p
 from kdlib.claims.on_classes import FEWEST, MARGIN
 from kdlib.measure.stats import LEVEL
 from kdlib.paper.nulls import SIZES
@@ -29,8 +29,6 @@ from kdlib.studies import Run, Study
 CHANCE = 0.05  # share of classes that count as changed where none is, rounded up
 ENDS = np.arange(0.1, 0.81, 0.05)  # shares of classes, tried as the other end of a rise or fall
 DIGITS = 1797  # images in all
-TWO_CLASSES = ("celeba", "celeba64", "utkface", "hatexplain", "trifeature-biased")
-TWINNED = ("trifeature", "trifeature-biased", "hatexplain")  # data sets with counterfactual twins
 # What a t-test looks for: arms (2: Welch's test, 1: one number a block), size, words. Sizes are the paper's: table 1,
 # figure 2 and, for claims 8 to 10, table 10, shape. That of claim 11 is ours: the paper's measure has another scale.
 CHANGES = {
@@ -74,7 +72,7 @@ def sizes(study: Study) -> tuple[int, int] | None:
         return classes, study.data["test_images"] // classes
     if study.dataset == "digits":
         return 10, (DIGITS - study.data["train_images"]) // 10
-    return (2, 0) if study.dataset in TWO_CLASSES else SIZES.get(study.dataset)
+    return (2, 0) if DATASETS[study.dataset].binary else SIZES.get(study.dataset)
 
 
 def design(study: Study) -> str:
@@ -103,7 +101,7 @@ def obstacle(claim: int, study: Study, among: Sequence[Study] = ()) -> str:
         ([6, 10], TEN_AND_FORTY[1] in ts, "no temperature of 40"),
         ([7], ts, "no temperature, so no student"),
         ([8, 9, 10], DATASETS[name].groups, f"{name} has no sensitive feature"),
-        ([11], name in TWINNED, f"{name} has no counterfactual twins"),
+        ([11], DATASETS[name].twins, f"{name} has no counterfactual twins"),
         ([8, 11], sum(1 <= t <= 10 for t in ts) > 1, "fewer than two temperatures from 1 to 10"),
         ([5], sets, f"four data sets of {FEWEST} classes or more are wanted, and the profile has {len(hard)}"),
         ([12], but_alpha(study) in others, "no study of the profile differs from it in alpha alone"),
@@ -112,7 +110,8 @@ def obstacle(claim: int, study: Study, among: Sequence[Study] = ()) -> str:
 
 
 def _to_ten(study: Study) -> list[float]:
-    return [t for t in study.temperatures if 2 <= t <= 10]
+    low, high = TWO_TO_TEN
+    return [t for t in study.temperatures if low <= t <= high]
 
 
 def _percents(found: Sequence[float], seeds: int) -> str:

@@ -18,23 +18,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from kdlib import places
 from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
-from kdlib.errors import InvalidInput, ProfileError, unknown
+from kdlib.errors import InvalidInput, ProfileError, require_known, unknown
 
 
 def _among(what: str, valid: Iterable[str]) -> AfterValidator:
     """The value is one of these names."""
 
     def check(value: Any) -> Any:
-        if value not in valid:
-            raise unknown(what, value, valid)
+        require_known(what, value, valid)
         return value
 
     return AfterValidator(check)
 
 
 def _of_this_file(name: str, info: ValidationInfo) -> str:
-    if name not in info.context:
-        raise unknown("recipe", name, info.context)
+    require_known("recipe", name, info.context)
     return name
 
 

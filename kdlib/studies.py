@@ -17,7 +17,7 @@ import numpy as np
 
 from kdlib import files, places, profiles
 from kdlib.catalogue import DATASETS, MODELS
-from kdlib.errors import ProfileError, unknown
+from kdlib.errors import ProfileError, require_known
 
 SCHEMA = 1
 
@@ -182,14 +182,12 @@ class Profile:
 
     def study(self, name: str) -> Study:
         """A study by name. Raises ProfileError with the valid names."""
-        if name not in self.studies:
-            raise unknown("study", name, self.studies, place=str(self.path), error=ProfileError)
+        require_known("study", name, self.studies, place=str(self.path), error=ProfileError)
         return self.studies[name]
 
     def studies_for(self, artefact: str) -> list[Study]:
         """The studies that an artefact shows. Raises ProfileError for one that the profile does not make."""
-        if artefact not in self.artefacts:
-            raise unknown("artefact", artefact, self.artefacts, place=str(self.path), error=ProfileError)
+        require_known("artefact", artefact, self.artefacts, place=str(self.path), error=ProfileError)
         return [self.studies[name] for name in self.artefacts[artefact]]
 
 

@@ -4,10 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from kdlib.claims.board import verdict
 from kdlib.predictions import Predictions
 from tests.simulated import drawn_counts, drawn_per_image, from_counts_of_arms, runs_table
 
 TO_TEN = tuple(range(2, 11))
+
+
+def word(finding):
+    """The verdict of a claim that is tested alone."""
+    return verdict(finding, finding.p)
 
 
 def signs(n_classes):

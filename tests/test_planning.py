@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from kdlib import cli, planning, store
-from kdlib.claims import on_classes, power
+from kdlib.catalogue import DATASETS
+from kdlib.claims import on_counts, power
 from kdlib.measure import stats as kdlib_stats
 from kdlib.measure.class_nulls import count_trend
 from kdlib.paper.read_figures import falls
@@ -88,7 +89,7 @@ def test_sizes_and_twins_are_those_of_released_predictions():
             schema = pq.read_schema(path)
             assert classes == len(json.loads(schema.metadata[b"kdlib"])["class_names"])
             assert images in (0, sum(part == "test" for part in table["part"].to_pylist()) / classes)
-            assert (study.dataset in planning.TWINNED) == any("log twin:" in name for name in schema.names)
+            assert DATASETS[study.dataset].twins == any("log twin:" in name for name in schema.names)
 
 
 def test_sizes_of_what_is_drawn(digits):
@@ -144,7 +145,7 @@ def test_a_simulated_study_is_judged_by_the_rules_own_numbers():
     ten, forty = effects = [1.5, 0.2]
     found = power._contrasts(model, effects)[0]
     assert found == pytest.approx(
-        on_classes.count_contrast(
+        on_counts.count_contrast(
             simulated_study(*power._studies(model, effects), (10, 40)), against="nds", low=10, high=40
         )
     )

@@ -1,11 +1,15 @@
 """Profiles are read strictly, and a run's id covers all that could change its result."""
 
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 
 from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
-from kdlib.errors import ProfileError
+from kdlib.data import load
+from kdlib.errors import InvalidInput, ProfileError
+from kdlib.measure.stats import adjust
 from kdlib.studies import Run, load_profile
 
 from .conftest import TINY
@@ -284,3 +288,11 @@ def test_unknown_names_list_the_valid_ones(tiny):
         tiny.study("tyni")
     with pytest.raises(ProfileError, match="unknown artefact 'fig3'.*Valid: table06"):
         tiny.studies_for("fig3")
+
+
+@pytest.mark.parametrize("name", [[], ["tiny"], {"tiny": 1}, {"tiny"}, np.array(["tiny", "x"])], ids=repr)
+def test_what_is_no_text_is_an_unknown_name(tiny, name):
+    """Values that cannot be looked up, wherever kdlib wants one of some names."""
+    for look_up in (tiny.study, tiny.studies_for, partial(adjust, np.array([0.1])), lambda name: load(name, "test")):
+        with pytest.raises(InvalidInput, match="unknown .* Valid: "):
+            look_up(name)

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from kdlib import cli, models, notebook, reproduce
 from kdlib.catalogue import WORLDS
-from kdlib.claims import on_classes, on_groups
+from kdlib.claims import on_counts, on_groups
 from kdlib.claims.board import verdict
 from kdlib.claims.rules import CLAIMS
 from kdlib.errors import InvalidInput, ProfileError
@@ -204,10 +204,10 @@ FAST = {
 
 @pytest.fixture
 def fewer_draws(monkeypatch):
-    monkeypatch.setattr(on_classes, "count_trend", partial(count_trend, permutations=59))
-    monkeypatch.setattr(on_classes, "trend_beyond_accuracy", partial(trend_beyond_accuracy, draws=20))
-    monkeypatch.setattr(on_classes, "power_of_few", partial(on_classes.power_of_few, studies=30))
-    monkeypatch.setattr(on_classes, "without_counts", lambda p: "")
+    monkeypatch.setattr(on_counts, "count_trend", partial(count_trend, permutations=59))
+    monkeypatch.setattr(on_counts, "trend_beyond_accuracy", partial(trend_beyond_accuracy, draws=20))
+    monkeypatch.setattr(on_counts, "power_of_few", partial(on_counts.power_of_few, studies=30))
+    monkeypatch.setattr(on_counts, "without_counts", lambda p: "")
     monkeypatch.setattr(on_groups, "run_floors", partial(on_groups.run_floors, draws=20))
 
 

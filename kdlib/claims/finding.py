@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kdlib.measure.stats import LEVEL, Tested
 
+TWO_TO_TEN = (2.0, 10.0)  # the temperatures of the paper's tables of classes
 TEN_AND_FORTY = (10.0, 40.0)  # between these the paper sees its trends reverse
 
 
@@ -72,6 +73,11 @@ def joint(found: Sequence[Tested], signs: Sequence[int]) -> tuple[float, bool | 
 def points(value: float) -> str:
     """A share as signed points: '+1.20'."""
     return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share in words: '12.3 %'."""
+    return f"{100 * share:.1f} %"
 
 
 def interval(found: Tested, shown=points) -> str:

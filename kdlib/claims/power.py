@@ -17,10 +17,11 @@ from scipy import special
 
 from kdlib import places
 from kdlib.claims.finding import joint
-from kdlib.claims.on_classes import FEWEST, power_of_few
+from kdlib.claims.on_classes import FEWEST
+from kdlib.claims.on_counts import power_of_few
 from kdlib.measure.class_counts import CountedArm
 from kdlib.measure.class_nulls import ShiftModel, angles, counts_of_studies, drawn_counts, kendall_tau
-from kdlib.measure.stats import LEVEL, Tested, tested
+from kdlib.measure.stats import LEVEL, Tested, jackknife_error, tested
 from kdlib.paper.nulls import SIZES, USUAL
 from kdlib.paper.stand_in import SEEDS, all_reported
 from kdlib.studies import Profile, load_profile
@@ -107,7 +108,7 @@ def _taus(model: ShiftModel, effects: Sequence[float], *, mixed: bool = False) -
 
 
 def _contrasts(model: ShiftModel, effects: Sequence[float], *, seed: int = 0) -> list[Tested]:
-    """`on_classes.count_contrast` of each of S studies."""
+    """`on_counts.count_contrast` of each of S studies."""
     first, arms = _studies(model, effects, seed=seed)
     n, every = first.shape[1], np.arange(first.shape[1])
 
@@ -116,7 +117,7 @@ def _contrasts(model: ShiftModel, effects: Sequence[float], *, seed: int = 0) ->
             [counts_of_studies(first[:, runs], arm[:, runs], model.totals, "ratio") for arm in arms], axis=0
         )[0]
 
-    se = np.sqrt((n - 1) * np.var([change(np.delete(every, run)) for run in every], axis=0))
+    se = jackknife_error([change(np.delete(every, run)) for run in every])
     return [tested(float(value), error, n - 1) for value, error in zip(change(every), se, strict=True)]
 
 

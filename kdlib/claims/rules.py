@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from kdlib.claims import on_classes, on_groups
+from kdlib.claims import on_classes, on_counts, on_groups
 from kdlib.claims.finding import Finding
 
 
@@ -48,7 +48,7 @@ CLAIMS = (
         "The number of classes that differ between NDS and DS (#SC) rises with T from 2 to 10.",
         ("cifar100-resnet",),
         f"Kendall's tau of #SC and T, {TRENDS}",
-        partial(on_classes.count_trends, against="nds", sign=1),
+        partial(on_counts.count_trends, against="nds", sign=1),
         least_classes=10,
     ),
     Claim(
@@ -56,7 +56,7 @@ CLAIMS = (
         "The number of classes that differ between teacher and DS (#TC) falls with T from 2 to 10.",
         ("cifar100-resnet",),
         f"Kendall's tau of #TC and T, {TRENDS}, and against teachers that taught none of the students",
-        partial(on_classes.count_trends, against="teacher", sign=-1),
+        partial(on_counts.count_trends, against="teacher", sign=-1),
         least_classes=10,
     ),
     Claim(
@@ -65,7 +65,7 @@ CLAIMS = (
         ("cifar10-resnet",),
         "#SC and #TC, each by itself: at most 3 at any T from 2 to 10 and at most 11 in sum, which is what chance "
         "gives; only where two moved classes would have passed these bounds in 80 % of studies",
-        on_classes.few_classes,
+        on_counts.few_classes,
     ),
     Claim(
         5,
@@ -82,7 +82,7 @@ CLAIMS = (
         ("cifar100-resnet",),
         "#SC and #TC at T = 40 less those at T = 10, jackknife over blocks; and less what a uniform shift of accuracy "
         "gives",
-        on_classes.reversal,
+        on_counts.reversal,
         least_classes=10,
     ),
     Claim(
@@ -131,7 +131,7 @@ CLAIMS = (
         "The trends at alpha = 0.6 and 0.8 agree.",
         ("cifar100-resnet", "cifar100-resnet-alpha06"),
         "Kendall's tau of #SC and T at both alphas: both significant and of one sign",
-        on_classes.alphas_agree,
+        on_counts.alphas_agree,
         needs="alpha",
     ),
 )

@@ -28,7 +28,7 @@ import yaml
 
 from kdlib import profiles
 from kdlib.catalogue import DATASETS
-from kdlib.errors import DataError, InvalidInput, unknown
+from kdlib.errors import DataError, InvalidInput, require_known
 
 Root = str | Path | None  # the folder that has one folder per data set; None: `places.data_dir()`
 KEPT_BYTES = 2**28
@@ -102,10 +102,8 @@ def load(name: str, split: str, /, *, root: str | Path | None = None, **options:
     set; what is generated ignores it. The loaders count on what is checked here: names of parts, options and choices.
     Raises InvalidInput for an unknown name, part, option or choice, DataError for data that is missing or damaged.
     """
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    if split not in DATASETS[name].parts:
-        raise unknown("split", split, DATASETS[name].parts, place=f"data set {name!r}")
+    require_known("data set", name, DATASETS)
+    require_known("split", split, DATASETS[name].parts, place=f"data set {name!r}")
     if not DATASETS[name].loader:
         raise DataError(f"data set {name!r} has no images: its predictions are drawn, there is nothing to load.")
     loader = resolve_name(f"kdlib.data.{DATASETS[name].loader}")

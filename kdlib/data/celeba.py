@@ -15,7 +15,7 @@ import pandas as pd
 
 from kdlib import files
 from kdlib.data import PUBLISHED, damaged, required
-from kdlib.errors import DataError, KdlibWarning, unknown
+from kdlib.errors import DataError, KdlibWarning, require_known
 
 FOLDER, LISTS = "celeba", ("list_attr_celeba.txt", "list_eval_partition.txt")
 PARTS = ("train", "validation", "test")
@@ -36,8 +36,7 @@ def read_attributes(folder: Path) -> pd.DataFrame:
     attributes_path, parts_path = list_files(folder)
     attributes, parts = _read(attributes_path), _read(parts_path)
     for name in (*LABELS.values(), *GROUPS.values()):
-        if name not in attributes:
-            raise unknown("attribute", name, attributes.columns, place=str(attributes_path), error=DataError)
+        require_known("attribute", name, attributes.columns, place=str(attributes_path), error=DataError)
     values = attributes.to_numpy()
     if values.dtype.kind != "i" or not (np.abs(values) == 1).all():
         raise damaged(f"{attributes_path} is damaged: an attribute is neither 1 nor -1", FOLDER)

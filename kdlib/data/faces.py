@@ -117,7 +117,7 @@ def _aligned(paths: Sequence[str | Path], size: int) -> Images:
     try:
         with Image.open(paths[0]) as image:
             found = image.size
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise damaged(f"{paths[0]} is damaged: {error}", "celeba") from error
     if found != ALIGNED_SIZE:
         raise damaged(f"{paths[0]} has {found} pixels, not the {ALIGNED_SIZE} of an aligned image", "celeba")

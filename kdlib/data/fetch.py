@@ -30,7 +30,7 @@ from tqdm import tqdm
 from kdlib import data, files, places
 from kdlib.catalogue import DATASETS
 from kdlib.data import PUBLISHED, celeba, damaged
-from kdlib.errors import DataError, KdlibWarning, unknown
+from kdlib.errors import DataError, KdlibWarning, require_known
 
 CHUNK = 2**18
 TIMEOUT = 30  # seconds without a byte
@@ -66,8 +66,7 @@ def fetch(name: str, /, *, root: str | Path | None = None, say: Say = lambda lin
     the file by hand, and what to do then; StoreError where the folder cannot be written. Started again, it goes on from
     what has come.
     """
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
+    require_known("data set", name, DATASETS)
     folder = places.data_dir(root) / name
     if name in PUBLISHED["nothing"]:
         say(PUBLISHED["nothing"][name].format(folder=folder))

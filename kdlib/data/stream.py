@@ -21,6 +21,7 @@ Box = tuple[int, int, int, int]  # in pixels of the file
 
 AHEAD = 4  # batches
 CHUNK = 16  # images that a thread decodes before it asks for more: few enough to stop soon
+MOST_PIXELS = 2**26  # of a file: a few bytes may claim 65,500 x 65,500, and every core's decoder takes that memory
 JPEG, RGB = b"\xff\xd8", 3  # what a JPEG starts with; torchvision's number of the mode
 CROP_SCALE, CROP_RATIO, CROP_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 
@@ -115,22 +116,26 @@ class Images:
         except FileNotFoundError as error:
             raise DataError(f"{self.names[i]} is missing. Put the data set there again, whole.") from error
         except Exception as error:  # a damaged file makes the decoders raise nearly everything
-            raise DataError(f"{self.names[i]} does not decode: {error}. Replace it by a whole image.") from error
+            why = str(error).rstrip(".")
+            raise DataError(f"{self.names[i]} does not decode: {why}. Replace it by a whole image.") from error
 
 
 def _read(source: str | Path | bytes) -> np.ndarray:
-    """(H, W, 3) uint8, the way up that its EXIF data say; 16 bits are scaled to 8. Raises ValueError for other depths.
+    """(H, W, 3) uint8, the way up that its EXIF data say; 16 bits are scaled to 8.
 
     A JPEG comes from torchvision's decoder where it has one, else it is PIL's: equal pixels. torchvision's takes two
     thirds of the time and leaves Python's lock alone; since 0.29 it is moving to torchcodec.
+    Raises ValueError for other depths, and before anything is decoded for a file that claims more than MOST_PIXELS.
     """
     import torch
     from PIL import Image, ImageOps
 
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
-    if content.startswith(JPEG) and (decode := jpeg_decoder()):
-        return decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), RGB, True).permute(1, 2, 0).numpy()
     with Image.open(BytesIO(content)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"it claims {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}: shrink it")
+        if content.startswith(JPEG) and (decode := jpeg_decoder()):
+            return decode(torch.frombuffer(bytearray(content), dtype=torch.uint8), RGB, True).permute(1, 2, 0).numpy()
         upright = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
             gray = (np.asarray(upright).astype(np.uint32) + 128) // 257  # 65,535 -> 255

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.data import Drawn, Root, Split, check_whole
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -309,8 +309,7 @@ def twin_numbers(ids: Ids, feature: str, *, seed: int = 0) -> np.ndarray:
 
     Raises InvalidInput for another feature: a new shape would be no counterfactual of a group.
     """
-    if feature not in TWINNED:
-        raise unknown("feature", feature, TWINNED, place="the twins of trifeature")
+    require_known("feature", feature, TWINNED, place="the twins of trifeature")
     numbers, column = id_numbers(ids), FIELDS.index(feature)
     twins = numbers.copy()
     twins[:, column] = (numbers[:, column] + 1 + picked(numbers, seed, draw=TWIN_DRAW + column, choices=9)) % 10

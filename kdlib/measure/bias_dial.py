@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from kdlib.data.biased import GROUPS, base_rates
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known
 from kdlib.measure import fairness
 from kdlib.measure.arms import tidy
 from kdlib.predictions import Predictions
@@ -79,8 +79,7 @@ def _with_color(predictions: Predictions, groups: np.ndarray) -> np.ndarray:
 
 
 def _check_balanced(predictions: Predictions) -> None:
-    if GROUP not in predictions.groups:
-        raise unknown("sensitive feature", GROUP, predictions.groups, place="the bias dial")
+    require_known("sensitive feature", GROUP, predictions.groups, place="the bias dial")
     sizes = pd.crosstab(predictions.labels, predictions.groups[GROUP])
     if sizes.shape != (2, 2) or sorted(sizes.columns) != sorted(GROUPS) or np.ptp(sizes.to_numpy()):
         raise InvalidInput(

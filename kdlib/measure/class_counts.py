@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, unknown
+from kdlib.errors import InvalidInput, KdlibWarning, require_known
 from kdlib.measure.arms import Arm, arm_rows, check_seeds
 from kdlib.predictions import Predictions
 
@@ -194,8 +194,7 @@ def compared_arms(predictions: Predictions, *against: str) -> tuple[list[Counted
     arms = study_arms(predictions)
     found, students = arms.references(), arms.students
     for name in against:
-        if name not in found:
-            raise unknown("reference", name, found, place="against")
+        require_known("reference", name, found, place="against")
     missing = [name for name in against if found[name] is None] + ["ds"] * (not students)
     if missing:
         remedy = " Set fresh_teachers in the study and train them." if "fresh teacher" in missing else ""

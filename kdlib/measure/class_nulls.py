@@ -174,7 +174,8 @@ def _kin(rng: np.random.Generator, model: ShiftModel, noise: np.ndarray) -> np.n
     """(S, R_b, C) standard normal noise, as much like that of the own teachers in `noise` (S, R_a, C) as they are."""
     own = rng.standard_normal((len(noise), model.n_seeds[1], noise.shape[2]))
     alike = np.broadcast_to(model.alike, model.n_seeds[::-1])
-    return alike @ noise + np.sqrt(1 - (alike**2).sum(axis=1, keepdims=True)) * own
+    rest = (1 - (alike**2).sum(axis=1, keepdims=True)).clip(min=0)  # below 0 by rounding where they are the same
+    return alike @ noise + np.sqrt(rest) * own
 
 
 def angles(accuracy: np.ndarray) -> np.ndarray:
@@ -199,7 +200,7 @@ def counts_of_five(a: CountedArm, b: CountedArm, *, normalise: str = "ratio") ->
 
     Counts grow with the number of seeds; rules whose constants are for five seeds want this one. Of five seeds each it
     is the count itself. If all of b's own teachers are in a, students and teachers are drawn together. Of more than
-    2,000 choices as many at random, always the same. Raises InvalidInput for an arm of fewer than five.
+    2,000 choices 2,000 are drawn at random, always the same. Raises InvalidInput for an arm of fewer than five.
     """
     small = [f"{arm.name} ({len(arm.seeds)})" for arm in (a, b) if len(arm.seeds) < FIVE]
     if small:
@@ -229,8 +230,8 @@ def arms_permutation(a: Predictions, b: Predictions) -> Permutation:
     """Is the paper's count of significant classes of two arms more than chance, whatever binds the classes of a run?
 
     All splits of the runs into arms of these sizes: 126 for five and five, so p is at least 0.0079; of more than
-    2,000, so many at random. Null: the runs are independent and have one distribution of class ratios; a teacher and
-    its own students are not independent.
+    2,000 splits 2,000 at random. Null: the runs are independent and have one distribution of class ratios; a teacher
+    and its own students are not independent.
     Raises and warns as class_bias.significant_classes.
     """
     arms = two_arms(a, b)
@@ -302,6 +303,6 @@ def sensitivity(predictions: Predictions, *, corrections: Sequence[str | None] =
         p = compare_arms(references[against], students, test=test, normalise=normalise).p
         about = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
         share = {"share_changed": share_changed(p), "classes": len(p)}
-        found = {name or "none": int((adjust(p, name) <= 0.05).sum()) for name in corrections}
+        found = {name or "none": int((adjust(p, name) <= LEVEL).sum()) for name in corrections}
         rows += [about | {"correction": name, "n_significant": n} | share for name, n in found.items()]
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known
 from kdlib.measure.stats import Shrunken, adjust, shrink_variances
 
 ROUNDING = 1e-12  # normalised values are of order 1; what differs by less differs by rounding alone
@@ -78,8 +78,7 @@ def tied(correct_a: np.ndarray, correct_b: np.ndarray) -> np.ndarray:
 
 def compare_values(a: np.ndarray, b: np.ndarray, tie: np.ndarray, *, test: str) -> Comparison:
     """`compare` of values (R_a, C) and (R_b, C) that are normalised already; tie (C,) bool."""
-    if test not in TESTS:
-        raise unknown("test", test, TESTS)
+    require_known("test", test, TESTS)
     if min(len(a), len(b)) < 2:
         raise InvalidInput(f"{len(a)} and {len(b)} runs to compare: each arm needs two seeds or more.")
     difference, se, df = TESTS[test](a, b)
@@ -102,8 +101,7 @@ def least_p(n_a: int, n_b: int) -> float:
 
 def normalised(correct: np.ndarray, totals: np.ndarray, normalise: str) -> np.ndarray:
     """(R, C) values that `normalise` compares; NaN for a class without test images."""
-    if normalise not in NORMALISATIONS:
-        raise unknown("normalisation", normalise, NORMALISATIONS)
+    require_known("normalisation", normalise, NORMALISATIONS)
     with np.errstate(invalid="ignore"):
         return NORMALISATIONS[normalise](correct, np.asarray(totals))
 

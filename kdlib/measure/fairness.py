@@ -2,7 +2,7 @@
 
 Demographic parity difference (DPD) and equalized odds difference (EOD) with fairlearn's signatures, the paper's
 Algorithm 1 for several classes, and the values that chance and the labels alone produce ("floors"). Intervals are
-in `intervals`, individual fairness is in `individual`. No torch.
+in `joint_intervals`, individual fairness is in `individual`. No torch.
 """
 
 from __future__ import annotations

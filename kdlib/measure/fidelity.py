@@ -160,7 +160,10 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
-    """{run_id: {'ece', and of students 'agreement' and 'kl'}}: what needs every probability, to be kept with a run."""
+    """{run_id: {'ece', and of students 'agreement' and 'kl'}}, to be kept with a run.
+
+    ece and kl need every probability; agreement tells that released classes are those of their run.
+    """
     ece = calibration(predictions)
     values = {run_id: {"ece": value} for run_id, value in zip(predictions.runs["run_id"], ece, strict=True)}
     if (predictions.runs["model"] != "teacher").any():

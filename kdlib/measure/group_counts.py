@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, UndefinedMetric, unknown
+from kdlib.errors import InvalidInput, UndefinedMetric, require_known
 from kdlib.predictions import Predictions, as_array
 
 MANY = 20  # more distinct values than this are no group when they are numbers, or nearly as many as the rows
@@ -30,8 +30,7 @@ def encode_groups(values, place: str, *, missing: str = "error") -> Groups:
     Raises InvalidInput for values that look continuous, or of which some are text and others numbers or truth values,
     UndefinedMetric for declared categories without samples.
     """
-    if missing not in ("error", "group", "drop"):
-        raise unknown("missing", missing, ("error", "group", "drop"))
+    require_known("missing", missing, ("error", "group", "drop"))
     array = values if isinstance(values, (pd.Series, pd.Categorical)) else as_array(values, place)
     if array.ndim != 1 or not len(array):
         raise InvalidInput(
@@ -211,8 +210,7 @@ def describe_pairs(cells: Cells, chosen: np.ndarray) -> str:
 
 def group_codes(predictions: Predictions, sensitive: str, *, missing: str = "error") -> Groups:
     """`encode_groups` of a sensitive feature of `predictions`; raises InvalidInput for an unknown one."""
-    if sensitive not in predictions.groups:
-        raise unknown("sensitive feature", sensitive, predictions.groups, place="predictions.groups")
+    require_known("sensitive feature", sensitive, predictions.groups, place="predictions.groups")
     return encode_groups(predictions.groups[sensitive], f"groups[{sensitive!r}]", missing=missing)
 
 

@@ -155,7 +155,8 @@ def neighbors(embedding: np.ndarray, *, k: int = 10, labels: np.ndarray | None =
 def nearest_of_another_group(embedding: np.ndarray, groups: np.ndarray, *, labels: np.ndarray) -> Neighbors:
     """The nearest sample of another group with the same label: a stand-in for a counterfactual twin.
 
-    Use: counterfactual(p, nearest_of_another_group(...)). The twin differs in more than the attribute.
+    Use: counterfactual(p, nearest_of_another_group(...)). The twin differs in more than the attribute. Distances are in
+    spreads of the embedding, not in median random pairs: mean_ratio and lipschitz want those of `neighbors`.
     Raises UndefinedMetric for a label that only one group has.
     """
     x = _check_embedding(embedding)

@@ -10,7 +10,7 @@ FPR.
 A difference between two groups is signed, first minus second: max - min, and so EOD, has a corner at 0 and no interval.
 More than two groups: one row for each pair of them; several classes: one for each class, one-vs-rest. The signed mean
 over classes would not do, as selection rates sum to 1 and their differences to 0. Intervals of one arm and metric hold
-together (Bonferroni: other than max-t it needs no common degrees of freedom). No torch.
+together (Bonferroni: unlike max-t, it needs no common degrees of freedom). No torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric, unknown
+from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric, require_known
 from kdlib.measure.arms import Arm, arm_rows, check_seeds, nds_and_students, own_teachers
 from kdlib.measure.group_counts import group_codes
 from kdlib.measure.stats import LEVEL
@@ -113,8 +113,7 @@ def joint_intervals(
 
 def _compared(runs: pd.DataFrame, against: str | None) -> list[tuple[Arm, np.ndarray]]:
     """The arms, and the runs beside each: its own teachers (-1: none), or all NDS."""
-    if against not in (None, "nds", "teacher"):
-        raise unknown("against", against, ("nds", "teacher"), place="joint_intervals")
+    require_known("against", against, (None, "nds", "teacher"), place="joint_intervals")
     if against == "nds":
         nds, found = nds_and_students(runs)
         others = [nds.rows] * len(found)

@@ -5,6 +5,7 @@ Arrays in, numbers out; knows nothing of runs, classes or groups. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from numbers import Real
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known
 
 LEVEL = 0.05
 
@@ -114,10 +115,19 @@ def t_test(values: np.ndarray) -> Tested:
 def of_parts(value: float, *parts: np.ndarray, coverage: float = 0.95) -> Tested:
     """A number that is a sum or difference of means of independent samples, `parts`: Welch's test (1947)."""
     variances = np.array([np.var(part, ddof=1) / len(part) for part in parts])
-    spare = np.array([len(part) - 1 for part in parts])
+    return of_variances(value, variances, np.array([len(part) - 1 for part in parts]), coverage=coverage)
+
+
+def of_variances(value: float, variances: np.ndarray, df: np.ndarray, *, coverage: float = 0.95) -> Tested:
+    """A number whose variance is the sum of independent ones (n,) with df (n,); its df by Satterthwaite (1946)."""
     total = variances.sum()
-    df = total**2 / (variances**2 / spare).sum() if total > 0 else spare.sum()
-    return tested(value, np.sqrt(total), df, coverage=coverage)
+    joint = total**2 / (variances**2 / df).sum() if total > 0 else df.sum()
+    return tested(value, np.sqrt(total), joint, coverage=coverage)
+
+
+def jackknife_error(left_out: Sequence[float] | Sequence[np.ndarray]) -> np.ndarray:
+    """Standard error of a number, or of k at once, from its values with each of n units left out: (n,) or (n, k)."""
+    return np.sqrt((len(left_out) - 1) * np.var(left_out, axis=0))
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
@@ -142,8 +152,7 @@ def adjust(p: np.ndarray, correction: str | None) -> np.ndarray:
     'by' holds under any dependence of the tests, 'bh' under positive dependence. NaN stays NaN and is not counted.
     Raises InvalidInput for an unknown correction or p outside [0, 1].
     """
-    if correction not in CORRECTIONS:
-        raise unknown("correction", correction, CORRECTIONS)
+    require_known("correction", correction, CORRECTIONS)
     adjusted = np.array(p, float)
     known = ~np.isnan(adjusted)
     if ((adjusted[known] < 0) | (adjusted[known] > 1)).any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, unknown
+from kdlib.errors import InvalidInput, require_known
 from kdlib.measure.arms import between
 from kdlib.paper.stand_in import all_reported, stand_in_reasons
 from kdlib.predictions import Predictions
@@ -47,8 +47,7 @@ def reported(artefact: str) -> pd.DataFrame:
     table = all_reported()
     names = table["artefact"].str.split("+")
     valid = [*names.explode().unique(), *PLOTTED]
-    if artefact not in valid:
-        raise unknown("artefact", artefact, valid, place="the paper's numbers")
+    require_known("artefact", artefact, valid, place="the paper's numbers")
     parts = [table[[source in found for found in names]] for source in PLOTTED.get(artefact, (artefact,))]
     return pd.concat(parts).drop_duplicates(SAME_NUMBER).reset_index(drop=True)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from kdlib.catalogue import ARTEFACTS
-from kdlib.errors import unknown
+from kdlib.errors import require_known
 
 FILE = Path(__file__).with_name("silences.yaml")
 
@@ -25,7 +25,6 @@ def remarks(artefact: str) -> pd.DataFrame:
 
     Raises InvalidInput for an unknown artefact.
     """
-    if artefact not in ARTEFACTS:
-        raise unknown("artefact", artefact, ARTEFACTS)
+    require_known("artefact", artefact, ARTEFACTS)
     rows = [entry for entry in every() if artefact in entry["artefacts"]]
     return pd.DataFrame(rows, columns=["point", "known", "ours"])

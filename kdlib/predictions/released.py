@@ -6,15 +6,18 @@ twins and at most FULL; of the predicted class and the label otherwise. Logarith
 near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations
 released; what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's
 metadata, and for people in <study>.json beside it. The sha256 of the file stands in SHA256SUMS, and is checked when it
-is read; so are the types and values, because a file may be whole and still wrong.
+is read; so are the types and values, because a file may be whole and still wrong. Values that could be, but are not
+those that were released, such as labels or samples that changed places, tell by `content` in the metadata: a sha256 of
+all values, taken from the runs. Files from before it was there are read without.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from kdlib import files, places, store
-from kdlib.errors import NotTrained, StoreError, unknown
+from kdlib.errors import NotTrained, StoreError, require_known
 from kdlib.predictions import ROUNDED, RUN_COLUMNS, check_probabilities, whole_numbers
 from kdlib.studies import Run, Study
 
@@ -38,8 +41,7 @@ def parts_of(arrays: Mapping[str, np.ndarray]) -> list[str]:
 
 def of_part(arrays: Mapping[str, np.ndarray], part: str, run: object) -> dict[str, np.ndarray]:
     """The arrays of one part under their plain names. Raises InvalidInput, naming the run, where it is not there."""
-    if part not in parts_of(arrays):
-        raise unknown("part", part, parts_of(arrays), place=f"what {run} predicted")
+    require_known("part", part, parts_of(arrays), place=f"what {run} predicted")
     return dict(arrays) if part == "test" else store.under(f"{part}:", arrays)
 
 
@@ -85,9 +87,12 @@ def _parquet(readers: list[Callable[[], tuple[dict, dict]]], about: list[dict[st
     import pyarrow.parquet as pq
 
     first = readers[0]()[0]
-    parts = [pa.table(_of_runs(part, readers, of_part(first, part, "a run"), about)) for part in parts_of(first)]
+    parts = {part: _of_runs(part, readers, of_part(first, part, "a run"), about) for part in parts_of(first)}
     metadata = {"schema": SCHEMA, "class_names": first["class_names"].tolist(), "runs": about}
-    table = pa.concat_tables(parts, promote_options="permissive")  # null where a part has no such column: twins
+    values = ((part, name, column) for part, columns in parts.items() for name, column in columns.items())
+    metadata["content"] = _content(values, metadata)
+    tables = [pa.table(columns) for columns in parts.values()]
+    table = pa.concat_tables(tables, promote_options="permissive")  # null where a part has no such column: twins
     table = table.replace_schema_metadata({"kdlib": json.dumps(metadata, sort_keys=True)})
     sink = pa.BufferOutputStream()
     numbers = [name for name in table.column_names if ":log" in name]
@@ -132,6 +137,18 @@ def _of_run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
+def _content(columns: Iterable[tuple[str, str, np.ndarray]], about: Mapping[str, Any]) -> str:
+    """64 hexadecimal digits that stand for the metadata and every value, in order. columns: (part, name, values)."""
+
+    def sum_of(values: np.ndarray) -> str:
+        numbers = values.dtype.kind in "iuf"
+        return files.sha256(values.astype("<f8").tobytes() if numbers else json.dumps(values.tolist()).encode())
+
+    said = {name: value for name, value in about.items() if name != "content"}
+    sums = sorted([part, name, sum_of(values)] for part, name, values in columns)
+    return files.sha256(json.dumps([said, sums], sort_keys=True).encode())
+
+
 def _half(values: np.ndarray) -> np.ndarray:
     return values.clip(min=np.finfo(np.float16).min).astype(np.float16)
 
@@ -171,6 +188,8 @@ def read(folder: Path | str, study: Study) -> list[tuple[Run, Callable[[], dict[
             if entry["id"] in wanted:
                 found.append((wanted[entry["id"]], partial(file.arrays, i), entry["scalars"]))
         _check_agreement(found)
+        if "content" in file.about and file.about["content"] != _content(file.values(), file.about):
+            raise ValueError("its values are not those that were released")
     except (*malformed, RecursionError, pa.ArrowException) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:300]
         what = f"{path} is damaged, or no file of released predictions: {text}"
@@ -220,6 +239,11 @@ class _File:
             for part, shared in self._shared.items()
             for name, values in _arrays(shared, self._columns(part, names), run).items()
         }
+
+    def values(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """(part, column, values) of all that is in the file."""
+        for part, name in product(self._shared, self._file.schema_arrow.names):
+            yield from ((part, name, column) for name, column in self._columns(part, [name]).items())
 
     def _columns(self, part: str, names: list[str]) -> dict[str, np.ndarray]:
         """{column: (N,) values} of one part, without the columns that it does not have."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import unknown
+from kdlib.errors import require_known
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
 from kdlib.measure.arms import TIDY, tidy
 from kdlib.predictions import Predictions
@@ -251,8 +251,7 @@ def group_rates(predictions: Predictions, class_name: str, *, sensitive: str) ->
     Raises InvalidInput for an unknown class (of two only the second is scored) or sensitive feature.
     """
     cells, _ = group_counts.prepare(predictions, sensitive=sensitive)
-    if class_name not in cells.classes:
-        raise unknown("class", class_name, cells.classes)
+    require_known("class", class_name, cells.classes)
     k = cells.classes.index(class_name)
     selected, hits = (counts[:, :, k].mean(axis=0) for counts in group_counts.count(cells, cells.codes))
     n, _, negative = cells.below[:, :, k]

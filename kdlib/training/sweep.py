@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from kdlib import files, places, store
 from kdlib.catalogue import DEVICES
-from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, unknown
+from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known, unknown
 from kdlib.studies import Run, Study
 
 
@@ -119,8 +119,7 @@ def states_of(
 
 
 def _check_arguments(device: str, engine: str, budget_minutes: float | None, workers: int | None) -> None:
-    if device not in DEVICES:
-        raise unknown("device", device, DEVICES)
+    require_known("device", device, DEVICES)
     if engine != "local":
         raise unknown("engine", engine, ("local",))
     if budget_minutes is not None and not (math.isfinite(budget_minutes) and budget_minutes > 0):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kdlib.claims import board, on_classes, rules
+from kdlib.claims import board, on_counts, rules
 from kdlib.claims.finding import Finding
 from kdlib.errors import InvalidInput, NotTrained
 from kdlib.measure.class_nulls import count_trend, trend_beyond_accuracy
@@ -206,8 +206,8 @@ def collected(monkeypatch):
         return made.of(study)
 
     monkeypatch.setattr(collect, "collect", collected_of)
-    monkeypatch.setattr(on_classes, "count_trend", fewer_permutations)
-    monkeypatch.setattr(on_classes, "trend_beyond_accuracy", partial(trend_beyond_accuracy, draws=40))
+    monkeypatch.setattr(on_counts, "count_trend", fewer_permutations)
+    monkeypatch.setattr(on_counts, "trend_beyond_accuracy", partial(trend_beyond_accuracy, draws=40))
     return made
 
 

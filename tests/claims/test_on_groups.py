@@ -7,21 +7,15 @@ import numpy as np
 import pytest
 
 from kdlib.claims import on_groups as rules
-from kdlib.claims.board import verdict
 from kdlib.errors import InvalidInput
 from kdlib.measure import fairness
-from tests.simulated_claims import classes, grouped, twinned
+from tests.simulated_claims import classes, grouped, twinned, word
 
 FALLS = partial(rules.falls_with_temperature, sensitive="color")
 BELOW = partial(rules.below_teacher, sensitive="color")
 RISES = partial(rules.rises_again, sensitive="color")
 REACTS = partial(rules.reacts_less, changed="color")
 HIGH = (10, 40)
-
-
-def word(finding):
-    """The verdict of a claim that is tested alone."""
-    return verdict(finding, finding.p)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 import gc
 import io
+import struct
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from kdlib.data import stream
 from kdlib.data.stream import Images, random_crop
@@ -272,6 +274,34 @@ def test_garbage_is_named(tmp_path, content):
         Images([tmp_path / "bad.jpg"], 8)[0]
     with pytest.raises(DataError, match="the picture 'a'"):
         Images([content], 8, names=["the picture 'a'"])[0]
+
+
+def claiming(kind, side):
+    """A file of a few hundred bytes that says it is side x side pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, kind)
+    content = bytearray(file.getvalue())
+    if kind == "JPEG":
+        start = content.index(b"\xff\xc0") + 5
+        content[start : start + 4] = struct.pack(">HH", side, side)
+    else:
+        content[16:24] = struct.pack(">II", side, side)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("side, told", [(8_193, "8193 x 8193 pixels"), (65_500, ".4290250000 pixels")])
+def test_a_file_that_claims_more_pixels_than_memory_is_not_decoded(monkeypatch, kind, side, told):
+    def load(image):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(stream, "jpeg_decoder", lambda: load)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(DataError, match=f"the picture.* {told}"):
+        Images([claiming(kind, side)], 8, names=["the picture"])[0]
+    with pytest.raises(DataError, match="decoded"):
+        Images([claiming(kind, 8_192)], 8, names=["the picture"])[0]
 
 
 def test_a_missing_file_and_a_box_that_does_not_fit_are_named(small, tmp_path):

@@ -31,11 +31,14 @@ def images(n, seed, side=32):
 
 
 def cifar_arrays(classes):
-    """{part: (x (N, 3, 32, 32), y)}; in training the images 3, 4 and 5 are equal, with the labels 7, 2 and 7."""
-    parts = {part: (images(n, n), np.arange(n) % classes) for part, n in FEW["cifar10"].items()}
+    """{part: (x (N, 3, 32, 32), y)}, ten classes of one size; in training the images 3, 4 and 5 are equal.
+
+    The first and the last of these three have one label, the other another.
+    """
+    parts = {part: (images(n, n), np.arange(n) % 10 * (classes // 10)) for part, n in FEW["cifar10"].items()}
     x, y = parts["train"]
     x[4], x[5] = x[3], x[3]
-    y[3:6] = 7, 2, 7
+    y[[3, 4, 5, 7, 2, 17]] = y[[7, 2, 17, 3, 4, 5]]
     return parts
 
 
@@ -209,6 +212,25 @@ def test_a_flipped_bit_in_an_npz_is_found(tmp_path):
     content[at] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cifar10\.npz"):
+        data.load("cifar10", "train", root=tmp_path)
+
+
+@pytest.mark.parametrize("items", [10**13, 10**30])
+def test_an_npz_that_claims_more_than_memory_is_named(tmp_path, items):
+    path, header = tmp_path / "big.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (items,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_x.npy", header.getvalue() + bytes(100))
+    with pytest.raises(DataError, match=r"big\.npz"):
+        vision.read_npz(path, dataset="own")
+
+
+def test_a_changed_label_in_a_packed_cifar_is_found_where_classes_are_no_longer_equal(tmp_path):
+    (x, y), test = (cifar_arrays(10)[part] for part in ("train", "test"))
+    y = y.copy()
+    y[3] = 5
+    write_npz(tmp_path, "cifar10", {"train": (x, y), "test": test})
+    with pytest.raises(DataError, match=r"cifar10\.npz: train has 3 images of class 5 and 1 of 7;"):
         data.load("cifar10", "train", root=tmp_path)
 
 

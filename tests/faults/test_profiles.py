@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdlib import cli
+from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
 from kdlib.errors import KdlibError, ProfileError
 from kdlib.profiles import MOST
 from kdlib.studies import Profile, load_profile
@@ -193,9 +194,47 @@ def texts(draw) -> bytes:
     return bytes(found)
 
 
-def fuzz(path, content: bytes) -> None:
+WHOLE = yaml.safe_load(TINY)
+WHOLE["studies"]["tiny"] |= {"alpha": 0.8, "t_squared": True, "fresh_teachers": 1, "control_loss_scale": 0.5}
+
+
+def inside(value, way=()):
+    yield way
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from inside(value[key], (*way, key))
+
+
+def put(value, way, other):
+    """A copy with `other` at the end of the way."""
+    if not way:
+        return other
+    copy = value.copy()
+    copy[way[0]] = put(value[way[0]], way[1:], other)
+    return copy
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=5) | st.binary(max_size=3)
+SCALARS |= st.dates() | st.datetimes() | st.sampled_from([*DATASETS, *ARTEFACTS, *MODELS, "tiny", "sgd"])
+KEYS = st.sampled_from(["model", "name", "teacher", "tiny", *WHOLE]) | SCALARS
+VALUES = st.recursive(
+    SCALARS | st.sets(st.text(max_size=3), max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def structures(draw) -> bytes:
+    """A profile with values of any type in up to three of its places."""
+    found = WHOLE
+    for _ in range(draw(st.integers(1, 3))):
+        found = put(found, draw(st.sampled_from(list(inside(found)))), draw(VALUES))
+    return yaml.safe_dump(found, allow_unicode=True).encode("utf-8", "surrogatepass")
+
+
+def fuzz(path, content: bytes, attack="a profile of random words and bytes") -> None:
     path.write_bytes(content)
-    count, started = injected("a profile of random words and bytes"), time.process_time()
+    count, started = injected(attack), time.process_time()
     try:
         read = load_profile(path)
     except ProfileError as error:
@@ -221,3 +260,16 @@ def test_any_bytes_are_a_profile_or_an_error_of_ours(tmp_path, content):
 @given(content=texts())
 def test_twenty_thousand_profiles(tmp_path, content):
     fuzz(tmp_path / "any.yaml", content)
+
+
+@settings(max_examples=200, **relaxed)
+@given(content=structures())
+def test_any_values_are_a_profile_or_an_error_of_ours(tmp_path, content):
+    fuzz(tmp_path / "any.yaml", content, "a profile with values of any type in any place")
+
+
+@pytest.mark.slow
+@settings(max_examples=20_000, **relaxed)
+@given(content=structures())
+def test_twenty_thousand_structures(tmp_path, content):
+    fuzz(tmp_path / "any.yaml", content, "a profile with values of any type in any place")

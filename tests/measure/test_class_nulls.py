@@ -217,6 +217,13 @@ def test_students_like_their_own_teachers_are_expected_to_differ_less():
     assert own.expected < 1 < 3 < fresh.expected
 
 
+def test_students_that_equal_their_teachers_have_their_noise():
+    """Rounding may put their correlation above 1 by a last digit."""
+    rng, noise = np.random.default_rng(0), np.random.default_rng(1).standard_normal((4, 3, 5))
+    model = class_nulls.ShiftModel(*[np.ones(5)] * 4, (3, 3), alike=np.nextafter(1, 2) * np.eye(3)[::-1])
+    np.testing.assert_allclose(class_nulls._kin(rng, model, noise), noise[:, ::-1])
+
+
 def test_kinship_is_the_correlation_of_students_with_their_own_teachers():
     arms = class_counts.study_arms(study_with_inheritance(0.6))
     found = class_nulls._alike(arms.own, arms.students[0])

@@ -26,6 +26,20 @@ def test_t_interval_by_hand():
     assert (low, high) == pytest.approx((3 - 1.96324, 3 + 1.96324), abs=1e-4)
 
 
+def test_the_jackknife_of_a_mean_has_its_standard_error():
+    values = np.array([1.0, 2, 3, 4, 5])
+    left_out = [np.delete(values, i).mean() for i in range(5)]
+    assert stats.jackknife_error(left_out) == pytest.approx(np.sqrt(0.5))
+    assert stats.jackknife_error(np.stack([left_out, left_out], axis=1)) == pytest.approx([np.sqrt(0.5)] * 2)
+
+
+def test_errors_that_are_known_join_as_those_of_samples():
+    a, b = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 2, 5])
+    known = stats.of_variances(-1.5, np.array([a.var(ddof=1) / 5, b.var(ddof=1) / 3]), np.array([4, 2]))
+    assert known == stats.of_parts(-1.5, a, b)
+    assert stats.of_variances(2.0, np.zeros(2), np.array([4, 2])).p == 2 / 2**7  # nothing varies
+
+
 def test_t_interval_equals_scipy_for_many_columns_at_once():
     from scipy import stats as scipy_stats
 

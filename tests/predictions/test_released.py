@@ -227,9 +227,13 @@ def test_a_file_is_read_by_the_sum_beside_it_or_the_projects_own(study, tmp_path
 
 
 def changed(path, *, columns=(), metadata=()):
-    """The file with these columns {name: values} and changes {key: value} of its metadata, and a sum that fits."""
+    """The file with these columns {name: values} and changes {key: value} of its metadata, and a sum that fits.
+
+    It is one from before `content`, unless the changes say it.
+    """
     table = pq.read_table(path)
-    about = json.loads(table.schema.metadata[b"kdlib"]) | dict(metadata)
+    about = json.loads(table.schema.metadata[b"kdlib"])
+    about = {name: value for name, value in about.items() if name != "content"} | dict(metadata)
     for name, values in dict(columns).items():
         table = table.set_column(table.column_names.index(name), name, values)
     pq.write_table(table.replace_schema_metadata({"kdlib": json.dumps(about)}), path)
@@ -304,6 +308,31 @@ def test_probabilities_that_are_not_those_of_their_classes_are_refused(study, tm
     changed(path, columns={name: make(pq.read_table(path), name)})
     with pytest.raises(StoreError, match="tiny.parquet"):
         released.read(tmp_path / "out", study)
+
+
+def turned(table, name):
+    """The first two values that differ have changed places."""
+    values = table[name].to_numpy().copy()
+    i = np.flatnonzero(values != values[0])[0]
+    values[[0, i]] = values[[i, 0]]
+    return pa.array(values)
+
+
+@pytest.mark.parametrize("validation", [0, 12])
+@pytest.mark.parametrize("name", ["sample_id", "label", "group:sex"])
+def test_ids_labels_or_groups_that_changed_places_are_refused(study, tmp_path, name, validation):
+    """All of it could be, but it is not what was released; a file from before `content` cannot say."""
+    fill(tmp_path / "runs", study, classes=2, validation=validation)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    table = pq.read_table(path)
+    content = json.loads(table.schema.metadata[b"kdlib"])["content"]
+    changed(path, metadata={"content": content})  # written anew, with nothing changed
+    assert len(released.read(tmp_path / "out", study)) == len(study.runs())
+    changed(path, columns={name: turned(table, name)}, metadata={"content": content})
+    with pytest.raises(StoreError, match="not those that were released"):
+        released.read(tmp_path / "out", study)
+    changed(path)
+    assert len(released.read(tmp_path / "out", study)) == len(study.runs())
 
 
 @pytest.mark.parametrize("what", ["columns", "metadata"])
