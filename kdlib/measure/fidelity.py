@@ -12,10 +12,11 @@ from math import comb
 import numpy as np
 import pandas as pd
 from scipy import special
+from scipy.stats import mode
 
 from kdlib.errors import InvalidInput
 from kdlib.measure import arms
-from kdlib.measure.class_counts import class_rows
+from kdlib.measure.class_counts import class_rows, require_comparable
 from kdlib.measure.class_tests import welch
 from kdlib.measure.group_counts import group_codes
 from kdlib.predictions import Predictions, as_array, check_probabilities, real_numbers
@@ -291,3 +292,29 @@ def _subsets(n: int, size: int) -> list[tuple[int, ...]]:
             f"{n} seeds have {comb(n, size)} parts of {size}; at most {MOST_PARTS} are enumerated. Take fewer seeds."
         )
     return list(combinations(range(n), size))
+
+
+def changed(a: Predictions, b: Predictions) -> pd.DataFrame:
+    """The samples that b's runs usually put into another class than a's, those first on which the runs agree most.
+
+    a, b: one arm each, of any numbers of seeds. One row per changed sample: sample_id, label, before and after (the
+    most frequent class of each arm, of equally frequent ones the first), share_before and share_after (of its runs,
+    0 .. 1). How many change by chance alone says `changed_samples`.
+    Raises InvalidInput for other classes or samples.
+    """
+    order, names = require_comparable(a, b), np.array(a.class_names, object)
+    (usual_a, votes_a), (usual_b, votes_b) = (mode(p.predicted, axis=0) for p in (a, b))
+    usual_b, votes_b = usual_b[order], votes_b[order]
+    share_a, share_b = votes_a / len(a.runs), votes_b / len(b.runs)
+    at = np.flatnonzero(usual_a != usual_b)
+    at = at[np.argsort(-(share_a * share_b)[at], kind="stable")]
+    return pd.DataFrame(
+        {
+            "sample_id": a.sample_ids[at],
+            "label": names[a.labels[at]],
+            "before": names[usual_a[at]],
+            "share_before": share_a[at],
+            "after": names[usual_b[at]],
+            "share_after": share_b[at],
+        }
+    )

@@ -1,0 +1,222 @@
+"""What the explorer shows of two arms, a (from) and b (to): sentences, and a figure. Pure functions; no widgets."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kdlib.errors import InvalidInput
+from kdlib.measure import class_bias, class_nulls, fairness, fidelity, group_counts
+from kdlib.measure.arms import arm_rows
+from kdlib.measure.stats import mean_and_interval
+from kdlib.predictions import Predictions
+from kdlib.show import class_figures, style
+from kdlib.show.style import in_style, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_BARS = 40  # classes of which each has a name in the picture
+PICTURES = 12
+RATES = ("selection rate", "true positive rate", "false positive rate")
+
+
+class Panel(NamedTuple):
+    """text: sentences as HTML."""
+
+    text: str
+    figure: Figure
+
+
+def _name(p: Predictions) -> str:
+    """The arm in words: 'NDS', 'DS, T = 4', or what its user calls it."""
+    arm = arm_rows(p.runs)[0]
+    t = "" if np.isnan(arm.temperature) else f", T = {arm.temperature:g}"
+    return f"{style.NAMES.get(arm.model, arm.model)}{t}"
+
+
+def _color(p: Predictions) -> str:
+    return style.COLORS.get(p.runs["model"].iloc[0], style.COLORS["labels"])
+
+
+def _text(*sentences: str) -> str:
+    return " ".join(html.escape(sentence) for sentence in sentences)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def classes(a: Predictions, b: Predictions, *, normalise: str, correction: str | None, level: float) -> Panel:
+    """How many classes differ, beside what chance and a uniform shift of accuracy give, and by how much each moved.
+
+    Raises as `class_bias.significant_classes`.
+    """
+    options = {"normalise": normalise, "correction": correction, "level": level}
+    found = class_bias.significant_classes(a, b, **options)
+    chance, shift = class_nulls.bands(a, b, **options)
+    n, c = int(found["significant"].sum()), len(found)
+    corrected = "p" if correction is None else "corrected p"
+    text = (
+        f"{n} of {c} classes differ between {_name(a)} and {_name(b)} ({corrected} ≤ {level:g}).",
+        f"Where nothing differs, chance gives {chance[0]} to {chance[1]} in 95 of 100 studies;",
+        f"where every class moved by the same log odds, {shift[0]} to {shift[1]}.",
+        f"Accuracy: {a.accuracy.mean():.2%} and {b.accuracy.mean():.2%}, {len(a.runs)} and {len(b.runs)} runs.",
+    )
+    return Panel(_text(*text), class_changes(found, title=f"{_name(b)} minus {_name(a)}, each class"))
+
+
+@in_style
+def class_changes(found: pd.DataFrame, *, title: str) -> Figure:
+    """Change of accuracy by class, sorted; dark where the class differs. found: significant_classes(a, b)."""
+    change = 100 * (found["mean_b"] - found["mean_a"])
+    order = np.argsort(change.to_numpy(), kind="stable")
+    se = 100 * np.sqrt(found["sd_a"] ** 2 + found["sd_b"] ** 2).to_numpy()[order]
+    differs = found["significant"].to_numpy()[order]
+    figure = new_figure(9, 3.6, title)
+    ax = figure.subplots()
+    x = np.arange(len(order))
+    for some, color, label in ((differs, "#1B7837", "differs"), (~differs, "#C9C9C9", "not told from chance")):
+        ax.bar(x[some], change.to_numpy()[order][some], color=color, width=0.8, label=f"{label} ({some.sum()})")
+    ax.errorbar(x, change.to_numpy()[order], yerr=se, fmt="none", ecolor="#5A5A5A", elinewidth=0.7, label="± 1 sd")
+    ax.axhline(0, color="#1A1A1A", linewidth=0.8)
+    names = found["class_name"].to_numpy()[order]
+    if len(names) <= MOST_BARS:
+        ax.set_xticks(x, names, rotation=90 if len(names) > 12 else 0)
+    else:
+        ax.set_xticks([])
+        ax.set_xlabel(f"{len(names)} classes, from {names[0]} to {names[-1]}")
+    ax.set_ylabel("change of accuracy (points)")
+    ax.legend(loc="upper left")
+    return figure
+
+
+# --- disagreement -----------------------------------------------------------------------------------------------------
+
+
+def disagreement(a: Predictions, b: Predictions) -> Panel:
+    """What the two arms say where they disagree. Raises as `class_bias.disagreement`."""
+    counts = class_bias.disagreement(a, b)
+    apart = counts * (1 - np.eye(len(counts)))
+    i, j = np.unravel_index(apart.argmax(), apart.shape)
+    names, total = a.class_names, counts.sum()
+    text = (
+        f"{_name(a)} and {_name(b)} of one seed disagree on {apart.sum():.1f} of {total:.0f} samples "
+        f"({apart.sum() / total:.1%}), mean over seeds.",
+        f"Most often: {names[i]} becomes {names[j]}, {apart[i, j]:.1f} samples." if apart.any() else "",
+    )
+    return Panel(_text(*text), _matrix(counts, a, b))
+
+
+@in_style
+def _matrix(counts: np.ndarray, a: Predictions, b: Predictions) -> Figure:
+    square = class_figures.as_matrix(class_figures.long_matrix(counts, a.class_names, panel=""))
+    figure = new_figure(6.4, 5.6, f"Where {_name(a)} and {_name(b)} disagree")
+    ax = figure.subplots()
+    largest = class_figures.off_diagonal(square).max() or 1.0
+    image = class_figures.disagreement_panel(ax, square, largest=largest)
+    ax.set_ylabel(f"{_name(a)} predicts")
+    ax.set_xlabel(f"{_name(b)} predicts")
+    figure.colorbar(image, ax=ax, label="samples, mean over seeds", shrink=0.8)
+    return figure
+
+
+# --- groups -----------------------------------------------------------------------------------------------------------
+
+
+def groups(a: Predictions, b: Predictions, *, sensitive: str | None) -> Panel:
+    """Selection rate, TPR and FPR of each group, and DPD and EOD. Raises as `fairness.group_fairness`."""
+    if sensitive is None:
+        raise InvalidInput("these predictions have no groups: choose others, or give a column with groups.")
+    lines = []
+    for p in (a, b):
+        runs = fairness.group_fairness(p, sensitive=sensitive)
+        told = (f"{name.upper()} {_interval(runs[name].to_numpy())}" for name in ("dpd", "eod"))
+        lines.append(f"{_name(p)}: {', '.join(told)}, accuracy {p.accuracy.mean():.1%}.")
+    labels = f"DPD of the labels themselves, what a perfect classifier has: {runs['label_dpd'].iloc[0]:.1%}."
+    return Panel(_text(*lines, labels, "Intervals are over seeds."), _rates(a, b, sensitive))
+
+
+def _interval(values: np.ndarray) -> str:
+    if len(values) < 2:
+        return f"{values.mean():.1%}"
+    return "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**mean_and_interval(values, share=True))
+
+
+@in_style
+def _rates(a: Predictions, b: Predictions, sensitive: str) -> Figure:
+    cells, _ = group_counts.prepare(a, sensitive=sensitive)
+    rows = len(cells.groups)
+    figure = new_figure(9, 1.6 + 0.42 * rows, f"Rates by {style.groups_by(sensitive)}")
+    axes = figure.subplots(1, 3, sharey=True)
+    for p, lift in ((a, 0.12), (b, -0.12)):
+        cells, _ = group_counts.prepare(p, sensitive=sensitive)
+        by_group = 100 * np.nanmean(group_counts.rates(cells), axis=3)  # (R, 3, G): the mean over scored classes
+        for ax, values in zip(axes, np.moveaxis(by_group, 1, 0), strict=True):
+            _dots(ax, values, lift, p)
+    positive = a.class_names[1] if a.n_classes == 2 else "mean over classes"
+    for ax, name in zip(axes, RATES, strict=True):
+        ax.set_xlabel(f"{name} (%)")
+    axes[0].set_yticks(range(rows), cells.groups)
+    axes[1].set_title(f"positive: {positive}")
+    style.legend_below(figure, axes[0], ncols=2)
+    return figure
+
+
+def _dots(ax: Axes, values: np.ndarray, lift: float, p: Predictions) -> None:
+    """Mean over runs and its standard deviation; values (R, G)."""
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    marker = style.MARKERS.get(p.runs["model"].iloc[0], "o")
+    y = np.arange(values.shape[1]) + lift
+    looks = {"color": _color(p), "marker": marker, "linestyle": "none", "markersize": 6}
+    ax.errorbar(values.mean(axis=0), y, xerr=spread, **looks, label=f"{_name(p)}, ± 1 sd over seeds")
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def samples(
+    a: Predictions,
+    b: Predictions,
+    *,
+    of_class: int | None,
+    of_group: tuple[str, str] | None,
+    images: Mapping[str, np.ndarray] | str,
+) -> Panel:
+    """The samples of a class and group whose usual prediction changed, those first on which the runs agree most.
+
+    images: {sample id: (C, H, W) uint8}, or why there are none.
+    """
+    found = fidelity.changed(a, b)
+    chosen = np.ones(len(found), bool)
+    if of_class is not None:
+        chosen &= found["label"].to_numpy() == a.class_names[of_class]
+    if of_group is not None:
+        chosen &= found["sample_id"].isin(a.sample_ids[a.groups[of_group[0]].astype(str) == of_group[1]]).to_numpy()
+    shown = found[chosen].head(PICTURES)
+    text = (
+        f"{chosen.sum()} of the chosen samples are usually put elsewhere by {_name(b)} than by {_name(a)}.",
+        images if isinstance(images, str) else "",
+    )
+    return Panel(_text(*text), _gallery(shown, {} if isinstance(images, str) else images, a, b))
+
+
+@in_style
+def _gallery(rows: pd.DataFrame, images: Mapping[str, np.ndarray], a: Predictions, b: Predictions) -> Figure:
+    figure = new_figure(9, 4.6 if len(rows) > 6 else 2.7, f"Changed most surely, {_name(a)} → {_name(b)}")
+    axes = figure.subplots(2 if len(rows) > 6 else 1, 6, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, row in zip(axes, rows.itertuples(), strict=False):
+        if row.sample_id in images:
+            image = np.moveaxis(images[row.sample_id], 0, -1)
+            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+        told = f"{row.before} {row.share_before:.0%} →\n{row.after} {row.share_after:.0%}"
+        ax.set_title(f"{told}\nlabel: {row.label}", fontsize=7.5)
+        if row.sample_id not in images:
+            ax.text(0.5, 0.5, row.sample_id[:18], ha="center", va="center", fontsize=7)
+    return figure
