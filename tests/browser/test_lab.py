@@ -31,7 +31,7 @@ pytestmark = [
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 SEEN = os.environ.get("KDLIB_SCREENSHOTS")
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-RELEASED = {ARTEFACTS[name].notebook for name in load_profile("real-small").artefacts}
+RELEASED = {ARTEFACTS[name].notebook for name in load_profile("real-small").artefacts} | {"explore.ipynb"}
 RUN_ALL = """async () => {
     const app = window.jupyterapp;
     await app.restored;
@@ -39,10 +39,9 @@ RUN_ALL = """async () => {
     await panel.context.ready;
     await panel.sessionContext.ready;
     await app.commands.execute('notebook:run-all-cells');
-    const cells = panel.content.model.toJSON().cells;
-    await panel.sessionContext.shutdown();
-    return cells;
+    return panel.content.model.toJSON().cells;
 }"""
+SHUT_DOWN = "async () => await window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +92,25 @@ def page(server):
         browser.close()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.ipynb")))
-def test_a_notebook_runs_in_jupyterlab(server, page, name):
+def run_all(server, page, name):
+    """Open a notebook, run all of its cells, and return them."""
     page.goto(f"{server}lab/workspaces/{name}/tree/{name}.ipynb?reset")
     page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-    cells = page.evaluate(RUN_ALL)
+    return page.evaluate(RUN_ALL)
+
+
+def picture(page, name):
     if SEEN:
         Path(SEEN).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(SEEN) / f"{name}.png")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.ipynb")))
+def test_a_notebook_runs_in_jupyterlab(server, page, name):
+    cells = run_all(server, page, name)
+    picture(page, name)
+    page.evaluate(SHUT_DOWN)
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     outputs = [output for cell in code for output in cell["outputs"]]
     errors = [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
@@ -111,3 +120,26 @@ def test_a_notebook_runs_in_jupyterlab(server, page, name):
     assert all(cell["execution_count"] for cell in code)
     told = [o["text"] for o in outputs if o.get("name") == "stderr"]
     assert not [text for text in told if "KdlibWarning" not in text]  # ours, of a run that collapsed, is to be seen
+
+
+ANSWER = ".jupyter-widgets.widget-html .widget-html-content"
+
+
+def test_the_explorer_answers_when_a_control_is_moved(server, page):
+    run_all(server, page, "explore")
+    answer = page.locator(ANSWER).first
+    answer.get_by_text("classes differ").wait_for(timeout=60_000)
+    first = answer.inner_text()
+    page.locator(".widget-hslider", has_text="level").locator(".noUi-handle").press("ArrowLeft")
+    answer.get_by_text("(p ≤ 0.01)").wait_for(timeout=20_000)
+    moved = answer.inner_text()
+    picture(page, "explore_level")
+    page.locator(".widget-dropdown", has_text="correction").locator("select").select_option("Holm")
+    answer.get_by_text("corrected p").wait_for(timeout=20_000)
+    corrected = answer.inner_text()
+    page.get_by_role("tab", name="disagreement").click()
+    answer.get_by_text("disagree on").wait_for(timeout=20_000)
+    picture(page, "explore_disagreement")
+    page.evaluate(SHUT_DOWN)
+    counts = [int(text.split(" of ")[0]) for text in (first, moved, corrected)]
+    assert counts[0] > counts[1] > counts[2], f"stricter tests find fewer classes: {counts}"
