@@ -7,6 +7,7 @@ of the answers (`explorer_panels`). A tab is drawn when it is looked at. Needs i
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from kdlib import data
-from kdlib.errors import KdlibError
+from kdlib.errors import KdlibError, KdlibWarning
 from kdlib.measure import arms
 from kdlib.predictions import Predictions
 from kdlib.predictions.collect import collect
@@ -101,16 +102,20 @@ class Explorer:
         self._show()
 
     def _show(self, _change: object = None) -> None:
-        """Draw the tab that is looked at. An error of ours is told in its place."""
+        """Draw the tab that is looked at. An error of ours is told in its place, a warning below the answer."""
         if self._busy:
             return
         try:
-            a, b = (self._arm(widget.value) for widget in (self.before, self.after))
-            found = self._draw[self.tabs.selected_index](a, b)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", KdlibWarning)
+                a, b = (self._arm(widget.value) for widget in (self.before, self.after))
+                found = self._draw[self.tabs.selected_index](a, b)
         except KdlibError as error:
             self._tell(error)
         else:
-            self.answer.value, self.picture.value = found.text, style.rendered(found.figure, "png")
+            notes = {f"<br><i>{html.escape(str(one.message))}</i>": None for one in told}  # each once, in order
+            self.answer.value = found.text + "".join(notes)
+            self.picture.value = style.rendered(found.figure, "png")
 
     def _tell(self, error: KdlibError) -> None:
         self.answer.value, self.picture.value = f"<b>{html.escape(str(error))}</b>", b""

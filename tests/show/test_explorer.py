@@ -74,6 +74,11 @@ def test_another_source_brings_its_own_arms_and_says_what_it_lacks(explorer):
     assert "nds" in explorer.answer.value and not len(explorer.picture.value), "an arm against itself is refused"
 
 
+def test_a_warning_stands_below_the_answer():
+    p = simulated.study(n_classes=4, total=40, n_seeds=3, temperatures=(4,))
+    assert "fewer than 5 seeds in nds (3), ds T=4 (3)" in Explorer({"few": p}).answer.value
+
+
 def test_pictures_are_those_of_the_data_set():
     """Digits, whose images scikit-learn ships: the samples of the data set are found by their ids."""
     study = load_profile("quick").study("digits")
