@@ -1,19 +1,21 @@
-"""Tables as people have them: CSV in any dialect, parquet, DataFrames, several at once, as one DataFrame.
+"""Tables as people have them: CSV in any dialect, parquet, DataFrames, several at once; cells as text and numbers.
 
-Cells of a CSV stay the text that they are: no id passes through a float. `Parts` knows where each row came from, so
-that an error can name the file and its row. What the columns mean is for `user_table` to know.
+Cells of a CSV stay the text that they are: no id passes through a float. An error names the column as the user calls
+it, the value, the file and the row. What the columns mean is for `user_table` to know.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import math
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -22,6 +24,9 @@ from kdlib.errors import InvalidInput, KdlibWarning
 Source = str | Path | pd.DataFrame
 SEPARATORS = (",", ";", "\t", "|")
 HEAD = 1 << 16  # bytes, in which the names of the columns stand
+EMPTY_OR_NUMBER = ("temperature", "alpha")
+MISSING = ("", "nan", "NaN", "NAN", "NaT", "<NA>", "NA", "N/A", "#N/A", "null", "NULL")  # what programs write for it
+REMEDY = "Fill it, or leave that sample out of every run."
 ROW_NUMBERS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # columns of pandas that only count the rows
 
 
@@ -76,7 +81,7 @@ def _open(
 ) -> tuple[str, int, pd.DataFrame]:
     """(what to call it, the number of its first row, the table)."""
     if isinstance(source, pd.DataFrame):
-        return "the DataFrame", 0, source
+        return source.attrs.get("name", "the DataFrame"), 0, source
     try:
         path = Path(source).expanduser()
         if not path.is_file():
@@ -117,3 +122,99 @@ def _csv(path: Path, head: bytes, wanted: set[str], separator: str | None, encod
     if len(frame.columns) != len(found[best]) or not isinstance(frame.index, pd.RangeIndex):
         raise ValueError(f"its rows have another number of cells than its {len(found[best])} column names")
     return frame.set_axis(found[best], axis=1)  # pandas would rename one of two columns of one name
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """(n,) codes, -1 where the value is missing, and the different texts that they stand for."""
+
+    codes: np.ndarray
+    texts: list[str]
+
+    def renamed(self, new: Iterable[str]) -> Column:
+        """Other texts for the same codes; equal ones become one."""
+        code: dict[str, int] = {}
+        again = np.array([*(code.setdefault(text, len(code)) for text in new), -1], np.int64)
+        return Column(again[self.codes], [*code])
+
+    def first(self, text: str) -> int:
+        return int(np.argmax(self.codes == self.texts.index(text)))
+
+
+class Table(NamedTuple):
+    """The columns under our names, what the user calls them, and where the rows come from."""
+
+    frame: pd.DataFrame
+    theirs: Mapping[str, str]
+    parts: Parts
+
+    def called(self, name: str) -> str:
+        return f"column {self.theirs[name]!r} ({name})" if name in self.theirs else f"column {name!r}"
+
+    def cell(self, name: str, position: int) -> str:
+        """'column 'label' (y_true) is 'x' in row 7 of p.csv'."""
+        value = self.frame[name].iloc[position]
+        shown = repr(value) if isinstance(value, str) else str(value)
+        return f"{self.called(name)} is {shown[:80]} in {self.parts.row(position)}"
+
+    def text(self, name: str, missing: Sequence[str] = MISSING, *, may_lack: bool = False) -> Column:
+        try:
+            codes, values = pd.factorize(self.frame[name])
+            values = values.tolist()
+        except TypeError as error:
+            raise InvalidInput(f"{self.called(name)} has values that are no names: {error}. Drop it.") from error
+        if len({isinstance(value, str) for value in values}) > 1:
+            one, other = (next(v for v in values if isinstance(v, str) is text) for text in (True, False))
+            raise InvalidInput(
+                f"{self.called(name)} has the text {one!r} and {other!r}, which is none. Make all one kind, for "
+                "example text with astype(str)."
+            )
+        column = Column(codes, values).renamed(map(as_text, values))
+        none = [code for code, text in enumerate(column.texts) if text in missing]
+        column.codes[np.isin(column.codes, none)] = -1
+        if not may_lack and len(bad := np.flatnonzero(column.codes < 0)):
+            raise InvalidInput(f"{self.cell(name, bad[0])}, and missing in {len(bad)} rows in all. {REMEDY}")
+        return column
+
+    def numbers(self, name: str, *, whole: bool = False) -> np.ndarray:
+        """(n,) float64, finite; NaN for a temperature or alpha that is not there."""
+        column = self.frame[name]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            found, empty = column.to_numpy(float, na_value=np.nan), column.isna().to_numpy()
+        else:
+            codes, values = pd.factorize(column)
+            texts = [*map(as_text, values.tolist()), ""]
+            found = np.array([number(text) for text in texts])[codes]
+            empty = np.array([text in MISSING for text in texts])[codes]
+        wrong = ~np.isfinite(found) | whole & ((found != np.round(found)) | (np.abs(found) > 2**53))
+        if name in EMPTY_OR_NUMBER:
+            wrong &= ~empty
+        if len(bad := np.flatnonzero(wrong)):
+            raise InvalidInput(f"{self.cell(name, bad[0])}, no finite {'whole ' * whole}number. {REMEDY}")
+        return found
+
+
+def as_text(value: object) -> str:
+    """1, 1.0 and ' 1 ' are '1'."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return (value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)).strip()
+
+
+def number(text: str) -> float:
+    """With a decimal point or comma; NaN where it is none."""
+    try:
+        return math.nan if "_" in text else float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
+
+
+def is_whole(text: str) -> bool:
+    return number(text).is_integer()
+
+
+def plain(text: str) -> str:
+    """'4' for '4.0', '+4' and '04'; not by way of a float where it has more than 53 bits."""
+    return str(int(text if text.strip("+-").isdecimal() else number(text)))

@@ -18,15 +18,22 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput, KdlibWarning, unknown
 from kdlib.predictions import RUN_COLUMNS, Predictions, softmax, table_files
-from kdlib.predictions.table_files import Source
+from kdlib.predictions.table_files import (
+    EMPTY_OR_NUMBER,
+    MISSING,
+    Column,
+    Source,
+    Table,
+    as_text,
+    is_whole,
+    number,
+    plain,
+)
 
 KNOWN = ("sample_id", "y_true", "y_pred", *RUN_COLUMNS)
-EMPTY_OR_NUMBER = ("temperature", "alpha")
 PREFIXES = ("prob_", "logit_")
-MISSING = ("", "nan", "NaN", "NAN", "NaT", "<NA>", "NA", "N/A", "#N/A", "null", "NULL")  # what programs write for it
 OFF = 1e-2  # as much may the probabilities of a sample differ from 1 in sum
 LONG = 64  # characters; longer names of groups are kept as objects, not in an array as wide as the longest
-REMEDY = "Fill it, or leave that sample out of every run."
 
 
 def read_table(
@@ -74,7 +81,7 @@ def read_table(
             raise unknown("column", name, frame, place=f"columns ({our}={name})")
     hidden = {*theirs} - {*theirs.values()}  # columns of our name that are not the ones meant
     frame = frame.drop(columns=[*hidden & {*frame}]).rename(columns={name: our for our, name in theirs.items()})
-    return _predictions(_Table(frame, theirs, parts), classes)
+    return _predictions(Table(frame, theirs, parts), classes)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -100,96 +107,6 @@ def _theirs(columns: Mapping[str, str]) -> dict[str, str]:
     return {str(our): str(name) for our, name in columns.items()}
 
 
-# --- cells ------------------------------------------------------------------------------------------------------------
-
-
-class _Column(NamedTuple):
-    """(n,) codes, -1 where the value is missing, and the different texts that they stand for."""
-
-    codes: np.ndarray
-    texts: list[str]
-
-    def renamed(self, new: Iterable[str]) -> _Column:
-        """Other texts for the same codes; equal ones become one."""
-        code: dict[str, int] = {}
-        again = np.array([*(code.setdefault(text, len(code)) for text in new), -1], np.int64)
-        return _Column(again[self.codes], [*code])
-
-    def first(self, text: str) -> int:
-        return int(np.argmax(self.codes == self.texts.index(text)))
-
-
-class _Table(NamedTuple):
-    """The columns under our names, what the user calls them, and where the rows come from."""
-
-    frame: pd.DataFrame
-    theirs: Mapping[str, str]
-    parts: table_files.Parts
-
-    def called(self, name: str) -> str:
-        return f"column {self.theirs[name]!r} ({name})" if name in self.theirs else f"column {name!r}"
-
-    def cell(self, name: str, position: int) -> str:
-        """'column 'label' (y_true) is 'x' in row 7 of p.csv'."""
-        value = self.frame[name].iloc[position]
-        shown = repr(value) if isinstance(value, str) else str(value)
-        return f"{self.called(name)} is {shown[:80]} in {self.parts.row(position)}"
-
-    def text(self, name: str, missing: Sequence[str] = MISSING, *, may_lack: bool = False) -> _Column:
-        try:
-            codes, values = pd.factorize(self.frame[name])
-            values = values.tolist()
-        except TypeError as error:
-            raise InvalidInput(f"{self.called(name)} has values that are no names: {error}. Drop it.") from error
-        if len({isinstance(value, str) for value in values}) > 1:
-            one, other = (next(v for v in values if isinstance(v, str) is text) for text in (True, False))
-            raise InvalidInput(
-                f"{self.called(name)} has the text {one!r} and {other!r}, which is none. Make all one kind, for "
-                "example text with astype(str)."
-            )
-        column = _Column(codes, values).renamed(map(_text, values))
-        none = [code for code, text in enumerate(column.texts) if text in missing]
-        column.codes[np.isin(column.codes, none)] = -1
-        if not may_lack and len(bad := np.flatnonzero(column.codes < 0)):
-            raise InvalidInput(f"{self.cell(name, bad[0])}, and missing in {len(bad)} rows in all. {REMEDY}")
-        return column
-
-    def numbers(self, name: str, *, whole: bool = False) -> np.ndarray:
-        """(n,) float64, finite; NaN for a temperature or alpha that is not there."""
-        codes, values = pd.factorize(self.frame[name])
-        found = np.array([*(_number(_text(value)) for value in values.tolist()), np.nan])
-        wrong = ~np.isfinite(found) | whole & ((found != np.round(found)) | (np.abs(found) > 2**53))
-        if name in EMPTY_OR_NUMBER:
-            wrong &= [*(_text(value) not in MISSING for value in values), False]
-        if len(bad := np.flatnonzero(wrong[codes])):
-            raise InvalidInput(f"{self.cell(name, bad[0])}, no finite {'whole ' * whole}number. {REMEDY}")
-        return found[codes]
-
-
-def _text(value: object) -> str:
-    """1, 1.0 and ' 1 ' are '1'."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return (value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)).strip()
-
-
-def _number(text: str) -> float:
-    """With a decimal point or comma; NaN where it is none."""
-    try:
-        return math.nan if "_" in text else float(text.replace(",", "."))
-    except ValueError:
-        return math.nan
-
-
-def _is_whole(text: str) -> bool:
-    return _number(text).is_integer()
-
-
-def _plain(text: str) -> str:
-    """'4' for '4.0', '+4' and '04'; not by way of a float where it has more than 53 bits."""
-    return str(int(text if text.strip("+-").isdecimal() else _number(text)))
-
-
 # --- rows to runs and samples -----------------------------------------------------------------------------------------
 
 
@@ -201,31 +118,32 @@ class _Grid(NamedTuple):
     runs: pd.DataFrame
 
 
-def _grid(t: _Table) -> _Grid:
+def _grid(t: Table) -> _Grid:
     samples, (run, runs) = t.text("sample_id", ("",)), _runs(t)
     shape = len(runs), len(samples.texts)
     position = run * shape[1] + samples.codes
-    times = np.bincount(position, minlength=math.prod(shape)).reshape(shape)
-    for r, s in np.argwhere(times > 1)[:1]:
-        one, other = np.flatnonzero(position == r * shape[1] + s)[:2]
+    for other in np.flatnonzero(pd.Series(position).duplicated())[:1]:
+        one = np.argmax(position == position[other])
         same = (t.frame.iloc[one] == t.frame.iloc[other]) | t.frame.iloc[one].isna()
         hint = f"They differ in {', '.join(map(repr, same.index[~same][:9]))}. " if not same.all() else ""
         raise InvalidInput(
-            f"sample {samples.texts[s]!r} stands twice in run {runs['run_id'][r]!r}: {t.parts.row(one)} and "
-            f"{t.parts.row(other)}. {hint}If these are two runs, tell them apart by seed or model."
+            f"sample {samples.texts[samples.codes[one]]!r} stands twice in run {runs['run_id'][run[one]]!r}: "
+            f"{t.parts.row(one)} and {t.parts.row(other)}. {hint}Tell runs apart by seed or model; leave no row twice."
         )
-    for r, s in np.argwhere(times == 0)[:1]:
+    for r in np.flatnonzero(np.bincount(run) < shape[1])[:1]:
+        absent = np.setdiff1d(np.arange(shape[1]), samples.codes[run == r])
+        text = samples.texts[absent[0]]
         raise InvalidInput(
-            f"run {runs['run_id'][r]!r} lacks {(times[r] == 0).sum()} samples that others have, such as "
-            f"{samples.texts[s]!r} of {t.parts.row(samples.first(samples.texts[s]))}. All runs need the same samples: "
-            "predict them, or leave them out everywhere."
+            f"run {runs['run_id'][r]!r} lacks {len(absent)} samples that others have, such as {text!r} of "
+            f"{t.parts.row(samples.first(text))}. All runs need the same samples: predict them, or leave them out "
+            "everywhere."
         )
-    rows = np.empty(math.prod(shape), np.int64)
+    rows = np.empty(len(position), np.int64)
     rows[position] = np.arange(len(position))
     return _Grid(rows.reshape(shape), samples.texts, runs)
 
 
-def _runs(t: _Table) -> tuple[np.ndarray, pd.DataFrame]:
+def _runs(t: Table) -> tuple[np.ndarray, pd.DataFrame]:
     """(n,) the run of each row, and the table of runs."""
     given: dict[str, np.ndarray] = {}
     run = np.zeros(len(t.frame), np.int64)
@@ -261,15 +179,15 @@ def _completed(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _class_names(
-    t: _Table, labels: Mapping[str, _Column], of_columns: Iterable[str], given: Sequence[object] | None
+    t: Table, labels: Mapping[str, Column], of_columns: Iterable[str], given: Sequence[object] | None
 ) -> tuple[str, ...]:
     """The classes in order. labels: y_true, and y_pred if it is there; of_columns: the classes that have a column."""
     found = {text for column in labels.values() for text in column.texts} | {*of_columns}
     if given is None:
-        return tuple(sorted(found, key=int) if all(map(_is_whole, found)) else sorted(found))
+        return tuple(sorted(found, key=int) if all(map(is_whole, found)) else sorted(found))
     if isinstance(given, str):
         raise InvalidInput(f"classes is the text {given!r}; a list of the classes in order is needed.")
-    names = tuple(_text(name) for name in given)
+    names = tuple(as_text(name) for name in given)
     for name, column in labels.items():
         for text in (text for text in column.texts if text not in names):
             raise unknown("class", text, names, place=t.cell(name, column.first(text)) + ", which classes= lacks")
@@ -278,36 +196,36 @@ def _class_names(
     return names
 
 
-def _labels(t: _Table, of_columns: Iterable[str]) -> dict[str, _Column]:
+def _labels(t: Table, of_columns: Iterable[str]) -> dict[str, Column]:
     """y_true, and y_pred where it is there, as plain whole numbers if all classes are."""
     labels = {name: t.text(name) for name in ("y_true", "y_pred") if name in t.frame}
     for name, column in labels.items():
-        fractions = [text for text in column.texts if not _is_whole(text)]
-        if fractions and not any(math.isnan(_number(text)) for text in column.texts):
+        fractions = [text for text in column.texts if not is_whole(text)]
+        if fractions and not any(math.isnan(number(text)) for text in column.texts):
             where = t.cell(name, column.first(fractions[0]))
             raise InvalidInput(f"{where}: a class is a name or a whole number. Name a score prob_<class>.")
-    if all(_is_whole(text) for column in labels.values() for text in column.texts) and all(map(_is_whole, of_columns)):
-        return {name: column.renamed(map(_plain, column.texts)) for name, column in labels.items()}
+    if all(is_whole(text) for column in labels.values() for text in column.texts) and all(map(is_whole, of_columns)):
+        return {name: column.renamed(map(plain, column.texts)) for name, column in labels.items()}
     _refuse_strangers(t, labels)
     return labels
 
 
-def _refuse_strangers(t: _Table, labels: Mapping[str, _Column]) -> None:
+def _refuse_strangers(t: Table, labels: Mapping[str, Column]) -> None:
     """Labels and predictions without a value in common, of two kinds (yes and 1) or two spellings (yes and Yes)."""
     true, predicted = labels["y_true"].texts, labels.get("y_pred", labels["y_true"]).texts
-    kinds = {all(map(_is_whole, texts)) for texts in (true, predicted)}
+    kinds = {all(map(is_whole, texts)) for texts in (true, predicted)}
     spelled = {*map(str.casefold, true)} & {*map(str.casefold, predicted)}
     if not {*true} & {*predicted} and (len(kinds) > 1 or spelled):
         raise InvalidInput(f"{t.cell('y_true', 0)}, but {t.cell('y_pred', 0)}: no class in common. Write both alike.")
 
 
-def _class_columns(t: _Table) -> tuple[str, dict[str, str]]:
+def _class_columns(t: Table) -> tuple[str, dict[str, str]]:
     """('prob_', {class: its column}), or the same with 'logit_'."""
     for prefix in PREFIXES:
         found: dict[str, str] = {}
         for column in (name for name in t.frame if name.startswith(prefix)):
             text = column.removeprefix(prefix).strip()
-            if found.setdefault(_plain(text) if _is_whole(text) else text, column) != column:
+            if found.setdefault(plain(text) if is_whole(text) else text, column) != column:
                 raise InvalidInput(f"{t.called(column)} is of a class that has another column. Drop one of them.")
         if found:
             return prefix, found
@@ -318,7 +236,7 @@ def _class_columns(t: _Table) -> tuple[str, dict[str, str]]:
 
 
 def _probabilities(
-    t: _Table, rows: np.ndarray, prefix: str, of_class: Mapping[str, str], names: Sequence[str]
+    t: Table, rows: np.ndarray, prefix: str, of_class: Mapping[str, str], names: Sequence[str]
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """R arrays (N, C) float32, and the class (R, N) with the largest value."""
     values = {name: t.numbers(column) for name, column in of_class.items()}
@@ -339,7 +257,7 @@ def _probabilities(
     return arrays, best
 
 
-def _check_probabilities(t: _Table, of_class: Mapping[str, str], values: Mapping[str, np.ndarray]) -> None:
+def _check_probabilities(t: Table, of_class: Mapping[str, str], values: Mapping[str, np.ndarray]) -> None:
     logits = "If these are logits, name the columns logit_<class>."
     for name, column in of_class.items():
         for bad in np.flatnonzero((values[name] < 0) | (values[name] > 1 + OFF))[:1]:
@@ -353,7 +271,7 @@ def _check_probabilities(t: _Table, of_class: Mapping[str, str], values: Mapping
 # --- all together -----------------------------------------------------------------------------------------------------
 
 
-def _predictions(t: _Table, classes: Sequence[object] | None) -> Predictions:
+def _predictions(t: Table, classes: Sequence[object] | None) -> Predictions:
     prefix, of_class = _class_columns(t)
     lacking = [name for name in ("sample_id", "model", "y_true") if name not in t.frame]
     if not of_class and "y_pred" not in t.frame:
@@ -387,7 +305,7 @@ def _predictions(t: _Table, classes: Sequence[object] | None) -> Predictions:
     )
 
 
-def _others(t: _Table, grid: _Grid) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _others(t: Table, grid: _Grid) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """({group: (N,) values}, {column of the runs: (R,) values}) from all columns that have no other meaning."""
     groups, of_runs = {}, {}
     for name in (name for name in t.frame if name not in KNOWN and not name.startswith(PREFIXES)):
@@ -397,7 +315,7 @@ def _others(t: _Table, grid: _Grid) -> tuple[dict[str, np.ndarray], dict[str, np
             groups[name] = (texts.astype(str) if max(map(len, texts)) <= LONG else texts)[found[0]]
         elif (found == found[:, :1]).all():
             values = texts[found[:, 0]]
-            numbers = np.array([_number(text) for text in values])
+            numbers = np.array([number(text) for text in values])
             of_runs[name] = values if np.isnan(numbers[[text not in MISSING for text in values]]).any() else numbers
         else:
             run, sample = np.argwhere(found != found[0])[0]

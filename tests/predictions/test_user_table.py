@@ -383,6 +383,12 @@ def test_other_sources(tmp_path):
     refused(pd.concat([frame(), frame()["sex"]], axis=1), "'sex'")
 
 
+def test_a_run_for_every_sample_fills_no_memory():
+    n = 100_000
+    table = pd.DataFrame({"sample_id": range(n), "model": "m", "seed": range(n), "y_true": 0, "y_pred": 0})
+    refused(table, "'m seed 0'", "lacks 99999 samples", "'1'", "row 1")
+
+
 def test_identical_probabilities_are_no_two_seeds():
     table = pd.concat([frame(BINARY).assign(seed=seed) for seed in (0, 1)])
     refused(table, "v1 seed 0", "v1 seed 1", "identical")
