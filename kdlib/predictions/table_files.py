@@ -60,7 +60,8 @@ def load(
     frames, parts = [], Parts()
     for one in source if isinstance(source, list | tuple) else [source]:
         name, first, frame = _open(one, {*wanted}, separator, encoding)
-        frame = (frame if frame.index.names == [None] else frame.reset_index()).rename(columns=lambda c: str(c).strip())
+        frame = frame if frame.index.names == [None] else frame.reset_index()
+        frame = frame.set_axis([str(column).strip() for column in frame.columns], axis=1)
         frame = frame.loc[:, [not ROW_NUMBERS.fullmatch(column) for column in frame.columns]]
         if len(twice := frame.columns[frame.columns.duplicated()]):
             raise InvalidInput(f"{name} has two columns called {twice[0]!r}. Rename one of them.")
@@ -93,7 +94,8 @@ def _open(
         return path.name, 2, _in_some_encoding(path, head, wanted, separator, encoding)
     except (ValueError, TypeError, LookupError, OSError, pa.ArrowException, csv.Error) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
-        raise InvalidInput(f"{source} cannot be read as CSV or parquet: {text}.") from error
+        what = source if isinstance(source, str | Path) else f"a {type(source).__name__}"
+        raise InvalidInput(f"{what} cannot be read as CSV or parquet: {text}.") from error
 
 
 def _in_some_encoding(
