@@ -29,6 +29,7 @@ PUBLIC = {
     "distillation_loss": "kdlib.losses:distillation_loss",
     "fairness": "kdlib.measure.fairness",
     "load_profile": "kdlib.studies:load_profile",
+    "read_table": "kdlib.predictions.user_table:read_table",
     "train": "kdlib.training.sweep:train",
 }
 __all__ = list(PUBLIC)

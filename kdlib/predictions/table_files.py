@@ -1,0 +1,222 @@
+"""Tables as people have them: CSV in any dialect, parquet, DataFrames, several at once; cells as text and numbers.
+
+Cells of a CSV stay the text that they are: no id passes through a float. An error names the column as the user calls
+it, the value, the file and the row. What the columns mean is for `user_table` to know.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from kdlib.errors import InvalidInput, KdlibWarning
+
+Source = str | Path | pd.DataFrame
+SEPARATORS = (",", ";", "\t", "|")
+HEAD = 1 << 16  # bytes, in which the names of the columns stand
+EMPTY_OR_NUMBER = ("temperature", "alpha")
+MISSING = ("", "nan", "NaN", "NAN", "NaT", "<NA>", "NA", "N/A", "#N/A", "null", "NULL")  # what programs write for it
+REMEDY = "Fill it, or leave that sample out of every run."
+ROW_NUMBERS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # columns of pandas that only count the rows
+
+
+class Part(NamedTuple):
+    """One file or frame: what it is called, the number of its first row (2 in a CSV), its number of rows."""
+
+    name: str
+    first: int
+    rows: int
+
+
+class Parts(list[Part]):
+    """What a table is made of, in order."""
+
+    def row(self, position: int) -> str:
+        """Where a row of the whole table stands: 'row 7 of p.csv'."""
+        for part in self:
+            if position < part.rows:
+                return f"row {position + part.first} of {part.name}" + (" (from 0)" if part.first == 0 else "")
+            position -= part.rows
+        raise IndexError(position)
+
+
+def load(
+    source: Source | list[Source], *, wanted: Iterable[str], separator: str | None, encoding: str | None
+) -> tuple[pd.DataFrame, Parts]:
+    """One DataFrame of all rows, and where they come from. wanted: names that the right separator finds most of.
+
+    Raises InvalidInput for what is no table or has no rows, a column named twice, and parts of different columns.
+    """
+    frames, parts = [], Parts()
+    for one in source if isinstance(source, list | tuple) else [source]:
+        name, first, frame = _open(one, {*wanted}, separator, encoding)
+        frame = frame if frame.index.names == [None] else frame.reset_index()
+        frame = frame.set_axis([str(column).strip() for column in frame.columns], axis=1)
+        frame = frame.loc[:, [not ROW_NUMBERS.fullmatch(column) for column in frame.columns]]
+        if len(twice := frame.columns[frame.columns.duplicated()]):
+            raise InvalidInput(f"{name} has two columns called {twice[0]!r}. Rename one of them.")
+        if frames and (odd := {*frame} ^ {*frames[0]}):
+            raise InvalidInput(f"{parts[0].name} and {name} differ in the columns {', '.join(map(repr, sorted(odd)))}.")
+        frames.append(frame)
+        parts.append(Part(name, first, len(frame)))
+    if not sum(part.rows for part in parts):
+        raise InvalidInput(f"{', '.join(part.name for part in parts) or 'the list of tables'} has no rows.")
+    mixed = {column: object for column in frames[0] if len({frame[column].dtype for frame in frames}) > 1}
+    return pd.concat(
+        [frame.astype(mixed) for frame in frames], ignore_index=True
+    ), parts  # 1 and 1.5 stay what they are
+
+
+def _open(
+    source: Source, wanted: set[str], separator: str | None, encoding: str | None
+) -> tuple[str, int, pd.DataFrame]:
+    """(what to call it, the number of its first row, the table)."""
+    if isinstance(source, pd.DataFrame):
+        return source.attrs.get("name", "the DataFrame"), 0, source
+    try:
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise OSError("there is no such file")
+        with pa.input_stream(str(path), compression="detect") as stream:
+            head = stream.read(HEAD)
+        if head.startswith(b"PAR1"):
+            return path.name, 0, pd.read_parquet(path)
+        return path.name, 2, _in_some_encoding(path, head, wanted, separator, encoding)
+    except (ValueError, TypeError, LookupError, OSError, pa.ArrowException, csv.Error) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        what = source if isinstance(source, str | Path) else f"a {type(source).__name__}"
+        raise InvalidInput(f"{what} cannot be read as CSV or parquet: {text}.") from error
+
+
+def _in_some_encoding(
+    path: Path, head: bytes, wanted: set[str], separator: str | None, encoding: str | None
+) -> pd.DataFrame:
+    """A CSV in the given encoding, else the one that its first bytes show, UTF-8, or Latin-1 with a warning."""
+    if encoding is None and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        return _csv(path, head, wanted, separator, encoding or "utf-8-sig")
+    except UnicodeError:
+        if encoding is not None:
+            raise
+    frame = _csv(path, head, wanted, separator, "cp1252")
+    text = f"{path} is not UTF-8 and was read as Windows-1252 (Latin-1). If names look wrong, give encoding=."
+    warnings.warn(text, KdlibWarning, stacklevel=5)
+    return frame
+
+
+def _csv(path: Path, head: bytes, wanted: set[str], separator: str | None, encoding: str) -> pd.DataFrame:
+    line = re.split(r"\r\n|\r|\n", codecs.getincrementaldecoder(encoding)().decode(head), maxsplit=1)[0]
+    found = {one: next(csv.reader([line], delimiter=one), []) for one in ([separator] if separator else SEPARATORS)}
+    best = max(found, key=lambda one: (len({name.strip() for name in found[one]} & wanted), len(found[one])))
+    plain = {"dtype": str, "keep_default_na": False, "na_filter": False, "skipinitialspace": True}
+    frame = pd.read_csv(path, sep=best, encoding=encoding.removesuffix("-sig"), **plain)
+    if len(frame.columns) != len(found[best]) or not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError(f"its rows have another number of cells than its {len(found[best])} column names")
+    return frame.set_axis(found[best], axis=1)  # pandas would rename one of two columns of one name
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """(n,) codes, -1 where the value is missing, and the different texts that they stand for."""
+
+    codes: np.ndarray
+    texts: list[str]
+
+    def renamed(self, new: Iterable[str]) -> Column:
+        """Other texts for the same codes; equal ones become one."""
+        code: dict[str, int] = {}
+        again = np.array([*(code.setdefault(text, len(code)) for text in new), -1], np.int64)
+        return Column(again[self.codes], [*code])
+
+    def first(self, text: str) -> int:
+        return int(np.argmax(self.codes == self.texts.index(text)))
+
+
+class Table(NamedTuple):
+    """The columns under our names, what the user calls them, and where the rows come from."""
+
+    frame: pd.DataFrame
+    theirs: Mapping[str, str]
+    parts: Parts
+
+    def called(self, name: str) -> str:
+        return f"column {self.theirs[name]!r} ({name})" if name in self.theirs else f"column {name!r}"
+
+    def cell(self, name: str, position: int) -> str:
+        """'column 'label' (y_true) is 'x' in row 7 of p.csv'."""
+        value = self.frame[name].iloc[position]
+        shown = repr(value) if isinstance(value, str) else str(value)
+        return f"{self.called(name)} is {shown[:80]} in {self.parts.row(position)}"
+
+    def text(self, name: str, missing: Sequence[str] = MISSING, *, may_lack: bool = False) -> Column:
+        try:
+            codes, values = pd.factorize(self.frame[name])
+            values = values.tolist()
+        except TypeError as error:
+            raise InvalidInput(f"{self.called(name)} has values that are no names: {error}. Drop it.") from error
+        if len({isinstance(value, str) for value in values}) > 1:
+            one, other = (next(v for v in values if isinstance(v, str) is text) for text in (True, False))
+            raise InvalidInput(
+                f"{self.called(name)} has the text {one!r} and {other!r}, which is none. Make all one kind, for "
+                "example text with astype(str)."
+            )
+        column = Column(codes, values).renamed(map(as_text, values))
+        none = [code for code, text in enumerate(column.texts) if text in missing]
+        column.codes[np.isin(column.codes, none)] = -1
+        if not may_lack and len(bad := np.flatnonzero(column.codes < 0)):
+            raise InvalidInput(f"{self.cell(name, bad[0])}, and missing in {len(bad)} rows in all. {REMEDY}")
+        return column
+
+    def numbers(self, name: str, *, whole: bool = False) -> np.ndarray:
+        """(n,) float64, finite; NaN for a temperature or alpha that is not there."""
+        column = self.frame[name]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            found, empty = column.to_numpy(float, na_value=np.nan), column.isna().to_numpy()
+        else:
+            codes, values = pd.factorize(column)
+            texts = [*map(as_text, values.tolist()), ""]
+            found = np.array([number(text) for text in texts])[codes]
+            empty = np.array([text in MISSING for text in texts])[codes]
+        wrong = ~np.isfinite(found) | whole & ((found != np.round(found)) | (np.abs(found) > 2**53))
+        if name in EMPTY_OR_NUMBER:
+            wrong &= ~empty
+        if len(bad := np.flatnonzero(wrong)):
+            raise InvalidInput(f"{self.cell(name, bad[0])}, no finite {'whole ' * whole}number. {REMEDY}")
+        return found
+
+
+def as_text(value: object) -> str:
+    """1, 1.0 and ' 1 ' are '1'."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return (value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)).strip()
+
+
+def number(text: str) -> float:
+    """With a decimal point or comma; NaN where it is none."""
+    try:
+        return math.nan if "_" in text else float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
+
+
+def is_whole(text: str) -> bool:
+    return number(text).is_integer()
+
+
+def plain(text: str) -> str:
+    """'4' for '4.0', '+4' and '04'; not by way of a float where it has more than 53 bits."""
+    return str(int(text if text.strip("+-").isdecimal() else number(text)))
