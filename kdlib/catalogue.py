@@ -98,7 +98,7 @@ DATASETS = {
     "celeba": Dataset("CelebA", "faces:load_celeba", CELEBA, ranges={"image_size": (1, None)}, **OF_CELEBA),
     # A part of CelebA, whichever one has: its counts are part of a run's identity.
     "celeba64": Dataset(
-        "CelebA, 64 px, {train_images:,} / {test_images:,} images",
+        "CelebA, {train_images:,} training and {test_images:,} test images",
         "faces:load_celeba64",
         CELEBA | {"train_images": 162_770, "validation_images": 19_867, "test_images": 19_962},
         ranges={"image_size": (1, 64)},

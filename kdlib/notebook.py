@@ -47,6 +47,7 @@ class Shown:
     part: str = "test"
     collapsed: tuple[str, ...] = ()
     left_out: bool = False
+    asks: str = ""  # the question of an artefact beyond the paper
 
     @property
     def loaded(self) -> str:
@@ -60,22 +61,24 @@ class Shown:
 
     @property
     def heading(self) -> str:
-        """A figure's title: the study, whether it is a stand-in, and the runs that collapsed."""
-        if not self.collapsed:
-            return style.heading(self.study)
+        """A figure's title: what it asks, the study, whether it is a stand-in, its seeds, the runs that collapsed."""
+        return "\n".join(filter(None, [self.asks, self._of(style.seeds(self.predictions.runs))]))
+
+    def _of(self, *more: str) -> str:
         what = "without" if self.left_out else "collapsed:"
-        return f"{style.heading(self.study)}\n{what} {'; '.join(self.collapsed)}"
+        named = [f"{what} {'; '.join(self.collapsed)}"] if self.collapsed else []
+        return "\n".join([style.heading(self.study, *more), *named])
 
     @property
     def title(self) -> str:
-        """A table's title: the heading, and a line that tells tables of one study apart."""
+        """A table's title: the study, and a line that tells tables of one study apart."""
         if self.sensitive is None:
-            return f"{self.heading}\n{self.study.name}, alpha = {self.study.alpha:g}"
+            return f"{self._of()}\n{self.study.name}, alpha = {self.study.alpha:g}"
         kind = "posts" if DATASETS[self.study.dataset].kind == "text" else "images"
         groups = (
             f"groups by {style.groups_by(self.sensitive)}, {self.part} part ({len(self.predictions.labels):,} {kind})"
         )
-        return f"{self.heading}\n{self.study.name}, {groups}"
+        return f"{self._of()}\n{self.study.name}, {groups}"
 
 
 @dataclass
@@ -117,8 +120,9 @@ class Workspace:
     def heading(self) -> str:
         """The title of one figure of all studies: that of the first, and the runs of each that collapsed."""
         shown = list(self.found.values())
+        first = replace(shown[0], collapsed=()).heading
         collapsed = [f"collapsed in {s.study.name}: {'; '.join(s.collapsed)}" for s in shown if s.collapsed]
-        return "\n".join([style.heading(shown[0].study), *collapsed])
+        return "\n".join([first, *collapsed])
 
     # ---------------------------------------------------------------------------------------------------- what is there
 
@@ -142,12 +146,13 @@ class Workspace:
 
     def _shown(self, name: str, parts: Mapping[str, Predictions]) -> Iterable[Shown]:
         study, features = self.profile.study(name), [None]
+        asks = self.title if self.artefact.startswith("beyond") else ""
         if self.artefact in numbers.FEATURES:
             features = numbers.sensitive_features(parts["test"], study, self.artefact)
         for sensitive in features:
             for part, predictions in parts.items():
                 chosen = numbers.at_its_temperatures(predictions, self.artefact)
-                shown = Shown(study, chosen, sensitive, part, tuple(named_collapsed(chosen)))
+                shown = Shown(study, chosen, sensitive, part, tuple(named_collapsed(chosen)), asks=asks)
                 yield shown
                 if shown.collapsed and self.artefact not in JOINED and _has_every_arm(chosen):
                     yield replace(shown, predictions=chosen.without_collapsed(), left_out=True)

@@ -108,7 +108,9 @@ def test_entries_have_the_names_of_their_files(project):
     one = notebook.Shown(tiny.study, tiny.predictions, "gender_majority", "validation")
     assert one.name == "tiny_gender_majority_validation"
     assert one.title.endswith("tiny, groups by gender, majority, validation part (20 images)")
-    assert tiny.title.endswith("\ntiny, alpha = 0.8") and tiny.heading == tiny.title.rpartition("\n")[0]
+    assert tiny.title.endswith("\ntiny, alpha = 0.8") and tiny.heading == tiny.title.rpartition("\n")[0] + "; 2 seeds"
+    asked = replace(tiny, asks="What else?")
+    assert asked.heading == f"What else?\n{tiny.heading}" and asked.title == tiny.title
 
 
 def test_saving_names_files_and_says_what_they_are_of(project):

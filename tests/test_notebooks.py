@@ -278,7 +278,7 @@ def test_table_9_has_every_feature_and_part(table09):
     assert re.search(r"^\| smiling \| .* \| 20 \| 160 test, 160 validation \| 0 \|$", said, re.MULTILINE)
     assert re.search(r"^\| sixty-four \| .* \| 20 \| 160 test \| 0 \|$", said, re.MULTILINE)
     for part, file in (("test", "smiling_male"), ("validation", "smiling_male_validation")):
-        assert f"groups by male, {part} part (160 images)" in (table09 / f"table09_{file}.html").read_text()
+        assert f"groups by Male, {part} part (160 images)" in (table09 / f"table09_{file}.html").read_text()
 
 
 @pytest.mark.parametrize(

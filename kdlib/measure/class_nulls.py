@@ -17,7 +17,7 @@ from scipy import optimize, special
 
 from kdlib.errors import InvalidInput
 from kdlib.measure import class_tests
-from kdlib.measure.class_bias import compare_arms
+from kdlib.measure.class_bias import compare_arms, null_band
 from kdlib.measure.class_counts import CountedArm, check_arms, compared_arms, complete_blocks, study_arms, two_arms
 from kdlib.measure.class_tests import NORMALISATIONS, TESTS, compare_values, count_significant, normalised, tied
 from kdlib.measure.stats import CORRECTIONS, LEVEL, adjust, share_changed
@@ -325,7 +325,8 @@ def sensitivity(predictions: Predictions, *, corrections: Sequence[str | None] =
     """Every count under every choice: one row per temperature, reference, test, normalisation and correction.
 
     temperature, against ('nds', 'teacher', and 'fresh teacher' where there are any), test, normalise, correction
-    ('none' for none), n_significant, share_changed (Storey's 1 - pi0, the same for all corrections), classes.
+    ('none' for none), n_significant, share_changed (Storey's 1 - pi0, the same for all corrections), classes, null_high
+    (upper end of `class_bias.null_band` under that correction, by the paper's test: the others' differ by one at most).
     Raises and warns as class_bias.counts.
     """
     arms = study_arms(predictions)
@@ -338,6 +339,10 @@ def sensitivity(predictions: Predictions, *, corrections: Sequence[str | None] =
         p = compare_arms(references[against], students, test=test, normalise=normalise).p
         about = {"temperature": students.temperature, "against": against, "test": test, "normalise": normalise}
         share = {"share_changed": share_changed(p), "classes": len(p)}
-        found = {name or "none": int((adjust(p, name) <= LEVEL).sum()) for name in corrections}
-        rows += [about | {"correction": name, "n_significant": n} | share for name, n in found.items()]
+        sizes = (len(references[against].seeds), len(students.seeds))
+        images = max(1, round(float(np.median(students.totals))))
+        for name in corrections:
+            high = null_band(len(p), sizes, test_images=images, correction=name)[1]
+            found = int((adjust(p, name) <= LEVEL).sum())
+            rows.append(about | {"correction": name or "none", "n_significant": found} | share | {"null_high": high})
     return pd.DataFrame(rows)

@@ -32,6 +32,10 @@ INDIVIDUAL_PANELS = {
     **tables.WITH_CONTROLS,
     "inconsistency": "inconsistency of neighbors",
 }
+REPORTED_CAPTION = (
+    "Each dot is a count that the paper reports, of five seeds an arm; the darker, the less explains it. Hatched: the "
+    "95 % band of chance. Blue: the 95 % band of a shift of overall accuracy alone, for the usual spread of classes."
+)
 CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
 READING_STYLE = {True: look("ds"), False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"}}
@@ -48,7 +52,7 @@ def reported_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     accuracy alone for the usual spread, dotted its upper end for the widest. The darker a dot, the less explains it.
     """
     panels = list(counts.groupby([*PAIR, "metric"], sort=False))
-    figure = style.new_figure(11.5, 2.35 * (len(panels) // 4) + 1.0, title)
+    figure = style.new_figure(11.5, 2.35 * (len(panels) // 4) + 1.0, title, caption=REPORTED_CAPTION)
     for ax, ((*pair, metric), rows) in zip(figure.subplots(len(panels) // 4, 4).flat, panels, strict=True):
         count_panel(ax, rows.sort_values("temperature"))
         ax.set_title(f"{COUNT_NAMES[metric]}: {_pair_name(*pair)}", fontsize=8)
@@ -85,10 +89,15 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
     """Significant classes under every choice: one panel per reference and correction.
 
     counts: class_nulls.sensitivity(predictions). A panel has one row per test and normalization. The
-    paper's choice is marked; the shade goes to the largest count.
+    paper's choice is marked; the shade goes to the largest count; what chance can give is hatched.
     """
     references, corrections = counts["against"].unique(), counts["correction"].unique()
-    figure = style.new_figure(1.6 + 3.6 * len(references), 0.7 + 2.35 * len(corrections), title)
+    caption = (
+        f"Classes with p ≤ 0.05 (of {counts['classes'].iloc[0]}) under every test (Welch's, or moderated) and scale. "
+        "Hatched: no more than chance gives in 97.5 % of studies where no class differs. A fresh teacher taught none "
+        "of the students."
+    )
+    figure = style.new_figure(1.6 + 3.6 * len(references), 0.7 + 2.35 * len(corrections), title, caption=caption)
     axes = figure.subplots(len(corrections), len(references), squeeze=False, sharex=True, sharey=True)
     for ax, (correction, against) in zip(axes.flat, product(corrections, references), strict=True):
         rows = counts[(counts["against"] == against) & (counts["correction"] == correction)]
@@ -103,9 +112,14 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
 
 def choices_panel(ax: Axes, rows: pd.DataFrame, *, largest: float) -> AxesImage:
     """One reference and correction of `sensitivity` on one `ax`, shades up to the count `largest`."""
+    from matplotlib.patches import Rectangle
+
     table = rows.pivot(index=["test", "normalise"], columns="temperature", values="n_significant")
     table = table.reindex(rows.set_index(["test", "normalise"]).index.unique())
     image = ax.imshow(table.to_numpy(float), cmap=style.COUNT_COLORS, vmin=0, vmax=max(largest, 1), aspect="auto")
+    chance = rows.pivot(index=["test", "normalise"], columns="temperature", values="null_high").reindex(table.index)
+    for i, j in np.argwhere((table <= chance).to_numpy()):
+        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#B8B8B8", linewidth=0))
     names = [f"{', '.join(choice)}{' (paper)' if choice == ('welch', 'ratio') else ''}" for choice in table.index]
     ax.set_yticks(range(len(table)), names)
     ax.set_xticks(range(table.shape[1]), [f"{t:g}" for t in table.columns])
@@ -124,24 +138,16 @@ def over_temperature(rows: pd.DataFrame, *, panels: Mapping[str, str], title: st
     rows: of `arms.tidy`. panels: {metric: title of its panel}. Shares are shown in percent.
     """
     height = -(-len(panels) // columns)
-    figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title)
+    caption = f"{style.INTERVALS} The axes do not start at 0: they show what changes with T."
+    figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title, caption=caption)
     axes = figure.subplots(height, columns, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
-        metric_panel(ax, rows, name)
+        style.metric_panel(ax, rows, name)
         ax.set_title(heading)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     style.legend_below(figure, axes[0, 0], ncols=3)
     return figure
-
-
-def metric_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
-    """One metric of `over_temperature` on one `ax`."""
-    rows = style.in_percent(rows)
-    style.reference_lines(ax, rows, metric)
-    style.with_intervals(ax, style.of(rows, metric), **look("ds"), zorder=3, label=NAMES["ds"])
-    ax.set_ylim(bottom=0)
-    style.temperature_axis(ax, rows["temperature"].dropna())
 
 
 # ----------------------------------------------------------------------------------------------------------- the dial
@@ -156,6 +162,7 @@ def bias_dial(rows: pd.DataFrame, *, title: str) -> Figure:
     """
     dials = rows.groupby("rho")
     figure = disparities([part for _, part in dials], by="color set", title=title)
+    figure.caption += " Blue: what a learner with the students' accuracy that goes by the base rates would show."
     for ax, rho in zip(figure.axes, dials.groups, strict=False):
         ax.set_title(f"trained with correlation {rho:g} of color and label")
     return figure
@@ -169,7 +176,11 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
     training part. Grey: all errors go with the color; no classifier can lie above it.
     """
     positions = sorted(runs["rho"].unique())
-    figure = style.new_figure(3.5 * len(positions) + 1.6, 3.7, title)
+    caption = (
+        "Each mark is one run. Dotted: all its errors go with the color, which no classifier can exceed. Dashed: a "
+        "learner with as many errors that goes by the base rates. At 0 the errors do not go with the color."
+    )
+    figure = style.new_figure(3.5 * len(positions) + 1.6, 3.7, title, caption=caption)
     axes = figure.subplots(1, len(positions), squeeze=False)[0]
     for ax, rho in zip(axes, positions, strict=True):
         dial_runs_panel(ax, runs[runs["rho"] == rho], rho=rho, temperatures=runs["temperature"])
@@ -213,7 +224,11 @@ def t_squared(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
 
     rows: class_bias.table and gradient_norms.table of every study, with a column t_squared.
     """
-    figure = style.new_figure(11.5, 4.1, title)
+    caption = (
+        "Left: norm of the gradient of each term of the loss; filled: the teacher's, open: the labels'. Middle: test "
+        "accuracy. Right: #SC; hatched: the 95 % band of chance. Bars and shades are 95 % intervals over seeds."
+    )
+    figure = style.new_figure(11.5, 4.1, title, caption=caption)
     left, middle, right = axes = figure.subplots(1, 3)
     rows = style.in_percent(rows)
     for t_squared, drawn in READING_STYLE.items():
@@ -262,7 +277,11 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
     """
     wide = counts.groupby(PAIR)["temperature"].transform("max") > 10
     rows = counts[(counts["metric"] == "n_significant_sc") & wide].sort_values("temperature")
-    figure = style.new_figure(9.6, 3.9, title)
+    caption = (
+        "The paper's own numbers, means of five seeds; it gives no intervals here. Left: 0 is the accuracy of NDS. "
+        "Right: the dotted line is the share of classes that is significant by chance."
+    )
+    figure = style.new_figure(9.6, 3.9, title, caption=caption)
     left, right = figure.subplots(1, 2)
     pairs = rows.groupby(PAIR, sort=False)
     for (pair, group), marker, line in zip(pairs, "osD^v", ("-", "--", "-.", ":", "-"), strict=False):

@@ -39,42 +39,46 @@ NOTE = (
     "can do that. Inconclusive: neither is shown, which does not say that nothing is there, or the verdict hangs on "
     "runs that collapsed."
 )
-ON_THE_STAND_IN = "what the same rule finds on the stand-in (says nothing about the paper)"
-ON_ONE_LINE = {"selector": "td.col2, td.col4", "props": [("white-space", "nowrap")]}
+ON_THE_STAND_IN = "the same rule on a stand-in (says nothing about the paper)"
+VERDICT_FIRST = {"selector": "td.col2::first-line, td.col3::first-line", "props": [("font-weight", "600")]}
 
 
 def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
     """The board of `verdicts`, one row per claim, for readers; title names the profile.
 
-    The columns on the stand-in only where one was used.
+    The column on the stand-in only where one was used.
     """
     rows = board.to_dict("records")
     cells = {
-        "claim": board["says"],
+        "claim": board["claim"].astype(str) + ". " + board["says"],
         "what is tested": board["tested"] + "\n(study: " + board["study"] + ")",
-        "verdict on the paper": board["verdict"],
-        "what was found": [_found(row, "") for row in rows],
+        "on the paper": [f"{row['verdict']}\n{_found(row, '')}" for row in rows],
     }
     if board["stand_in"].any():
-        cells["on the stand-in"] = board["stand_in_verdict"]
-        cells[ON_THE_STAND_IN] = [_found(row, "stand_in_") for row in rows]
-    frame = pd.DataFrame(cells).set_axis(board["claim"].astype(str), axis=0).rename_axis(None)
-    shown = tables.text_table(frame, f"{title}\n{WORDS}\n{NOTE}", wrap=True)
-    shown = shown.map(_shade, subset=["verdict on the paper"])
-    shown = shown.set_table_styles([ON_ONE_LINE], overwrite=False)
-    shown = shown.set_properties(subset=["claim", "what is tested"], **{"min-width": "16em"})
-    return shown.set_properties(subset=list(frame)[3::2], **{"min-width": "22em"})
+        cells[ON_THE_STAND_IN] = [f"{row['stand_in_verdict']}\n{_found(row, 'stand_in_')}" for row in rows]
+    shown = tables.text_table(pd.DataFrame(cells), f"{title}\n{WORDS}\n{NOTE}", wrap=True).hide(axis="index")
+    shown = shown.map(_shade, subset=["on the paper"]).set_table_styles([VERDICT_FIRST], overwrite=False)
+    return shown.set_properties(subset=list(cells)[2:], **{"min-width": "14em"})
 
 
-def _shade(word: str) -> str:
-    return f"background-color: {SHADES[word]}; font-weight: {400 if word == 'not run' else 600}"
+def _shade(cell: str) -> str:
+    return f"background-color: {SHADES[cell.partition(chr(10))[0]]}"
 
 
 def _found(row: dict[str, object], prefix: str) -> str:
-    """The sentence, the number that decides, and over what; after the stand-in's name."""
+    """The sentence, which has the numbers, and over what they are; after the stand-in's name."""
     name = f"{row['stand_in']}: " if prefix and row["stand_in"] else ""
-    shown = numbers_of(row, prefix)
-    return f"{name}{row[f'{prefix}sentence']}" + (f"\n{shown}" if shown else "")
+    lines = [name + str(row[f"{prefix}sentence"]).removeprefix("Not run: ")]
+    if row[f"{prefix}verdict"] != "not run":
+        p, holm = row[f"{prefix}p"], row[f"{prefix}p_holm"]
+        corrected = "" if np.isnan(holm) or holm == p else f"with Holm's correction p = {holm:.2g}; "
+        lines.append(corrected + _over(row, prefix))
+    return "\n".join(lines)
+
+
+def _over(row: dict[str, object], prefix: str) -> str:
+    blocks, temperatures = row[f"{prefix}n_blocks"], row[f"{prefix}n_temperatures"]
+    return f"{blocks} blocks, {temperatures} temperature{'s' if temperatures > 1 else ''}"
 
 
 SEEN = {"reproduced": "seen", "not reproduced": "opposite", "inconclusive": "not told from chance"}
@@ -104,9 +108,7 @@ def numbers_of(row: dict[str, object], prefix: str = "") -> str:
     around = "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
     corrected = "" if np.isnan(holm) or holm == p else f", with Holm {holm:.2g}"
     tested = "no p" if np.isnan(p) else f"p = {p:.2g}{corrected}"
-    blocks, temperatures = row[f"{prefix}n_blocks"], row[f"{prefix}n_temperatures"]
-    over = f"{blocks} blocks, {temperatures} temperature{'s' if temperatures > 1 else ''}"
-    return f"{row[f'{prefix}statistic']}: {value:.3g}{around}; {tested}; {over}"
+    return f"{row[f'{prefix}statistic']}: {value:.3g}{around}; {tested}; {_over(row, prefix)}"
 
 
 def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
@@ -117,8 +119,7 @@ def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
     lines = [f"**{title}**", "", _line(head), _line(["---"] * len(head))]
     for row in board.to_dict("records"):
         cells = [f"{row['claim']}. {row['says']}", f"**{row['verdict']}**", f"{row['tested']}. {_found(row, '')}"]
-        found = _found(row, "stand_in_").removeprefix("Not run: ")
-        cells += [f"**{row['stand_in_verdict']}**. {found}"] if stand_in else []
+        cells += [f"**{row['stand_in_verdict']}**. {_found(row, 'stand_in_')}"] if stand_in else []
         lines.append(_line(cells))
     return "\n".join([*lines, "", WORDS, "", NOTE, ""])
 

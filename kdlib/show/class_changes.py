@@ -48,6 +48,10 @@ VERDICTS = {
     "verdict": "{verdict}",
     "Hedges' g, 95 %": "{g:z.2f} [{g_low:z.2f}, {g_high:z.2f}]",
 }
+CHANGES_CAPTION = (
+    "Left: how much true changes from NDS to DS differ between classes, with seed noise taken off. Right: how far the "
+    "classes move from NDS (0) to their teacher (1). Bars are 95 % intervals."
+)
 BEYOND_NOTE = (
     "significant classes (Welch's test, p ≤ 0.05) on two scales; by a shift: if the log odds of all classes had moved "
     "by one amount; left: the difference, 95 % interval by bootstrap; explained: fewer than 5 % of the classes left"
@@ -140,16 +144,17 @@ def class_changes(rows: pd.DataFrame, *, title: str) -> Figure:
 
     rows: `without_counts`, or `changes_by_temperature`. 95 % intervals.
     """
-    figure = style.new_figure(8.2, 3.7, title)
+    figure = style.new_figure(8.2, 3.7, title, caption=CHANGES_CAPTION)
     left, right = figure.subplots(1, 2)
     interval_panel(left, rows, "change_sd")
-    left.set_title("spread of the true change over classes\n(sd, points of accuracy; 0: seeds explain all)")
+    left.set_title("Do classes change by different amounts?\nsd of the true change over classes (points)")
+    left.axhline(0, color=COLORS["chance"], linestyle=LINES["chance"], zorder=1, label="0: seeds explain all")
     left.set_ylim(bottom=-0.03 * left.get_ylim()[1])
     interval_panel(right, rows, "slope")
-    right.set_title("slope of DS − NDS on teacher − NDS over classes\n(0: no move towards the teacher)")
+    right.set_title("Do they change towards the teacher?\nslope of DS − NDS on teacher − NDS over classes")
     for height, model, text in ((0, "nds", "0: none of the way from NDS to teacher"), (1, "teacher", "1: all of it")):
         right.axhline(height, color=COLORS[model], linestyle=LINES[model], zorder=1, label=text)
-    style.legend_below(figure, right, ncols=3)
+    style.legend_below(figure, left, right, ncols=4)
     return figure
 
 
@@ -201,7 +206,9 @@ def fidelity_rows(predictions: Predictions, *, sensitive: str | None = None) -> 
 
 def fidelity_figure(rows: pd.DataFrame, *, title: str) -> Figure:
     """The metrics of `PANELS` against T; rows: `fidelity_rows`."""
-    return over_temperature(rows, panels=PANELS, title=title)
+    figure = over_temperature(rows, panels=PANELS, title=title)
+    figure.caption += " Churn and flips of NDS are what a new seed does by itself."
+    return figure
 
 
 def fidelity_table(rows: pd.DataFrame, *, title: str) -> Styler:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats as distributions
 
 from kdlib.catalogue import DATASETS
 from kdlib.measure import class_bias
@@ -23,41 +24,104 @@ if TYPE_CHECKING:
 
 COUNTS = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
 HOLLOW = {"color": "none", "edgecolor": COLORS["labels"], "linewidth": 0.9, "zorder": 4}
+DOTS = {"s": 26, "edgecolor": "#3A3A3A", "linewidth": 0.4, "zorder": 3}
 FEW_CLASSES = 12  # up to here a matrix shows its numbers
+CLASS_ACCURACY_CAPTION = (
+    "Above: accuracy of each class, mean over seeds; bars and the orange band are ± 1 standard deviation over seeds. "
+    "Below: what the test compares, accuracy of the class $A_c$ over overall accuracy $A$, DS less NDS, with Welch's "
+    "95 % interval. A cross marks p ≤ 0.05, not corrected for the number of classes: chance alone marks about 4 % of "
+    "all dots."
+)
+DISAGREEMENT_CAPTION = (
+    "Rows: what the teacher predicts; columns: what the student predicts. Each number is the mean over seeds of a "
+    "count of test images, in whole images; the hatched diagonal, where both agree, is left out. Right: DS less NDS; "
+    "violet is fewer disagreements after distillation, orange more."
+)
+COUNTS_CAPTION = (
+    "Above: classes whose relative accuracy differs between DS and NDS (#SC) and between DS and teacher (#TC), "
+    "Welch's test at p ≤ 0.05; hatched: the 95 % band of such a count where no class differs. Points of one T stand "
+    f"side by side. Below: test accuracy. {style.INTERVALS}"
+)
 
 
 @in_style
 def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
-    """Figure 1 of the paper: accuracy of each class, one dot per temperature, a cross where NDS and DS differ.
+    """Figure 1 of the paper: accuracy of each class and, below, what the test compares: the change of A_c / A.
 
-    changes: the rows of class_bias.significant_classes(nds, ds) at every temperature, with a column temperature;
-    used are class_index, class_name, temperature, mean_a, sd_a (NDS), mean_b (DS), significant.
+    changes: `class_accuracy_rows`; used are class_index, class_name, temperature, mean_a, sd_a (NDS), mean_b, sd_b
+    (DS), difference, statistic, df, significant, and mean_teacher where it is there.
     Hollow: the paper's dots and crosses, where the rows have them (`read_figures.beside_classes`).
     """
     room = 0.9 if "paper_accuracy" in changes else 0.62  # inches for the dots of a class
-    figure = new_figure(np.clip(room * changes["class_index"].nunique() + 2, 6, 20), 3.6, title)
-    class_accuracy_panel(figure.subplots(), changes)
-    figure.legend(loc="outside right upper")
+    width = np.clip(room * changes["class_index"].nunique() + 2, 6, 20)
+    figure = new_figure(width, 6.2, title, caption=CLASS_ACCURACY_CAPTION)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    class_accuracy_panel(above, changes)
+    relative_change_panel(below, changes)
+    _class_axis(below, changes.drop_duplicates("class_index").sort_values("class_index")["class_name"].tolist())
+    figure.legend(*above.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
+def class_accuracy_rows(p: Predictions) -> pd.DataFrame:
+    """`class_bias.significant_classes` of NDS and DS at every T, one row per class and T, and what else figure 1 shows.
+
+    Adds temperature and mean_teacher, the accuracy of the class over all teachers (0 .. 1).
+    """
+    nds, found = p.arm(model="nds"), []
+    teachers = class_bias.significant_classes(nds, p.arm(model="teacher"))["mean_b"]
+    for t in p.temperatures:
+        found.append(class_bias.significant_classes(nds, p.arm(model="ds", temperature=t)).assign(temperature=t))
+    return pd.concat([rows.assign(mean_teacher=teachers) for rows in found])
+
+
 def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
-    """Figure 1 on one `ax`; changes as in `class_accuracy`."""
+    """Accuracies of figure 1 on one `ax`; changes as in `class_accuracy`."""
     names = changes.drop_duplicates("class_index").sort_values("class_index")
-    temperatures = sorted(changes["temperature"].unique())
     _nds_ticks(ax, names)
-    offsets = np.linspace(-0.3, 0.3, len(temperatures)) if len(temperatures) > 1 else [0.0]
-    for t, offset, color in zip(temperatures, offsets, greens(len(temperatures)), strict=True):
-        rows = changes[changes["temperature"] == t]
-        dots = {"s": 26, "color": color, "edgecolor": "#3A3A3A", "linewidth": 0.4, "zorder": 3}
-        ax.scatter(rows["class_index"] + offset, 100 * rows["mean_b"], **dots, label=f"DS, T = {t:g}")
-        hit = rows[rows["significant"]]  # the cross lies below the dot, whose green stays visible
-        ax.scatter(hit["class_index"] + offset, 100 * hit["mean_b"], **CROSS, zorder=2.5)
+    if "mean_teacher" in names:
+        ticks = {"color": COLORS["teacher"], "linestyle": "--", "linewidth": 1.2, "zorder": 2}
+        ends = names["class_index"] - 0.42, names["class_index"] + 0.42
+        ax.hlines(100 * names["mean_teacher"], *ends, **ticks, label="teacher mean")
+    offsets = _offsets(changes)
+    for (t, rows), color in zip(changes.groupby("temperature"), greens(len(offsets)), strict=True):
+        label = f"DS ± 1 sd, T = {t:g}"
+        _dots(ax, rows, 100 * rows["mean_b"], 100 * rows["sd_b"], offset=offsets[t], color=color, label=label)
     ax.scatter([], [], **CROSS, label="DS differs from\nNDS (p ≤ 0.05)")
     if "paper_accuracy" in changes:
-        _paper_dots(ax, changes, dict(zip(temperatures, offsets, strict=True)))
-    _class_axis(ax, names["class_name"].tolist())
-    ax.set_ylabel("test accuracy of the class (%)")
+        _paper_dots(ax, changes, offsets)
+    ax.set_ylabel("accuracy of the class (%)")
+
+
+def relative_change_panel(ax: Axes, changes: pd.DataFrame) -> None:
+    """Change of A_c / A from NDS to DS on one `ax`, in percent, with the interval of the test that makes crosses."""
+    offsets = _offsets(changes)
+    ax.axhline(0, color=COLORS["nds"], linestyle=style.LINES["nds"], zorder=1)
+    for (t, rows), color in zip(changes.groupby("temperature"), greens(len(offsets)), strict=True):
+        se = (rows["difference"] / rows["statistic"]).where(rows["statistic"] != 0, 0)
+        half = (se * distributions.t.ppf(0.975, rows["df"])).clip(lower=0)
+        _dots(ax, rows, 100 * rows["difference"], 100 * half, offset=offsets[t], color=color, label="_")
+    ax.set_ylabel("$A_c$ / $A$, DS − NDS (%)")
+
+
+def _offsets(changes: pd.DataFrame) -> dict[float, float]:
+    """Where the dots of each T stand beside the middle of a class."""
+    temperatures = sorted(changes["temperature"].unique())
+    ends = 0.3 if len(temperatures) > 1 else 0
+    return dict(zip(temperatures, np.linspace(-ends, ends, len(temperatures)), strict=True))
+
+
+def _dots(
+    ax: Axes, rows: pd.DataFrame, y: pd.Series, half: pd.Series, *, offset: float, color: Any, label: str
+) -> None:
+    """Dots of one T with their bars. Those that are significant lie on a cross with a white edge, above all others."""
+    from matplotlib.patheffects import withStroke
+
+    x, hit = rows["class_index"] + offset, rows["significant"]
+    ax.errorbar(x, y, yerr=half, fmt="none", ecolor="#3A3A3A", elinewidth=0.7, capsize=1.2, zorder=2.5)
+    ax.scatter(x, y, **DOTS, color=color, label=label)
+    ax.scatter(x[hit], y[hit], **CROSS, zorder=5, path_effects=[withStroke(linewidth=3.2, foreground="white")])
+    ax.scatter(x[hit], y[hit], **DOTS | {"zorder": 6}, color=color)
 
 
 def _paper_dots(ax: Axes, changes: pd.DataFrame, offsets: Mapping[float, float]) -> None:
@@ -92,7 +156,8 @@ def two_accuracies(rows: pd.DataFrame, *, title: str) -> Figure:
     rows: `read_figures.against_table_6`. One panel per data set. Bars: how exactly figure 1 can be read.
     """
     panels = list(rows.groupby("dataset"))
-    figure = new_figure(4.6 * len(panels), 3.7, title)
+    caption = "The paper's own numbers, means of five seeds. Bars: how exactly figure 1 can be read."
+    figure = new_figure(4.6 * len(panels), 3.7, title, caption=caption)
     for ax, (dataset, of) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         t, middle = of["temperature"], (of["low"] + of["high"]) / 2
         ax.axhline(of["nds"].iloc[0], color=COLORS["nds"], linestyle=style.LINES["nds"], label="NDS, table 6")
@@ -110,30 +175,51 @@ def two_accuracies(rows: pd.DataFrame, *, title: str) -> Figure:
 def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     """Figure 2 of the paper: what teacher (rows) and student (columns) predict where they disagree, mean counts.
 
-    counts: the rows of `long_matrix`, one block per panel, all of the same test images and in one color scale; the
-    diagonal is left out. Panels of the paper (`read_figures.beside_matrices`) have no diagonal, and whole numbers.
+    counts: the rows of `long_matrix`, one block per panel, all of the same test images; NDS and DS in one color scale,
+    and DS less NDS. The diagonal is left out. Panels of the paper (`read_figures.beside_matrices`) stand below.
     """
     panels = counts["panel"].unique()
     matrices = {panel: as_matrix(counts[counts["panel"] == panel]) for panel in panels}
-    columns, images = 2 - len(panels) % 2, matrices[panels[0]].to_numpy().sum()
-    lines = len(panels) // columns
+    pairs, images = [panels[i : i + 2] for i in range(0, len(panels), 2)], matrices[panels[0]].to_numpy().sum()
+    columns = 3 if len(panels) > 1 else 1
     largest = max(off_diagonal(m).max() for m in matrices.values()) or 1.0
-    room = 0.07 * max(map(len, _tick_names(next(iter(matrices.values())))))  # inches for the names of classes
-    figure = new_figure((4.2 + room) * columns + 0.8, (4.4 + room) * lines + 0.2, title)
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for ax, (panel, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        image = disagreement_panel(ax, matrix, largest=largest)
-        apart = off_diagonal(matrix).sum()
-        share = f"{apart / images:.1%}".replace("%", " %")
-        # The paper's means are printed without decimals, and look cut off.
-        number = f"at least {apart:.0f}" if matrix.isna().any(axis=None) else f"{apart:.1f}"
-        ax.set_title(f"teacher and {panel}: they disagree on\n{number} of {images:.0f} images ({share})")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("teacher predicts")
+    room = 0.07 * max(map(len, _tick_names(matrices[panels[0]])))  # inches for the names of classes
+    unwritten = len(matrices[panels[0]]) > FEW_CLASSES
+    size = (3.5 * columns + room + 0.6, (4.3 + room) * len(pairs) + (2 if unwritten else 0.9))
+    figure = new_figure(*size, title, caption=DISAGREEMENT_CAPTION)
+    axes = figure.subplots(len(pairs), columns, squeeze=False)
+    changes = {tuple(pair): matrices[pair[1]] - matrices[pair[0]] for pair in pairs if len(pair) == 2}
+    widest = max([abs(off_diagonal(change)).max() for change in changes.values()], default=1.0) or 1.0
+    for line, pair in zip(axes, pairs, strict=True):
+        for ax, panel in zip(line, pair, strict=False):
+            image = disagreement_panel(ax, matrices[panel], largest=largest)
+            ax.set_title(_how_many(panel, matrices[panel], images))
+        for change in (changes[tuple(pair)] for _ in line[2:]):
+            moved = disagreement_panel(line[2], change, largest=widest, signed=True)
+            line[2].set_title(f"{pair[1].partition(',')[0]} − NDS:\n{_signed(off_diagonal(change).sum())} images")
+        line[0].set_ylabel("teacher predicts")
+        for ax in line[1:]:
+            ax.tick_params(axis="y", labelleft=False)
     for ax in axes[:-1].flat:
         ax.set_xlabel("")
-    figure.colorbar(image, ax=list(axes.flat), label="images, mean over seeds", shrink=0.8, ticks=style.whole_ticks())
+    if unwritten:
+        for place, of in ((slice(2), image), *([(slice(2, 3), moved)] if changes else [])):
+            bar = {"orientation": "horizontal", "shrink": 0.6, "aspect": 40, "ticks": style.whole_ticks()}
+            figure.colorbar(of, ax=list(axes[:, place].flat), label="images, mean over seeds", **bar)
     return figure
+
+
+def _how_many(panel: str, matrix: pd.DataFrame, images: float) -> str:
+    """The title of a panel. The paper's means are printed without decimals, and look cut off."""
+    apart = off_diagonal(matrix).sum()
+    least = "at least " if matrix.isna().any(axis=None) else ""
+    number = f"{least}{apart:,.0f} of {images:,.0f} images ({100 * apart / images:.1f} %)"
+    return f"teacher and {panel}: they disagree on\n{number}"
+
+
+def _signed(count: float) -> str:
+    """'+3', '−3', '0'."""
+    return f"{count:+z,.0f}".replace("-", "−") if round(count) else "0"
 
 
 def disagreement_counts(predictions: Predictions, *, near: float) -> pd.DataFrame:
@@ -168,12 +254,16 @@ def off_diagonal(matrix: pd.DataFrame) -> np.ndarray:
     return values[~np.eye(len(values), dtype=bool)]
 
 
-def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float) -> Any:
-    """One square table of `as_matrix` on one `ax`, colors up to the count `largest`; returns the image."""
+def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float, signed: bool = False) -> Any:
+    """One square table of `as_matrix` on one `ax`, colors up to the count `largest`; returns the image.
+
+    signed: differences of counts, colors from -largest to largest.
+    """
     values, names = matrix.to_numpy(float), _tick_names(matrix)
     shown = np.ma.masked_array(values, np.eye(len(values), dtype=bool))
     ax.patch.set(facecolor="#EFEFEF", edgecolor="#A0A0A0", hatch="////")  # shows through on the diagonal
-    image = ax.imshow(shown, cmap=style.COUNT_COLORS, vmin=0, vmax=largest)
+    colors = style.DIFFERENCE_COLORS if signed else style.COUNT_COLORS
+    image = ax.imshow(shown, cmap=colors, vmin=-largest if signed else 0, vmax=largest)
     step = max(1, len(names) // 25)
     long = max(map(len, names)) > 3 or step > 1
     ax.set_xticks(range(0, len(names), step), names[::step], rotation=90 if long else 0)
@@ -182,8 +272,8 @@ def disagreement_panel(ax: Axes, matrix: pd.DataFrame, *, largest: float) -> Any
     ax.grid(False)
     ax.spines[:].set_visible(False)
     if len(names) <= FEW_CLASSES:
-        written = np.where(shown.mask | (values == 0), np.nan, values)
-        style.write_in_cells(ax, written, largest=largest, form=".0f" if matrix.isna().any(axis=None) else ".1f")
+        written = np.where(shown.mask | (np.rint(values) == 0), np.nan, values)
+        style.write_in_cells(ax, written, largest=largest, form="+.0f" if signed else ".0f")
     return image
 
 
@@ -194,39 +284,36 @@ def _tick_names(matrix: pd.DataFrame) -> list[str]:
 
 @in_style
 def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
-    """Figure 3 of the paper: T against #SC and #TC (left) and the students' accuracy with its sd (right).
+    """Figure 3 of the paper: #SC and #TC against T, and below them the accuracy of DS, NDS and teacher.
 
-    rows: `class_bias.table`; classes: how many the data set has. The grey band is what chance alone gives, 95 % of the
-    time. Hollow markers: the paper's numbers, where the rows have them.
+    rows: `class_bias.table`; classes: how many the data set has. The hatched band is what chance alone gives, 95 % of
+    the time. Hollow markers: the paper's numbers, where the rows have them.
     """
-    figure = new_figure(6.4, 3.9, title)
-    significant_counts_panel(figure.subplots(), rows, classes=classes)
-    figure.legend(loc="outside lower center", ncols=3)
+    figure = new_figure(6.4, 5.6, title, caption=COUNTS_CAPTION)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    significant_counts_panel(above, rows, classes=classes)
+    above.set_xlabel("")
+    style.metric_panel(below, rows, "accuracy")
+    below.set_ylabel("test accuracy (%)")
+    style.legend_below(figure, above, below, ncols=2)
     return figure
 
 
-def significant_counts_panel(left: Axes, rows: pd.DataFrame, *, classes: int) -> Axes:
-    """Figure 3 on one ax, which gets a second axis at its right for the accuracy; returns that."""
-    rows, right = style.in_percent(rows[rows["model"] == "ds"]), left.twinx()
-    accuracy, band = style.of(rows, "accuracy"), style.of(rows, "null_band")
-    t, mean, sd = accuracy["temperature"], accuracy["mean"], accuracy["sd"]
-    style.chance_band(left, t, band["low"], band["high"])
-    counts = {metric: style.of(rows, metric) for metric in COUNTS}
-    for metric, (count, model, name) in COUNTS.items():
+def significant_counts_panel(ax: Axes, rows: pd.DataFrame, *, classes: int) -> None:
+    """The counts of figure 3 on one `ax`; those of one T side by side, so that equal counts are both seen."""
+    from matplotlib.transforms import offset_copy
+
+    rows = rows[rows["model"] == "ds"]
+    band = style.of(rows, "null_band")
+    style.chance_band(ax, band["temperature"], band["low"], band["high"])
+    for (metric, (count, model, name)), aside in zip(COUNTS.items(), (-4, 4), strict=True):
+        found = style.of(rows, metric)
+        moved = {"transform": offset_copy(ax.transData, ax.figure, x=aside, units="points")}
         drawn = look(model) | {"label": f"{count}: DS and {name}", "zorder": 3, "clip_on": False}
-        left.plot(t, counts[metric]["mean"], **drawn)
-    right.plot(t, mean, **look("ds"), label="accuracy of DS")
-    right.fill_between(t, mean - sd, mean + sd, color=COLORS["ds"], alpha=0.18, linewidth=0, label="± 1 sd")
-    for metric, (count, model, _) in COUNTS.items():
-        paper_markers(left, counts[metric], model, label=f"{count}, paper")
-    paper_markers(right, accuracy, "ds", label="accuracy, paper")
+        ax.plot(found["temperature"], found["mean"], **drawn, **moved)
+        paper_markers(ax, found, model, label=f"{count}, paper", **moved)
     shown = rows.loc[rows["unit"] == "classes", rows.columns.intersection(["mean", "high", "paper_mean"])]
-    left.set_ylim(0, 1.15 * max(1.0, shown.max(axis=None)))
-    left.yaxis.set_major_locator(style.whole_ticks())
-    left.set_ylabel(f"significant classes (of {classes})")
-    right.set_ylabel("test accuracy (%)", color=COLORS["ds"])
-    right.tick_params(axis="y", colors=COLORS["ds"])
-    right.grid(False)
-    right.margins(y=0.25)
-    style.temperature_axis(left, t)
-    return right
+    ax.set_ylim(0, 1.15 * max(1.0, shown.max(axis=None)))
+    ax.yaxis.set_major_locator(style.whole_ticks())
+    ax.set_ylabel(f"significant classes (of {classes})")
+    style.temperature_axis(ax, band["temperature"])

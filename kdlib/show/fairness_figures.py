@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from kdlib.show import style
@@ -15,32 +14,46 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CAPTION = (
+    "EOD: equalized odds difference; DPD: demographic parity difference; 0 is no difference between groups. Hatched: "
+    "what a model with the same errors shows on this many samples if it does not react to the group, from its mean to "
+    f"the 95th percentile. {style.INTERVALS}"
+)
+
 
 def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """Figure 4 of the paper: EOD and DPD against T, teacher and NDS as horizontal lines, with 95 % t-intervals.
 
-    rows: `fairness.table`. Left up to T = 10, right all temperatures on a log axis. Grey: what a model that does not
-    react to the group shows on this many samples, mean and up to the 95th percentile. The labels' own DPD is what a
-    perfect classifier has. Hollow markers: the paper's numbers for DS, where the rows have them.
+    rows: `fairness.table`. Where the rows have the paper's numbers, in its two columns: up to T = 10, and all
+    temperatures; else all, on one axis. Hatched: what a model that does not react to the group shows on this many
+    samples, mean and up to the 95th percentile. The labels' own DPD is what a perfect classifier has. Hollow markers:
+    the paper's numbers for DS.
     """
-    temperatures = rows["temperature"].dropna()
-    ends = [end for end, there in ((10, temperatures <= 10), (np.inf, temperatures > 10)) if there.any()]
-    return disparities([rows[~(rows["temperature"] > end)] for end in ends], by=style.groups_by(sensitive), title=title)
+    split = style.has_paper(rows) and (rows["temperature"] > 10).any() and (rows["temperature"] <= 10).any()
+    columns = [rows[~(rows["temperature"] > 10)], rows] if split else [rows]
+    return disparities(columns, by=style.groups_by(sensitive), title=title)
 
 
 @in_style
 def disparities(columns: Sequence[pd.DataFrame], *, by: str, title: str) -> Figure:
-    """EOD (above) and DPD against T, one column for each table of `disparity_panel`; by: the groups, in words."""
-    figure = new_figure(4.6 * len(columns) + 0.6, 5.6, title)
-    axes = figure.subplots(2, len(columns), sharey="row", squeeze=False)
+    """EOD (above) and DPD against T, one column for each table of `disparity_panel`; of one table side by side.
+
+    by: the groups, in words.
+    """
+    if len(columns) == 1:
+        figure = new_figure(9.4, 3.9, title, caption=CAPTION)
+        axes = figure.subplots(1, 2, squeeze=False).T
+    else:
+        figure = new_figure(4.6 * len(columns) + 0.6, 5.6, title, caption=CAPTION)
+        axes = figure.subplots(2, len(columns), sharey="row", squeeze=False)
     for line, measure in zip(axes, ("eod", "dpd"), strict=True):
         for ax, rows in zip(line, columns, strict=True):
             disparity_panel(ax, rows, measure=measure)
         line[0].set_ylabel(f"{measure.upper()} by {by} (%)")
         line[0].set_ylim(bottom=-0.03 * line[0].get_ylim()[1])  # a line at 0 is seen, not hidden by the frame
-    for ax in axes[1]:
-        ax.set_xlabel("temperature")
-    style.legend_below(figure, axes[1, 0], ncols=2 * len(columns))
+    for ax in axes[0] if len(columns) > 1 else []:
+        ax.set_xlabel("")
+    style.legend_below(figure, axes[1, 0], ncols=min(2 * len(columns) + 1, 4))
     return figure
 
 
@@ -63,4 +76,3 @@ def disparity_panel(ax: Axes, rows: pd.DataFrame, *, measure: str) -> None:
     style.with_intervals(ax, students, **look("ds"), label=NAMES["ds"], zorder=4)
     style.paper_markers(ax, students, "ds", label="DS, paper")
     style.temperature_axis(ax, t)
-    ax.set_xlabel("")

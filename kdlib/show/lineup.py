@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 9
+CAPTION = (
+    "Nine times the counts of figure 3, one real, eight drawn from studies in which no class moves by itself. Hatched: "
+    "the 95 % band of a count where no class differs and both arms are equally accurate."
+)
 
 
 def null_study(p: Predictions, rng: np.random.Generator) -> Predictions:
@@ -65,21 +69,14 @@ def panels(p: Predictions, *, name: str) -> tuple[pd.DataFrame, int]:
 
 @style.in_style
 def lineup(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
-    """Figure 3 of nine studies, three by three, with the same axes. rows: as `panels` gives them."""
-    figure = style.new_figure(10, 8.4, title)
+    """The counts of figure 3 of nine studies, three by three, with the same axes. rows: as `panels` gives them."""
+    figure = style.new_figure(10, 7.4, title, caption=CAPTION)
     axes = figure.subplots(3, 3, sharex=True, sharey=True)
-    others = []
     for (panel, of), ax in zip(rows.groupby("panel"), axes.flat, strict=True):
-        others.append(class_figures.significant_counts_panel(ax, of, classes=classes))
+        class_figures.significant_counts_panel(ax, of, classes=classes)
         ax.set_title(f"{panel}")
         ax.label_outer()
-    ends = [ax.get_ylim() for ax in others]
-    for i, ax in enumerate(others):
-        ax.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
-        if i % 3 < 2:
-            ax.set_ylabel("")
-            ax.tick_params(axis="y", labelright=False)
     most = rows.loc[rows["unit"] == "classes", ["mean", "high"]].max(axis=None)
     axes[0, 0].set_ylim(0, 1.15 * max(1.0, most))
-    style.legend_below(figure, axes[0, 0], others[0], ncols=5)
+    style.legend_below(figure, axes[0, 0], ncols=3)
     return figure

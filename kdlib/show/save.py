@@ -45,7 +45,8 @@ def about(study: Study, predictions: Predictions, *, profile: str, shows: str, p
 def save(
     shown: Figure | Styler, data: pd.DataFrame, *, name: str, out_dir: str | Path, about: Mapping[str, object]
 ) -> list[Path]:
-    """Write name.png and .pdf (a figure) or .html and .tex (a table), with name.csv (`data`) and name.json (`about`).
+    """Write name.png and .pdf (a figure) or .html and .tex (a table), with name.csv (`data`) and name.json (`about`,
+    and a figure's caption).
 
     data: the numbers in the picture, shares as fractions. Writing the same thing twice gives the same bytes.
     Returns the paths. Raises StoreError where the folder cannot be written.
@@ -53,7 +54,8 @@ def save(
     is_figure = hasattr(shown, "savefig")
     contents = {kind: style.rendered(shown, kind) for kind in ("png", "pdf")} if is_figure else tables.rendered(shown)
     contents["csv"] = _harmless(data).to_csv(index=False, lineterminator="\n").encode()
-    contents["json"] = files.to_json(dict(about)) + b"\n"
+    captioned = {"caption": shown.caption} if is_figure and shown.caption else {}
+    contents["json"] = files.to_json(dict(about) | captioned) + b"\n"
     paths = [Path(out_dir) / f"{name}.{kind}" for kind in contents]
     make_folder(Path(out_dir))
     for path, content in zip(paths, contents.values(), strict=True):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kdlib.data.celeba import GROUPS
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.studies import Study
 
@@ -37,8 +38,10 @@ MARKERS = {"teacher": "s", "nds": "D", "ds": "o"}
 LINES = {"teacher": "--", "nds": "-.", "ds": "-", "labels": "-", "chance": ":"}
 
 CROSS = {"s": 85, "marker": "x", "color": "#000000", "linewidth": 1.4}
+INTERVALS = "Bars are 95 % intervals over seeds; those of teacher and NDS stand at the right edge."
 
 COUNT_COLORS = "Purples"
+DIFFERENCE_COLORS = "PuOr_r"  # violet below 0, orange above
 
 
 def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -61,8 +64,17 @@ def _picture() -> type[Figure]:
     class Picture(Figure):
         """A figure that notebooks show without pyplot, whose list of open figures is global state."""
 
+        caption = ""
+
         def _repr_png_(self) -> bytes:
             return rendered(self, "png")
+
+        def _ipython_display_(self) -> None:
+            """The picture, and its caption below it."""
+            from IPython.display import publish_display_data
+
+            publish_display_data({"image/png": self._repr_png_(), "text/plain": repr(self)})
+            publish_display_data({"text/markdown": self.caption, "text/plain": self.caption})
 
     return Picture
 
@@ -77,14 +89,22 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def heading(study: Study) -> str:
-    """The study's title; a stand-in says so in a second line."""
-    return study.title + ("\nstand-in, not the paper's study" if stand_in_reasons(study) else "")
+def heading(study: Study, *more: str) -> str:
+    """The study's title, and in a second line whether it is a stand-in, and `more`."""
+    second = [*(["stand-in, not the paper's study"] if stand_in_reasons(study) else []), *more]
+    return "\n".join(filter(None, [study.title, "; ".join(second)]))
+
+
+def seeds(runs: pd.DataFrame) -> str:
+    """'5 seeds': how many each arm of students has; fresh teachers are left out."""
+    students = runs[runs["model"] != "teacher"]
+    counts = (students if len(students) else runs).groupby(["model", "temperature"], dropna=False)["seed"].nunique()
+    return f"{counts.min()} seeds" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()} seeds"
 
 
 def groups_by(sensitive: str) -> str:
-    """A sensitive feature in words: 'gender, majority' for the groups that most annotators name."""
-    return sensitive.replace("_majority", ", majority")
+    """A sensitive feature in words: 'Male', or 'gender, majority' for the groups that most annotators name."""
+    return GROUPS.get(sensitive, sensitive.replace("_majority", ", majority").replace("_", " "))
 
 
 def look(model: str) -> dict[str, Any]:
@@ -101,6 +121,16 @@ def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
 def of(rows: pd.DataFrame, metric: str, model: str = "ds") -> pd.DataFrame:
     """The rows of one metric and model."""
     return rows[(rows["metric"] == metric) & (rows["model"] == model)]
+
+
+def metric_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """One metric of `arms.tidy` against T on one `ax`: DS with 95 % intervals, teacher and NDS as lines."""
+    rows = in_percent(rows)
+    reference_lines(ax, rows, metric)
+    students = of(rows, metric)
+    with_intervals(ax, students, **look("ds"), zorder=3, label=NAMES["ds"])
+    paper_markers(ax, students, "ds", label="DS, paper")
+    temperature_axis(ax, students["temperature"])
 
 
 def with_intervals(ax: Axes, rows: pd.DataFrame, **drawn: Any) -> None:
@@ -136,8 +166,8 @@ def legend_below(figure: Figure, *axes: Axes, ncols: int, first: Sequence[str] =
 def write_in_cells(ax: Axes, values: np.ndarray, *, largest: float, form: str) -> None:
     """Every number that is not NaN in its cell of an image, white where the cell is dark."""
     for i, j in np.argwhere(np.isfinite(values)):
-        color = "white" if values[i, j] > 0.55 * largest else "black"
-        ax.text(j, i, format(values[i, j], form), ha="center", va="center", fontsize=7, color=color)
+        color = "white" if abs(values[i, j]) > 0.55 * largest else "black"
+        ax.text(j, i, format(values[i, j], form).replace("-", "−"), ha="center", va="center", fontsize=7, color=color)
 
 
 def greens(n: int) -> list[tuple[float, ...]]:
@@ -147,9 +177,10 @@ def greens(n: int) -> list[tuple[float, ...]]:
     return [matplotlib.colormaps["Greens"](x) for x in np.linspace(0.22, 1.0, n)]
 
 
-def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of this size in inches, its title broken to fit."""
+def new_figure(width: float, height: float, title: str, *, caption: str = "") -> Figure:
+    """An empty figure of this size in inches, its title broken to fit; the caption stands below it in a notebook."""
     figure = _picture()(figsize=(float(width), float(height)), layout="constrained")
+    figure.caption = caption
     letters = int(width * 72 / 5.6)  # that fit in a line at the style's size of 10 points
     figure.suptitle("\n".join(textwrap.fill(line, letters) for line in title.split("\n")), x=0.01, ha="left")
     return figure
@@ -180,8 +211,8 @@ def has_paper(rows: pd.DataFrame) -> bool:
     return "paper_mean" in rows and rows["paper_mean"].notna().any()
 
 
-def paper_markers(ax: Axes, rows: pd.DataFrame, model: str, *, label: str) -> None:
+def paper_markers(ax: Axes, rows: pd.DataFrame, model: str, *, label: str, **drawn: Any) -> None:
     """Hollow markers for the paper's numbers of one metric; nothing where there is none."""
     if has_paper(rows):
         hollow = look(model) | {"linestyle": "none", "markerfacecolor": "none", "markersize": 9}
-        ax.plot(rows["temperature"], rows["paper_mean"], **hollow, label=label, clip_on=False)
+        ax.plot(rows["temperature"], rows["paper_mean"], **hollow, label=label, clip_on=False, **drawn)

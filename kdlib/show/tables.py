@@ -7,14 +7,16 @@ Tables of text are in boards.py. No torch.
 from __future__ import annotations
 
 import html
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from kdlib import files
 from kdlib.errors import InvalidInput
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
 SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
 ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
+NUMBER = re.compile(r"([+−]?)(\d[\d,]*)(\.\d+)?")
+DIGIT, SIGN = "\u2007", "\u2002"  # spaces in the place of a digit and of a sign that other cells of the column have
 # What LaTeX needs of the letters that tables hold; pandas escapes cells, not captions.
 ESCAPES = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%$#_{}"}
@@ -35,38 +39,65 @@ ESCAPES = str.maketrans(
 )
 SYMBOLS = str.maketrans(
     {"±": r"$\pm$", "≤": r"$\leq$", "→": r"$\to$", "−": "$-$", "×": r"$\times$"}
-    | {"²": "$^2$", "–": "--", "“": "``", "”": "''"}
+    | {"²": "$^2$", "–": "--", "“": "``", "”": "''", DIGIT: r"\phantom{0}", SIGN: r"\phantom{$-$}"}
 )
+
+# A saved table. In a narrow window the cells of a row stand below each other, each under its heading.
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ margin: 1em auto; padding: 0 1em; max-width: 75em }}
+main {{ overflow-x: auto }}
+{css}{narrow}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+NARROW = """@media (max-width: 700px) {{
+table {{ min-width: 0 !important }}
+table.stacked, table.stacked :is(caption, tbody, tr, th, td) {{ display: block; min-width: 0 !important }}
+table.stacked thead {{ display: none }}
+table.stacked td {{ border: none; max-width: none !important }}
+table.stacked tr {{ border-bottom: 1px solid #999999 }}
+table.stacked td::before {{ display: block; color: #555555; font-size: 12px; font-weight: 400 }}
+{labels}}}
+"""
 
 # A column: its heading, and how a row of its metric becomes a cell. Shares come in percent.
 Columns = Mapping[str, tuple[str, str]]
 MEAN, WITH_SD, RATIO = "{mean:.2f}", "{mean:.2f} ± {sd:.2f}", "{mean:.4f} ± {sd:.4f}"
 WITH_INTERVAL = f"{WITH_SD} [{{low:.2f}}, {{high:.2f}}]"
 FLOOR = "{mean:.2f} (≤ {high:.2f})"
+ONCE = ("null_band", "label_dpd")  # mostly the same in every row
 CLASS_BIAS: Columns = {
-    "accuracy": ("Accuracy (%)", WITH_INTERVAL),
+    "accuracy": ("Accuracy (%)", WITH_SD),
     "n_significant_sc": ("#SC", "{mean:.0f}"),
     "n_significant_tc": ("#TC", "{mean:.0f}"),
     "null_band": ("chance alone", "[{low:.0f}, {high:.0f}]"),
 }
-CLASS_BIAS_NOTE = (
-    "mean ± sd over seeds [95 % t-interval]; chance alone: 95 % band of a count where no class differs "
-    "and the two arms are independent"
-)
+CLASS_BIAS_NOTE = "chance alone: 95 % band of a count where no class differs and the two arms are independent"
 FAIRNESS: Columns = {
     "accuracy": ("Accuracy", WITH_SD),
-    "eod": ("EOD", WITH_INTERVAL),
-    "tpr_difference": ("TPR part", WITH_SD),
-    "fpr_difference": ("FPR part", WITH_SD),
+    "eod": ("EOD", WITH_SD),
+    "tpr_difference": ("TPR part", MEAN),
+    "fpr_difference": ("FPR part", MEAN),
     "eod_floor": ("EOD floor", FLOOR),
-    "dpd": ("DPD", WITH_INTERVAL),
+    "dpd": ("DPD", WITH_SD),
     "label_dpd": ("label DPD", MEAN),
-    "dpd_gap": ("|DPD − label DPD|", WITH_SD),
+    "dpd_gap": ("|DPD − label DPD|", MEAN),
     "dpd_floor": ("DPD floor", FLOOR),
 }
 FAIRNESS_NOTE = (
-    "all in percent; mean ± sd over seeds [95 % t-interval]; label DPD: what a perfect classifier has; "
-    "floor: mean (≤ 95th percentile) for a model with the same errors that does not react to the group"
+    "in percent; label DPD: what a perfect classifier has; floor: mean (≤ 95th percentile) for a model with the same "
+    "errors that does not react to the group"
 )
 # Measures of individual fairness that confidence moves, each with its two controls beside it.
 MEASURES = {"mean_ratio": "mean ratio", "counterfactual": "counterfactual", "lipschitz": "Lipschitz"}
@@ -79,23 +110,19 @@ INDIVIDUAL: Columns = {"accuracy": ("Accuracy", WITH_SD), "confidence": ("Confid
 INDIVIDUAL |= {metric: (name, RATIO) for metric, name in WITH_CONTROLS.items()}
 INDIVIDUAL |= {"mean_ratio_random": ("mean ratio, random pairs", RATIO), "inconsistency": ("inconsistency", RATIO)}
 INDIVIDUAL_NOTE = (
-    "accuracy and confidence in percent, the others 0 .. 1 (mean ratio and Lipschitz: ratios), mean ± sd over seeds; "
-    "smaller: outputs more alike for inputs that are to be treated alike; mean ratio: the paper's form, but its pairs "
-    "and distance are not public, so its scale is another; calibrated: after temperature scaling of every model; "
-    "relative: to random pairs"
+    "accuracy and confidence in percent; smaller: outputs more alike for inputs that are to be treated alike; "
+    "calibrated: after temperature scaling of every model; relative: to random pairs"
 )
-
-
 CHANGE = "{mean:z.1f} [{low:z.1f}, {high:z.1f}]"
 JOINT: Columns = {
     "selection rate (DPD)": ("dpd", CHANGE),
     "TPR": ("tpr_difference", CHANGE),
     "FPR": ("fpr_difference", CHANGE),
-    "standard error of the rate: seeds, samples": ("dpd", "{se_seeds:.1f}, {se_rows:.1f}"),
+    "SE: seeds, samples": ("dpd", "{se_seeds:.1f}, {se_rows:.1f}"),
 }
 JOINT_NOTE = (
     "by how much the first group's rate less the second's differs between DS and the other arm, in points [95 % "
-    "interval over new seeds and new test samples; with several pairs they hold together]; smaller is nearer 0"
+    "interval over new seeds and new test samples; with several pairs they hold together]; SE: of the selection rate"
 )
 
 
@@ -153,8 +180,9 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
     """One row per arm, one column per metric, and the paper's numbers where the rows have them.
 
-    rows: see wide.py. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
-    note: how to read it, below the title. Raises InvalidInput for a metric that the rows do not have.
+    rows: of `arms.tidy`. columns: metric -> (heading, how one row becomes a cell). title: style.heading(study).
+    note: how to read it, below the title. What is the same in every row stands there and not in a column.
+    Raises InvalidInput for a metric that the rows do not have.
     """
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
     if missing:
@@ -165,8 +193,12 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
         found[heading] = _by_arm(style.in_percent(chosen), partial(filled, form))
         if style.has_paper(chosen):
             found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
-    lines = [title, _seeds(rows) + (f"; {note}" if note else ""), _paper_note(rows)]
-    return text_table(_of_arms(rows, found), "\n".join(filter(None, lines)))
+    frame = _of_arms(rows, found)
+    named = [columns[metric][0] for metric in ONCE if metric in columns]
+    same = [name for name in named if (frame[name] != "").sum() > 1 and set(frame[name]) <= {"", frame[name].max()}]
+    once = "; ".join(f"{name} in every row: {frame[name].max()}" for name in same)
+    lines = [title, "; ".join(filter(None, [_seeds(rows), note])), once, _paper_note(rows)]
+    return text_table(frame.drop(columns=same), "\n".join(filter(None, lines)))
 
 
 def filled(form: str, row: Mapping[str, Any]) -> str:
@@ -197,8 +229,10 @@ def _paper_note(rows: pd.DataFrame) -> str:
 
 
 def _seeds(rows: pd.DataFrame) -> str:
-    fewest, most = rows["n_seeds"].min(), rows["n_seeds"].max()
-    return f"{fewest} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    """'5 seeds, mean ± sd (95 % t-interval: ± 1.24 sd)': the interval is not written where the sd tells it."""
+    ends = sorted({int(rows["n_seeds"].min()), int(rows["n_seeds"].max())})
+    half = " to ".join(f"± {stdtrit(n - 1, 0.975) / np.sqrt(n):.2f}" for n in ends)
+    return f"{' to '.join(map(str, ends))} seeds, mean ± sd (95 % t-interval: {half} sd)"
 
 
 def arm_name(model: str, temperature: float) -> str:
@@ -220,11 +254,12 @@ def _paper_cell(row: dict[str, Any]) -> str:
 
 
 def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
-    """A table of text in the one look of all tables; wrap: cells may have several lines."""
+    """A table of text in the one look of all tables; wrap: cells may have several lines, else numbers are aligned."""
     broken = [("white-space", "pre-line"), ("vertical-align", "top"), ("max-width", "36em")]
-    cell = [("text-align", "left"), ("padding", "4px 12px"), ("border-bottom", "1px solid #DDDDDD")]
+    cell = [("text-align", "left"), ("padding", "4px 8px"), ("border-bottom", "1px solid #DDDDDD")]
     above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre" if frame.empty else "pre-line")]
     whole = [("font-family", "system-ui, sans-serif"), ("font-size", "14px"), ("border-collapse", "collapse")]
+    whole.append(("min-width", "48em"))
     lines = [
         {"selector": "", "props": whole},
         {"selector": "caption", "props": above},
@@ -232,9 +267,33 @@ def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styl
         {"selector": "th", "props": [("vertical-align", "top")]},
         {"selector": "th.row_heading", "props": [] if wrap else ONE_LINE[:1]},
         {"selector": "td", "props": [*cell, *(broken if wrap else ONE_LINE)]},
+        {"selector": "span", "props": [("display", "inline-block"), ("width", "0.9em"), ("text-align", "right")]},
     ]
-    shown = _escaped(_table()(frame), "html").set_caption(html.escape(caption, quote=False))
+    shown = _escaped(_table()(frame), "html").set_table_attributes(f'class="{"stacked" if wrap else "wide"}"')
+    shown = shown.set_caption(html.escape(caption, quote=False))
     return shown.set_table_styles(lines).set_uuid(_name(frame, caption))
+
+
+def _aligned(column: pd.Series) -> dict[str, str]:
+    """{cell: with spaces ahead}, so that the decimal points of a column of numbers stand below each other."""
+    cells = [*map(str, column)]
+    if re.search("[A-Za-z]", "".join(cells)):
+        return dict(zip(cells, cells, strict=True))
+    found = [NUMBER.findall(cell) for cell in cells]
+    places = [[numbers[k] for numbers in found if len(numbers) > k] for k in range(max(map(len, found), default=0))]
+    widths = [(max(len(sign) for sign, _, _ in of), max(len(whole) for _, whole, _ in of)) for of in places]
+    return {cell: _padded(cell, widths) for cell in cells}
+
+
+def _padded(cell: str, widths: Sequence[tuple[int, int]]) -> str:
+    """A cell whose numbers have room for a sign and for so many digits before the point."""
+    place = iter(widths)
+
+    def number(match: re.Match) -> str:
+        (signs, digits), (sign, whole, rest) = next(place), match.groups(default="")
+        return (sign or SIGN * signs) + DIGIT * (digits - len(whole)) + whole + rest
+
+    return NUMBER.sub(number, cell)
 
 
 def _name(frame: pd.DataFrame, caption: str) -> str:
@@ -255,17 +314,40 @@ def _table() -> type[Styler]:
     return Table
 
 
+def _in_html(column: pd.Series) -> Callable[[object], str]:
+    """How a cell of the column becomes HTML: numbers aligned, with the same room for signs; text whole at a minus."""
+    aligned, numbers = _aligned(column), not column.astype(str).str.contains("[A-Za-z]").any()
+
+    def shown(cell: object) -> str:
+        text = html.escape(aligned[str(cell)], quote=False)
+        if numbers:
+            return re.sub(f"[−{SIGN}](?=[{DIGIT}\\d])", lambda sign: f"<span>{sign[0].strip()}</span>", text)
+        return re.sub(r"−(?=\d)", "−\u2060", text).replace(" %", "\u00a0%")
+
+    return shown
+
+
 def _escaped(styler: Styler, language: str) -> Styler:
-    shown = styler.format(escape=language)
+    how = {name: _in_html(styler.data[name]) for name in styler.columns} if language == "html" else None
+    shown = styler.format(how, escape=None if how else language)
     return shown.format_index(escape=language, axis=0).format_index(escape=language, axis=1)
 
 
 def rendered(table: Styler) -> dict[str, bytes]:
-    """{'html': ..., 'tex': ...}; the LaTeX needs booktabs and says so."""
+    """{'html': a page for wide and narrow windows, 'tex': ...}; the LaTeX needs booktabs and says so."""
     caption = html.unescape(table.caption or "")
     form = "l" * (1 + table.data.shape[1])
-    body = _escaped(table.data.style, "latex").to_latex(
+    aligned = table.data.apply(lambda column: column.astype(str).map(_aligned(column)))
+    body = _escaped(aligned.style, "latex").to_latex(
         hrules=True, column_format=form, caption=caption.translate(ESCAPES)
     )
     tex = "% needs \\usepackage{booktabs}\n" + body.translate(SYMBOLS)
-    return {"html": table.to_html(doctype_html=True).encode(), "tex": tex.encode()}
+    styled = table.to_html()
+    css, body = styled.split("</style>", 1)
+    labels = "".join(
+        f"table.stacked td.col{i}::before {{ content: {json.dumps(str(name))} }}\n"
+        for i, name in enumerate(table.columns)
+    )
+    title = html.escape(caption.partition("\n")[0], quote=False)
+    page = PAGE.format(title=title, css=css.partition(">")[2], narrow=NARROW.format(labels=labels), body=body.strip())
+    return {"html": page.encode(), "tex": tex.encode()}

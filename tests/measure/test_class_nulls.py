@@ -472,7 +472,10 @@ def test_sensitivity_has_a_row_a_choice_and_agrees_with_counts():
         "n_significant",
         "share_changed",
         "classes",
+        "null_high",
     ]
+    uncorrected = table[table["correction"] == "none"]["null_high"]
+    assert set(uncorrected) == {class_bias.null_band(20, 5)[1]} and table["null_high"].max() == uncorrected.max()
     assert len(table) == 2 * 2 * 2 * 5 * 4
     keys = ["temperature", "against", "test", "normalise", "correction"]
     assert not table.duplicated(keys).any()

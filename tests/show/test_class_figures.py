@@ -30,12 +30,7 @@ def found():
 
 @pytest.fixture(scope="module")
 def changes(found):
-    return pd.concat(
-        class_bias.significant_classes(found.arm(model="nds"), found.arm(model="ds", temperature=t)).assign(
-            temperature=t
-        )
-        for t in found.temperatures
-    )
+    return class_figures.class_accuracy_rows(found)
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +77,39 @@ def artist(ax, label):
 def test_class_accuracy_has_a_dot_a_class_and_temperature(changes):
     ax = class_figures.class_accuracy(changes, title=TITLE).axes[0]
     for t, rows in changes.groupby("temperature"):
-        dots = artist(ax, f"DS, T = {t:g}").get_offsets()
+        dots = artist(ax, f"DS ± 1 sd, T = {t:g}").get_offsets()
         assert dots[:, 1].tolist() == pytest.approx(100 * rows["mean_b"].to_numpy())
         assert np.round(dots[:, 0]).tolist() == [0, 1, 2, 3]
 
 
 def test_class_accuracy_crosses_exactly_the_significant(changes):
+    for ax, column in zip(
+        class_figures.class_accuracy(changes, title=TITLE).axes, ("mean_b", "difference"), strict=True
+    ):
+        crosses = [c for c in ax.collections if c.get_linewidth()[0] == style.CROSS["linewidth"]]
+        heights = np.concatenate([c.get_offsets()[:, 1] for c in crosses])
+        assert sorted(heights) == pytest.approx(sorted(100 * changes[changes["significant"]][column]))
+        assert 0 < len(heights) < len(changes)
+        others = [c for c in ax.collections if c not in crosses and c.get_zorder() < 6]
+        above = [c for c in ax.collections if c.get_zorder() == 6]
+        assert max(c.get_zorder() for c in others) < min(c.get_zorder() for c in crosses if c.get_path_effects())
+        assert sum(len(c.get_offsets()) for c in above) == len(heights), "nothing but its own dot lies on a cross"
+
+
+def test_an_interval_of_the_relative_accuracy_leaves_out_0_where_there_is_a_cross(changes):
+    below = class_figures.class_accuracy(changes, title=TITLE).axes[1]
+    bars = np.concatenate([bar.get_segments() for container in below.containers for bar in container[2]])
+    apart = (bars[:, :, 1].min(axis=1) > 0) | (bars[:, :, 1].max(axis=1) < 0)
+    assert apart.tolist() == changes["significant"].tolist() and 0 < apart.sum() < len(apart)
+
+
+def test_the_teacher_stands_beside_its_students(changes, found):
     ax = class_figures.class_accuracy(changes, title=TITLE).axes[0]
-    crosses = [c for c in ax.collections if c.get_linewidth()[0] == style.CROSS["linewidth"]]
-    heights = np.concatenate([c.get_offsets()[:, 1] for c in crosses])
-    assert sorted(heights) == pytest.approx(sorted(100 * changes[changes["significant"]]["mean_b"]))
-    assert 0 < len(heights) < len(changes)
+    teacher = found.arm(model="teacher")
+    expected = [100 * (teacher.predicted == teacher.labels)[:, teacher.labels == c].mean() for c in range(4)]
+    assert [s[0, 1] for s in artist(ax, "teacher mean").get_segments()] == pytest.approx(expected)
+    alone = class_figures.class_accuracy(changes.drop(columns="mean_teacher"), title=TITLE)
+    assert "teacher mean" not in labels(alone.axes[0])
 
 
 def test_class_accuracy_ticks_are_the_mean_of_nds(changes):
@@ -108,11 +125,11 @@ def test_the_papers_dots_and_crosses_are_hollow_and_only_where_there_are_any(cha
     paper = changes.assign(paper_accuracy=np.where(known, 0.5, np.nan), paper_significant=np.where(known, 0.0, np.nan))
     paper.loc[1, ["paper_accuracy", "paper_significant"]] = 0.6, 1  # class 1 at the lowest T
     ax = class_figures.class_accuracy(paper, title="The paper's study").axes[0]
-    ours, dots = artist(ax, "DS, T = 4").get_offsets(), artist(ax, "DS, paper").get_offsets()
+    ours, dots = artist(ax, "DS ± 1 sd, T = 4").get_offsets(), artist(ax, "DS, paper").get_offsets()
     assert len(dots) == 2 * 4 - 1 and set(dots[:, 1]) == {50}
     assert dots[-4:, 0].tolist() == pytest.approx(ours[:, 0].tolist()), "below or above ours of the same class and T"
     (cross,) = artist(ax, "DS differs from\nNDS, paper").get_offsets()
-    assert cross.tolist() == pytest.approx([artist(ax, "DS, T = 1").get_offsets()[1, 0], 60])
+    assert cross.tolist() == pytest.approx([artist(ax, "DS ± 1 sd, T = 1").get_offsets()[1, 0], 60])
     assert not artist(ax, "DS, paper").get_facecolor().size, "hollow"
 
 
@@ -127,20 +144,28 @@ def test_disagreement_shares_one_scale_and_leaves_the_diagonal_out():
 def test_disagreement_says_how_many():
     titles = [ax.get_title(loc="left") for ax in class_figures.disagreement(matrices(), title=TITLE).axes[:2]]
     assert "NDS" in titles[0]
-    assert "7.0 of 24 images (29.2 %)" in titles[0]
-    assert "0.4 of 24 images (1.7 %)" in titles[1]
+    assert "7 of 24 images (29.2 %)" in titles[0]
+    assert "0 of 24 images (1.7 %)" in titles[1]
+
+
+def test_the_third_panel_is_what_distillation_changes():
+    ax = class_figures.disagreement(matrices(), title=TITLE).axes[2]
+    assert ax.get_title(loc="left") == "DS − NDS:\n−7 images"  # 0.4 less 7
+    shown = ax.images[0].get_array()
+    assert (shown[2, 1], shown[1, 2], ax.images[0].get_clim()) == (-4, 0.4, (-4, 4))
+    assert {text.get_text() for text in ax.texts} == {"−1", "−2", "−4"}
 
 
 def test_the_papers_matrices_stand_below_ours_in_the_same_scale_as_they_are_printed():
     printed = matrices().query("teacher_index != student_index").assign(count=lambda rows: 2 * rows["count"].round())
     both = pd.concat([matrices(), printed.assign(panel=printed["panel"] + ", paper")])
-    axes = class_figures.disagreement(both, title="The paper's study").axes[:4]
+    axes = class_figures.disagreement(both, title="The paper's study").axes
     assert (
-        axes[0].get_position().x0 == axes[2].get_position().x0 and axes[0].get_position().y0 > axes[2].get_position().y1
+        axes[0].get_position().x0 == axes[3].get_position().x0 and axes[0].get_position().y0 > axes[3].get_position().y1
     )
-    assert {ax.images[0].get_clim() for ax in axes} == {(0, 8)}
-    assert {text.get_text() for text in axes[2].texts} == {"2", "4", "8"}
-    assert "at least 14 of 24 images (58.3 %)" in axes[2].get_title(loc="left")
+    assert [ax.images[0].get_clim() for ax in axes] == [(0, 8), (0, 8), (-8, 8)] * 2
+    assert {text.get_text() for text in axes[3].texts} == {"2", "4", "8"}
+    assert "at least 14 of 24 images (58.3 %)" in axes[3].get_title(loc="left")
     assert all(np.diag(ax.images[0].get_array().mask).all() for ax in axes)
 
 
@@ -156,18 +181,14 @@ def test_the_accuracy_that_the_paper_says_twice():
 
 
 def test_disagreement_writes_numbers_for_few_classes_only():
-    assert {t.get_text() for t in class_figures.disagreement(matrices(), title=TITLE).axes[0].texts} == {
-        "1.0",
-        "2.0",
-        "4.0",
-    }
+    assert {t.get_text() for t in class_figures.disagreement(matrices(), title=TITLE).axes[0].texts} == {"1", "2", "4"}
     many = class_figures.long_matrix(np.ones((40, 40)), [f"class {i}" for i in range(40)], panel="NDS")
     assert not class_figures.disagreement(many, title=TITLE).axes[0].texts
 
 
 def test_disagreement_of_none_is_drawn():
     same = class_figures.long_matrix(np.diag([3.0, 4.0]), ["a", "b"], panel="NDS")
-    assert "0.0 of 7 images" in class_figures.disagreement(same, title=TITLE).axes[0].get_title(loc="left")
+    assert "0 of 7 images" in class_figures.disagreement(same, title=TITLE).axes[0].get_title(loc="left")
 
 
 def test_a_matrix_survives_becoming_rows():
@@ -183,14 +204,27 @@ def test_two_classes_of_one_name_stay_two():
     assert class_figures.as_matrix(class_figures.long_matrix(np.eye(2), ["a", "a"], panel="NDS")).shape == (2, 2)
 
 
-def test_counts_and_band_on_the_left_accuracy_on_the_right(counts, count_rows):
+def test_counts_and_band_above_accuracy_below(counts, count_rows):
     left, right = counts_figure(count_rows).axes
     assert artist(left, "#SC: DS and NDS").get_ydata().tolist() == counts["n_significant_sc"].tolist()
     assert artist(left, "#TC: DS and teacher").get_ydata().tolist() == counts["n_significant_tc"].tolist()
-    assert artist(right, "accuracy of DS").get_ydata() == pytest.approx(100 * counts["accuracy_mean"].to_numpy())
+    assert artist(right, "DS").lines[0].get_ydata() == pytest.approx(100 * counts["accuracy_mean"].to_numpy())
+    for model in ("teacher", "nds"):
+        mean = 100 * style.of(count_rows, "accuracy", model)["mean"].item()
+        assert artist(right, style.NAMES[model]).lines[0].get_ydata() == pytest.approx(mean)
     heights = artist(left, "chance alone (95 %)").get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (counts["null_low"].min(), counts["null_high"].max())
     assert left.get_ylabel() == "significant classes (of 4)"
+
+
+def test_equal_counts_are_both_seen(count_rows):
+    equal = count_rows.assign(mean=count_rows["mean"].where(count_rows["unit"] != "classes", 2))
+    figure = counts_figure(equal)
+    figure.draw_without_rendering()
+    lines = [artist(figure.axes[0], name) for name in ("#SC: DS and NDS", "#TC: DS and teacher")]
+    places = [line.get_transform().transform(line.get_xydata()) for line in lines]
+    apart = (places[1] - places[0]) * 72 / figure.dpi
+    assert apart[:, 0] == pytest.approx(8) and apart[:, 1] == pytest.approx(0), "in points; a marker has 5"
 
 
 def with_numbers(rows, **numbers):
@@ -204,7 +238,7 @@ def test_the_papers_counts_are_hollow_and_only_where_there_are_any(count_rows):
     assert set(hollow.get_ydata()) == {40}
     assert (hollow.get_markerfacecolor(), hollow.get_linestyle()) == ("none", "None")
     assert left.get_ylim()[1] > 40
-    assert set(artist(right, "accuracy, paper").get_ydata()) == {50}
+    assert set(artist(right, "DS, paper").get_ydata()) == {50}
     assert "#TC, paper" not in labels(left)
 
 
@@ -212,6 +246,7 @@ def test_the_papers_fairness_is_hollow_in_percent(rows):
     shown = fairness_figures.group_fairness(with_numbers(rows, eod=0.02), sensitive="color", title=TITLE)
     assert set(artist(shown.axes[0], "DS, paper").get_ydata()) == {2}
     assert "DS, paper" not in labels(shown.axes[2])
+    assert [len(artist(ax, "DS").lines[0].get_xdata()) for ax in shown.axes[:2]] == [3, 4], "the paper's two columns"
 
 
 def test_counts_without_a_teacher_are_drawn(found):
@@ -223,7 +258,7 @@ def test_panels_stand_on_any_ax(changes, count_rows, rows):
     axes = matplotlib.figure.Figure().subplots(2, 2).flat
     class_figures.class_accuracy_panel(axes[0], changes)
     class_figures.disagreement_panel(axes[1], class_figures.as_matrix(matrices().query("panel == 'NDS'")), largest=4)
-    assert class_figures.significant_counts_panel(axes[2], count_rows, classes=4).get_ylabel() == "test accuracy (%)"
+    class_figures.significant_counts_panel(axes[2], count_rows, classes=4)
     fairness_figures.disparity_panel(axes[3], rows[~(rows["temperature"] > 4)], measure="eod")
     assert "NDS mean" in labels(axes[0]) and axes[1].images and "#SC: DS and NDS" in labels(axes[2])
     assert artist(axes[3], "DS").lines[0].get_xdata().tolist() == [1, 4]
@@ -235,28 +270,27 @@ def test_fairness_shows_means_levels_floor_and_labels(rows):
     def percent(metric, model="ds"):
         return 100 * style.of(rows, metric, model)["mean"].to_numpy()
 
-    assert len(axes) == 4
-    assert artist(axes[0], "DS").lines[0].get_ydata() == pytest.approx(percent("eod")[:3])
-    assert artist(axes[3], "DS").lines[0].get_ydata() == pytest.approx(percent("dpd"))
-    assert artist(axes[1], "teacher").lines[0].get_ydata() == pytest.approx(percent("eod", "teacher"))
-    assert artist(axes[2], "DPD of the labels").get_ydata()[0] == pytest.approx(percent("label_dpd")[0])
+    assert len(axes) == 2 and axes[0].get_xscale() == "log", "the same data once"
+    assert artist(axes[0], "DS").lines[0].get_ydata() == pytest.approx(percent("eod"))
+    assert artist(axes[1], "DS").lines[0].get_ydata() == pytest.approx(percent("dpd"))
+    assert artist(axes[0], "teacher").lines[0].get_ydata() == pytest.approx(percent("eod", "teacher"))
+    assert artist(axes[1], "DPD of the labels").get_ydata()[0] == pytest.approx(percent("label_dpd")[0])
     assert "DPD of the labels" not in labels(axes[0])
-    floor = artist(axes[1], "attribute-blind model: mean (floor)").get_ydata()
+    floor = artist(axes[0], "attribute-blind model: mean (floor)").get_ydata()
     assert floor == pytest.approx(percent("eod_floor"))
 
 
-def test_fairness_has_one_column_where_no_temperature_is_above_ten(rows):
-    low = rows[~(rows["temperature"] > 10)]
-    shown = fairness_figures.group_fairness(low, sensitive="gender_majority", title=TITLE)
-    assert len(shown.axes) == 2
-    assert shown.axes[0].get_ylabel() == "EOD by gender, majority (%)"
+@pytest.mark.parametrize(("feature", "words"), [("gender_majority", "gender, majority"), ("male", "Male")])
+def test_groups_are_named_in_words(rows, feature, words):
+    shown = fairness_figures.group_fairness(rows, sensitive=feature, title=TITLE)
+    assert shown.axes[0].get_ylabel() == f"EOD by {words} (%)"
 
 
 @pytest.mark.parametrize(("temperatures", "scale"), [((2, 3, 10), "linear"), ((1, 4, 40), "log")])
 def test_wide_spans_of_temperature_get_a_log_axis(count_rows, temperatures, scale):
     few = count_rows[count_rows["temperature"].isin([1, 4, 10])]
     few = few.assign(temperature=few["temperature"].map(dict(zip([1, 4, 10], map(float, temperatures), strict=True))))
-    ax = counts_figure(few).axes[0]
+    ax = counts_figure(few).axes[1]
     assert ax.get_xscale() == scale
     assert [t.get_text() for t in ax.get_xticklabels()] == [str(t) for t in temperatures]
 
@@ -312,7 +346,7 @@ def every_figure(changes, count_rows, rows):
         )
     yield counts_figure(count_rows, title)
     yield fairness_figures.group_fairness(rows, sensitive="color", title=title)
-    yield fairness_figures.group_fairness(rows[~(rows["temperature"] > 10)], sensitive="color", title=title)
+    yield fairness_figures.group_fairness(with_numbers(rows, eod=0.02), sensitive="color", title=title)
     yield image_figures.image_grid(images, cells, title=title)
     yield image_figures.softened(softened(), title=title)
 
@@ -331,7 +365,8 @@ def test_no_text_is_cut_off(changes, count_rows, rows):
 
 
 def test_every_figure_says_stand_in(changes, count_rows, rows):
-    assert all("stand-in" in figure.get_suptitle() for figure in every_figure(changes, count_rows, rows))
+    for figure in every_figure(changes, count_rows, rows):
+        assert "stand-in" in figure.get_suptitle() and figure.caption.endswith(".")
 
 
 def luminance(color):
@@ -364,9 +399,26 @@ def test_figures_show_themselves_in_notebooks(count_rows):
     assert imread(BytesIO(counts_figure(count_rows)._repr_png_())).shape[2] in (3, 4)
 
 
+def test_the_caption_stands_below_the_picture_in_a_notebook(count_rows, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.publish_display_data", shown.append)
+    figure = counts_figure(count_rows)
+    figure._ipython_display_()
+    assert "image/png" in shown[0] and shown[1]["text/markdown"] == figure.caption
+
+
 def test_heading_says_stand_in_where_it_is_one():
     study = load_profile("quick").study("digits")
     assert style.heading(study).splitlines() == [study.title, "stand-in, not the paper's study"]
+    assert style.heading(study, "5 seeds").endswith("\nstand-in, not the paper's study; 5 seeds")
+
+
+def test_seeds_are_those_of_students(found):
+    assert style.seeds(found.runs) == "5 seeds"
+    more = found.runs[found.runs["model"] == "teacher"].assign(seed=lambda rows: rows["seed"] + 90)
+    assert style.seeds(pd.concat([found.runs, more])) == "5 seeds"
+    lost = found.runs.drop(found.runs.index[(found.runs["model"] == "ds") & (found.runs["seed"] == 1)][:1])
+    assert style.seeds(lost) == "4 to 5 seeds"
 
 
 def test_heading_of_the_papers_own_study_is_its_title():
@@ -394,6 +446,7 @@ def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found):
     about = json.loads(paths[3].read_bytes())
     assert (about["profile"], about["study"], about["seeds"], about["shows"]) == ("quick", "digits", 5, "counts")
     assert about["stand_in"] == ["data set digits is not in the paper"]
+    assert about["caption"] == class_figures.COUNTS_CAPTION
     assert (about["runs"], about["test_samples"]) == (len(found.runs), len(found.labels))
     assert imread(paths[0]).ndim == 3
     assert paths[1].read_bytes().startswith(b"%PDF")

@@ -19,6 +19,7 @@ def spread():
             "value": [-0.02, 0.01, 0.03],
             "low": [-0.03, -0.01, 0.01],
             "high": [-0.01, 0.03, 0.05],
+            "n_blocks": [5, 5, 4],
         }
     )
 
@@ -30,7 +31,9 @@ def pool():
 
 
 def test_numbers_are_in_points_beside_their_study(spread, pool):
-    first, second = forest.forest(spread, pool, title="A profile").axes
+    figure = forest.forest(spread, pool, margins={}, title="A profile")
+    first, second = figure.axes
+    assert "over 4 to 5 teachers" in figure.caption
     assert artist(first, "seen").lines[0].get_xdata() == pytest.approx(-2)
     assert [t.get_text() for t in first.get_yticklabels()] == ["one", "two", "pooled, 3 data sets"]
     assert artist(first, "pooled over data sets").lines[0].get_xdata() == pytest.approx(0)
@@ -41,8 +44,14 @@ def test_numbers_are_in_points_beside_their_study(spread, pool):
 
 def test_a_number_without_an_interval_has_no_panel(spread, pool):
     rows = spread.assign(low=[np.nan, np.nan, 0.01])
-    shown = [ax for ax in forest.forest(rows, pool, title="A profile").axes if ax.axison]
+    shown = [ax for ax in forest.forest(rows, pool, margins={}, title="A profile").axes if ax.axison]
     assert len(shown) == 1
+
+
+def test_a_rule_with_a_margin_shows_it(spread, pool):
+    first, second = forest.forest(spread, pool, margins={7: -0.005}, title="A profile").axes
+    assert artist(first, "margin of claim 7").get_xdata() == pytest.approx([-0.5, -0.5])
+    assert not [name for name in labels(second) if "margin" in name]
 
 
 def test_verdicts_differ_in_shape_or_filling_too():
