@@ -7,10 +7,17 @@ logit table is charged its share of filling it: views x ms a forward pass / (epo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from cases import CASES, Case
 from contenders import LEVERS
+
+from kdlib.show import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SEEDS = 5
 TEMPERATURES = (1, 3, 6, 12)
@@ -144,46 +151,64 @@ the system takes it back when memory is short.
 {images(rows)}"""
 
 
-def plot(rows: pd.DataFrame, path: Path) -> None:
+LOOKS = {
+    ("torchdistill", "fp32"): {"color": "#9A9A9A", "marker": "s"},
+    ("torchdistill", "bf16"): {"color": "#D0D0D0", "marker": "D"},
+    ("kdlib", "fp32"): {"color": style.COLORS["ds"], "marker": "o"},
+    ("kdlib", "bf16"): {"color": style.COLORS["nds"], "marker": "^"},
+}
+
+
+@style.in_style
+def picture(rows: pd.DataFrame) -> Figure:
     """Left: image-students a second of each loop. Right: what a student costs as more temperatures share a teacher."""
-    import matplotlib
+    figure = style.new_figure(
+        10.5, 4.4, "How fast is a student trained? Median of the rounds and their range, one thread"
+    )
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    bars_panel(left, rows)
+    temperatures_panel(right, rows, "a")
+    style.legend_below(figure, left, ncols=4)
+    return figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    import kdlib
+def bars_panel(ax: Axes, rows: pd.DataFrame) -> None:
+    """One bar for each case and loop; where a loop was not measured, its place says so."""
+    ax.set(yscale="log", ylabel="image-students a second (log scale)")
+    for k, ((loop, precision), look) in enumerate(LOOKS.items()):
+        label = f"{loop} {precision}"
+        for i, (name, case) in enumerate(CASES.items()):
+            measured, at = costs(rows, name), i + 0.22 * (k - 1.5)
+            if (loop, precision, "") not in measured:
+                ax.text(
+                    at, 0.02, "not measured", transform=ax.get_xaxis_transform(), rotation=90, ha="center", fontsize=7
+                )
+                continue
+            plain = loop == "torchdistill"
+            speed = 1000 / (measured[loop, precision, ""] if plain else student_ms(measured, case, precision))
+            middle, low, high = speed.median(), speed.min(), speed.max()
+            ax.bar(at, middle, width=0.21, color=look["color"], label=label, zorder=2)
+            ax.errorbar(at, middle, yerr=[[middle - low], [high - middle]], color="black", elinewidth=0.8)
+            ax.annotate(f"{middle:,.0f}", (at, high), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+    ax.set_ylim(bottom=4)
+    ax.set_xticks(range(len(CASES)), [case.title.replace(", ", "\n") for case in CASES.values()])
 
-    with plt.style.context(Path(kdlib.__file__).parent / "show/figures.mplstyle"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-        styles = {("torchdistill", "fp32"): "0.6", ("torchdistill", "bf16"): "0.8"}
-        styles |= {("kdlib", "fp32"): "C0", ("kdlib", "bf16"): "C1"}
-        names = list(CASES)
-        for k, ((loop, precision), color) in enumerate(styles.items()):
-            at, height = [], []
-            for i, name in enumerate(names):
-                measured = costs(rows, name)
-                if (loop, precision, "") in measured:
-                    plain = loop == "torchdistill"
-                    ms = measured[loop, precision, ""] if plain else student_ms(measured, CASES[name], precision)
-                    at.append(i + 0.2 * (k - 1.5))
-                    height.append(1000 / ms.median())
-            bars = left.bar(at, height, width=0.19, color=color, label=f"{loop} {precision}")
-            left.bar_label(bars, fmt="{:,.0f}", fontsize=7)
-        left.set_yscale("log")
-        left.set_xticks(range(len(names)), [CASES[name].title.replace(", ", "\n") for name in names], fontsize=8)
-        left.set_ylabel("image-students a second, one thread")
-        left.legend(fontsize=7)
-        case, measured = CASES["a"], costs(rows, "a")
-        for (loop, precision), color in styles.items():
-            if loop == "torchdistill":
-                costs_ = [measured[loop, precision, ""].median()] * len(TEMPERATURES)
-            else:
-                costs_ = [student_ms(measured, case, precision, students=t).median() for t in TEMPERATURES]
-            right.plot(TEMPERATURES, costs_, "o-", color=color, label=f"{loop} {precision}")
-        right.set_xticks(TEMPERATURES)
-        right.set_ylim(0)
-        right.set_xlabel("temperatures that share a teacher")
-        right.set_ylabel("ms an image and student")
-        right.set_title(case.title, fontsize=9)
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
+
+def temperatures_panel(ax: Axes, rows: pd.DataFrame, name: str) -> None:
+    """What a student costs against the number of temperatures that share a teacher, in one case."""
+    case, measured = CASES[name], costs(rows, name)
+    for (loop, precision), look in LOOKS.items():
+        plain = [measured[loop, precision, ""]] * len(TEMPERATURES) if loop == "torchdistill" else None
+        every = plain or [student_ms(measured, case, precision, students=t) for t in TEMPERATURES]
+        middle = pd.Series([ms.median() for ms in every])
+        ends = [middle - [ms.min() for ms in every], [ms.max() for ms in every] - middle]
+        ax.errorbar(TEMPERATURES, middle, yerr=ends, **look, elinewidth=0.8)
+    ax.set_xticks(TEMPERATURES)
+    ax.set_ylim(0)
+    ax.set(xlabel="temperatures that share a teacher", ylabel="ms an image and student")
+    ax.set_title(case.title)
+
+
+def plot(rows: pd.DataFrame, path: Path) -> None:
+    """Write `picture` to a PNG file."""
+    path.write_bytes(style.rendered(picture(rows), "png"))

@@ -185,7 +185,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     largest = max(off_diagonal(m).max() for m in matrices.values()) or 1.0
     room = 0.07 * max(map(len, _tick_names(matrices[panels[0]])))  # inches for the names of classes
     unwritten = len(matrices[panels[0]]) > FEW_CLASSES
-    size = (3.5 * columns + room + 0.6, (4.3 + room) * len(pairs) + (2 if unwritten else 0.9))
+    size = (3.5 * columns + room + 0.6, (4.3 + room) * len(pairs) + (1.4 if unwritten else 0.9))
     figure = new_figure(*size, title, caption=DISAGREEMENT_CAPTION)
     axes = figure.subplots(len(pairs), columns, squeeze=False)
     changes = {tuple(pair): matrices[pair[1]] - matrices[pair[0]] for pair in pairs if len(pair) == 2}
