@@ -111,7 +111,8 @@ INDIVIDUAL |= {metric: (name, RATIO) for metric, name in WITH_CONTROLS.items()}
 INDIVIDUAL |= {"mean_ratio_random": ("mean ratio, random pairs", RATIO), "inconsistency": ("inconsistency", RATIO)}
 INDIVIDUAL_NOTE = (
     "accuracy and confidence in percent; smaller: outputs more alike for inputs that are to be treated alike; "
-    "calibrated: after temperature scaling of every model; relative: to random pairs"
+    "mean ratio: not on the paper's scale; calibrated: after temperature scaling of every model; relative: to random "
+    "pairs"
 )
 CHANGE = "{mean:z.1f} [{low:z.1f}, {high:z.1f}]"
 JOINT: Columns = {
