@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 PARAMETERS = ("profile", "runs_dir", "out_dir", "device")
 JOINED = ("beyond_bias_dial", "beyond_t_squared")  # one picture of several studies, each of them once
+ASKS = {  # what figures ask where the artefact's title is no question
+    "beyond_bias_dial": "Is the disparity of a student the one that its errors let expect?",
+    "beyond_individual_fairness": "Does individual fairness change with T at equal confidence?",
+}
 BOTH_PARTS = ("table02", "table09", "table10")  # the paper does not say which part of CelebA its numbers are of
 
 
@@ -118,9 +122,11 @@ class Workspace:
 
     @property
     def heading(self) -> str:
-        """The title of one figure of all studies: that of the first, and the runs of each that collapsed."""
+        """The title of one figure of all studies, where they differ 'ρ 0/0.4', and the runs of each that collapsed."""
         shown = list(self.found.values())
-        first = replace(shown[0], collapsed=()).heading
+        words = zip(*(s.study.title.split(" ") for s in shown), strict=False)
+        every = " ".join("/".join(dict.fromkeys(same)) for same in words)
+        first = replace(shown[0], collapsed=()).heading.replace(shown[0].study.title, every)
         collapsed = [f"collapsed in {s.study.name}: {'; '.join(s.collapsed)}" for s in shown if s.collapsed]
         return "\n".join([first, *collapsed])
 
@@ -146,7 +152,7 @@ class Workspace:
 
     def _shown(self, name: str, parts: Mapping[str, Predictions]) -> Iterable[Shown]:
         study, features = self.profile.study(name), [None]
-        asks = self.title if self.artefact.startswith("beyond") else ""
+        asks = ASKS.get(self.artefact, self.title if self.artefact.startswith("beyond") else "")
         if self.artefact in numbers.FEATURES:
             features = numbers.sensitive_features(parts["test"], study, self.artefact)
         for sensitive in features:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from tests import simulated
 from tests.conftest import TINY, make_project
 from tests.simulated_claims import with_teacher_ids
 
+ROOT = Path(__file__).resolve().parents[1]
 STUDY = TINY[TINY.index("  tiny:") : TINY.index("artefacts:")]
 AWAY = STUDY.replace("tiny:", "away:").replace("train_images: 100", "train_images: 120")
 PROFILE = TINY.replace("artefacts:", f"{AWAY}artefacts:").replace("[tiny]", "[tiny, away]\n  fig6: []")
@@ -198,3 +200,11 @@ def test_one_figure_of_several_studies_names_the_collapsed_runs_of_each(one_coll
     }
     assert here.heading.splitlines()[-1] == "collapsed in b: ds T=4 seed 2 predicts class 1 alone"
     assert "collapsed in a" not in here.heading
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+def test_the_title_of_several_studies_says_in_what_they_differ(one_collapsed):
+    here, quick = opened(), notebook.load_profile(ROOT / "params/quick.yaml")
+    here.found = {n: notebook.Shown(quick.study(n), one_collapsed) for n in ("biased-0", "biased-40", "biased-80")}
+    first = "Trifeature, biased, ρ 0/0.4/0.8 at 16 px (convex), ResNet-8 → LeNet-5"
+    assert here.heading.splitlines() == [first, "stand-in, not the paper's study; 5 seeds"]

@@ -34,7 +34,8 @@ INDIVIDUAL_PANELS = {
 }
 REPORTED_CAPTION = (
     "Each dot is a count that the paper reports, of five seeds an arm; the darker, the less explains it. Hatched: the "
-    "95 % band of chance. Blue: the 95 % band of a shift of overall accuracy alone, for the usual spread of classes."
+    "95 % band of chance. Blue: the 95 % band of a shift of overall accuracy alone, for the usual spread of classes; "
+    "dotted: its upper end for the widest, which can lie above a panel."
 )
 CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
