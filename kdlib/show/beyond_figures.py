@@ -32,11 +32,6 @@ INDIVIDUAL_PANELS = {
     **tables.WITH_CONTROLS,
     "inconsistency": "inconsistency of neighbors",
 }
-REPORTED_CAPTION = (
-    "Each dot is a count that the paper reports, of five seeds an arm; the darker, the less explains it. Hatched: the "
-    "95 % band of chance. Blue: the 95 % band of a shift of overall accuracy alone, for the usual spread of classes; "
-    "dotted: its upper end for the widest, which can lie above a panel."
-)
 CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
 READING_STYLE = {True: look("ds"), False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"}}
@@ -53,7 +48,7 @@ def reported_counts(counts: pd.DataFrame, *, title: str) -> Figure:
     accuracy alone for the usual spread, dotted its upper end for the widest. The darker a dot, the less explains it.
     """
     panels = list(counts.groupby([*PAIR, "metric"], sort=False))
-    figure = style.new_figure(11.5, 2.35 * (len(panels) // 4) + 1.0, title, caption=REPORTED_CAPTION)
+    figure = style.new_figure(11.5, 2.35 * (len(panels) // 4) + 1.0, title, caption="reported_counts")
     for ax, ((*pair, metric), rows) in zip(figure.subplots(len(panels) // 4, 4).flat, panels, strict=True):
         count_panel(ax, rows.sort_values("temperature"))
         ax.set_title(f"{COUNT_NAMES[metric]}: {_pair_name(*pair)}", fontsize=8)
@@ -93,12 +88,8 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
     paper's choice is marked; the shade goes to the largest count; what chance can give is hatched.
     """
     references, corrections = counts["against"].unique(), counts["correction"].unique()
-    caption = (
-        f"Classes with p ≤ 0.05 (of {counts['classes'].iloc[0]}) under every test (Welch's, or moderated) and scale. "
-        "Hatched: no more than chance gives in 97.5 % of studies where no class differs. A fresh teacher taught none "
-        "of the students."
-    )
-    figure = style.new_figure(1.6 + 3.6 * len(references), 0.7 + 2.35 * len(corrections), title, caption=caption)
+    size = 1.6 + 3.6 * len(references), 0.7 + 2.35 * len(corrections)
+    figure = style.new_figure(*size, title, caption="sensitivity", classes=counts["classes"].iloc[0])
     axes = figure.subplots(len(corrections), len(references), squeeze=False, sharex=True, sharey=True)
     for ax, (correction, against) in zip(axes.flat, product(corrections, references), strict=True):
         rows = counts[(counts["against"] == against) & (counts["correction"] == correction)]
@@ -139,8 +130,7 @@ def over_temperature(rows: pd.DataFrame, *, panels: Mapping[str, str], title: st
     rows: of `arms.tidy`. panels: {metric: title of its panel}. Shares are shown in percent.
     """
     height = -(-len(panels) // columns)
-    caption = f"{style.INTERVALS} The axes do not start at 0: they show what changes with T."
-    figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title, caption=caption)
+    figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title, caption="over_temperature")
     axes = figure.subplots(height, columns, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
         style.metric_panel(ax, rows, name)
@@ -177,11 +167,7 @@ def dial_runs(runs: pd.DataFrame, *, title: str) -> Figure:
     training part. Grey: all errors go with the color; no classifier can lie above it.
     """
     positions = sorted(runs["rho"].unique())
-    caption = (
-        "Each mark is one run. Dotted: all its errors go with the color, which no classifier can exceed. Dashed: a "
-        "learner with as many errors that goes by the base rates. At 0 the errors do not go with the color."
-    )
-    figure = style.new_figure(3.5 * len(positions) + 1.6, 3.7, title, caption=caption)
+    figure = style.new_figure(3.5 * len(positions) + 1.6, 3.7, title, caption="dial_runs")
     axes = figure.subplots(1, len(positions), squeeze=False)[0]
     for ax, rho in zip(axes, positions, strict=True):
         dial_runs_panel(ax, runs[runs["rho"] == rho], rho=rho, temperatures=runs["temperature"])
@@ -225,11 +211,7 @@ def t_squared(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
 
     rows: class_bias.table and gradient_norms.table of every study, with a column t_squared.
     """
-    caption = (
-        "Left: norm of the gradient of each term of the loss; filled: the teacher's, open: the labels'. Middle: test "
-        "accuracy. Right: #SC; hatched: the 95 % band of chance. Bars and shades are 95 % intervals over seeds."
-    )
-    figure = style.new_figure(11.5, 4.1, title, caption=caption)
+    figure = style.new_figure(11.5, 4.1, title, caption="t_squared")
     left, middle, right = axes = figure.subplots(1, 3)
     rows = style.in_percent(rows)
     for t_squared, drawn in READING_STYLE.items():
@@ -278,11 +260,7 @@ def reported_limit(counts: pd.DataFrame, *, title: str) -> Figure:
     """
     wide = counts.groupby(PAIR)["temperature"].transform("max") > 10
     rows = counts[(counts["metric"] == "n_significant_sc") & wide].sort_values("temperature")
-    caption = (
-        "The paper's own numbers, means of five seeds; it gives no intervals here. Left: 0 is the accuracy of NDS. "
-        "Right: the dotted line is the share of classes that is significant by chance."
-    )
-    figure = style.new_figure(9.6, 3.9, title, caption=caption)
+    figure = style.new_figure(9.6, 3.9, title, caption="reported_limit")
     left, right = figure.subplots(1, 2)
     pairs = rows.groupby(PAIR, sort=False)
     for (pair, group), marker, line in zip(pairs, "osD^v", ("-", "--", "-.", ":", "-"), strict=False):

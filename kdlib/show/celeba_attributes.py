@@ -119,10 +119,7 @@ def attribute_shares(attributes: pd.DataFrame) -> pd.DataFrame:
 @style.in_style
 def attribute_bars(shares: pd.DataFrame, *, title: str) -> Figure:
     """Figure 6 of the paper, from `attribute_shares`: one bar per attribute; those that the paper uses are marked."""
-    caption = (
-        "Share of all images annotated with each attribute; counted in the official list, without seeds or intervals."
-    )
-    figure = style.new_figure(6.6, 0.19 * len(shares) + 1.2, title, caption=caption)
+    figure = style.new_figure(6.6, 0.19 * len(shares) + 1.2, title, caption="attribute_bars")
     ax = figure.subplots()
     used = [name for names, _ in ROLES.values() for name in names]
     for role, (names, look) in ROLES.items():

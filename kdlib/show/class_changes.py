@@ -48,10 +48,6 @@ VERDICTS = {
     "verdict": "{verdict}",
     "Hedges' g, 95 %": "{g:z.2f} [{g_low:z.2f}, {g_high:z.2f}]",
 }
-CHANGES_CAPTION = (
-    "Left: how much true changes from NDS to DS differ between classes, with seed noise taken off. Right: how far the "
-    "classes move from NDS (0) to their teacher (1). Bars are 95 % intervals."
-)
 BEYOND_NOTE = (
     "significant classes (Welch's test, p ≤ 0.05) on two scales; by a shift: if the log odds of all classes had moved "
     "by one amount; left: the difference, 95 % interval by bootstrap; explained: fewer than 5 % of the classes left"
@@ -144,7 +140,7 @@ def class_changes(rows: pd.DataFrame, *, title: str) -> Figure:
 
     rows: `without_counts`, or `changes_by_temperature`. 95 % intervals.
     """
-    figure = style.new_figure(8.2, 3.7, title, caption=CHANGES_CAPTION)
+    figure = style.new_figure(8.2, 3.7, title, caption="class_changes")
     left, right = figure.subplots(1, 2)
     interval_panel(left, rows, "change_sd")
     left.set_title("Do classes change by different amounts?\nsd of the true change over classes (points)")

@@ -26,22 +26,6 @@ COUNTS = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC",
 HOLLOW = {"color": "none", "edgecolor": COLORS["labels"], "linewidth": 0.9, "zorder": 4}
 DOTS = {"s": 26, "edgecolor": "#3A3A3A", "linewidth": 0.4, "zorder": 3}
 FEW_CLASSES = 12  # up to here a matrix shows its numbers
-CLASS_ACCURACY_CAPTION = (
-    "Above: accuracy of each class, mean over seeds; bars and the orange band are ± 1 standard deviation over seeds. "
-    "Below: what the test compares, accuracy of the class $A_c$ over overall accuracy $A$, DS less NDS, with Welch's "
-    "95 % interval. A cross marks p ≤ 0.05, not corrected for the number of classes: chance alone marks about 4 % of "
-    "all dots."
-)
-DISAGREEMENT_CAPTION = (
-    "Rows: what the teacher predicts; columns: what the student predicts. Each number is the mean over seeds of a "
-    "count of test images, in whole images; the hatched diagonal, where both agree, is left out. Right: DS less NDS; "
-    "violet is fewer disagreements after distillation, orange more."
-)
-COUNTS_CAPTION = (
-    "Above: classes whose relative accuracy differs between DS and NDS (#SC) and between DS and teacher (#TC), "
-    "Welch's test at p ≤ 0.05; hatched: the 95 % band of such a count where no class differs. Points of one T stand "
-    f"side by side. Below: test accuracy. {style.INTERVALS}"
-)
 
 
 @in_style
@@ -54,7 +38,7 @@ def class_accuracy(changes: pd.DataFrame, *, title: str) -> Figure:
     """
     room = 0.9 if "paper_accuracy" in changes else 0.62  # inches for the dots of a class
     width = np.clip(room * changes["class_index"].nunique() + 2, 6, 20)
-    figure = new_figure(width, 6.2, title, caption=CLASS_ACCURACY_CAPTION)
+    figure = new_figure(width, 6.2, title, caption="class_accuracy")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     class_accuracy_panel(above, changes)
     relative_change_panel(below, changes)
@@ -156,8 +140,7 @@ def two_accuracies(rows: pd.DataFrame, *, title: str) -> Figure:
     rows: `read_figures.against_table_6`. One panel per data set. Bars: how exactly figure 1 can be read.
     """
     panels = list(rows.groupby("dataset"))
-    caption = "The paper's own numbers, means of five seeds. Bars: how exactly figure 1 can be read."
-    figure = new_figure(4.6 * len(panels), 3.7, title, caption=caption)
+    figure = new_figure(4.6 * len(panels), 3.7, title, caption="two_accuracies")
     for ax, (dataset, of) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         t, middle = of["temperature"], (of["low"] + of["high"]) / 2
         ax.axhline(of["nds"].iloc[0], color=COLORS["nds"], linestyle=style.LINES["nds"], label="NDS, table 6")
@@ -186,7 +169,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
     room = 0.07 * max(map(len, _tick_names(matrices[panels[0]])))  # inches for the names of classes
     unwritten = len(matrices[panels[0]]) > FEW_CLASSES
     size = (3.5 * columns + room + 0.6, (4.3 + room) * len(pairs) + (1.4 if unwritten else 0.9))
-    figure = new_figure(*size, title, caption=DISAGREEMENT_CAPTION)
+    figure = new_figure(*size, title, caption="disagreement")
     axes = figure.subplots(len(pairs), columns, squeeze=False)
     changes = {tuple(pair): matrices[pair[1]] - matrices[pair[0]] for pair in pairs if len(pair) == 2}
     widest = max([abs(off_diagonal(change)).max() for change in changes.values()], default=1.0) or 1.0
@@ -289,7 +272,7 @@ def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figur
     rows: `class_bias.table`; classes: how many the data set has. The hatched band is what chance alone gives, 95 % of
     the time. Hollow markers: the paper's numbers, where the rows have them.
     """
-    figure = new_figure(6.4, 5.6, title, caption=COUNTS_CAPTION)
+    figure = new_figure(6.4, 5.6, title, caption="significant_counts")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     significant_counts_panel(above, rows, classes=classes)
     above.set_xlabel("")

@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CAPTION = (
-    "EOD: equalized odds difference; DPD: demographic parity difference; 0 is no difference between groups. Hatched: "
-    "what a model with the same errors shows on this many samples if it does not react to the group, from its mean to "
-    f"the 95th percentile. {style.INTERVALS}"
-)
-
 
 def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """Figure 4 of the paper: EOD and DPD against T, teacher and NDS as horizontal lines, with 95 % t-intervals.
@@ -41,10 +35,10 @@ def disparities(columns: Sequence[pd.DataFrame], *, by: str, title: str) -> Figu
     by: the groups, in words.
     """
     if len(columns) == 1:
-        figure = new_figure(9.4, 3.9, title, caption=CAPTION)
+        figure = new_figure(9.4, 3.9, title, caption="disparities")
         axes = figure.subplots(1, 2, squeeze=False).T
     else:
-        figure = new_figure(4.6 * len(columns) + 0.6, 5.6, title, caption=CAPTION)
+        figure = new_figure(4.6 * len(columns) + 0.6, 5.6, title, caption="disparities")
         axes = figure.subplots(2, len(columns), sharey="row", squeeze=False)
     for line, measure in zip(axes, ("eod", "dpd"), strict=True):
         for ax, rows in zip(line, columns, strict=True):

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CAPTION = (
-    "The effect of each claim in each study with its 95 % interval, over {} teachers with their students; thin: where "
-    "another data set of the kind would lie (95 %). Shape and color are the verdict of the rule, which in claim 1 asks "
-    "whether DS is worse by more than the margin, and in claims 6, 8 and 10 is about two measures, one of them shown."
-)
 LOOKS = {
     "seen": {"color": COLORS["ds"], "marker": "o"},
     "explained by accuracy": {"color": COLORS["labels"], "marker": "^"},
@@ -41,8 +36,8 @@ def forest(spread: pd.DataFrame, pooled: pd.DataFrame, *, margins: Mapping[int, 
     shown = spread.dropna(subset=["low", "high"])
     claims = list(shown["claim"].unique())
     lines = [2.2 + max(sum(shown["claim"] == claim) for claim in claims[i : i + 2]) for i in range(0, len(claims), 2)]
-    blocks = "{} to {}".format(*shown["n_blocks"].agg(["min", "max"]))
-    figure = style.new_figure(11, 0.27 * sum(lines) + 1.2, title, caption=CAPTION.format(blocks))
+    blocks = " to ".join(map(str, sorted({shown["n_blocks"].min(), shown["n_blocks"].max()})))
+    figure = style.new_figure(11, 0.27 * sum(lines) + 1.2, title, caption="forest", blocks=blocks)
     axes = figure.subplots(len(lines), 2, squeeze=False, height_ratios=lines)
     for ax in axes.flat[len(claims) :]:
         ax.set_axis_off()

@@ -15,9 +15,6 @@ from kdlib.show.style import greens, in_style, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GRID_CAPTION = "One drawn example of each value; in a row the other features stay the same."
-SOFTENED_CAPTION = "The softmax of one set of logits at each temperature; computed, without seeds or intervals."
-
 
 @in_style
 def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure:
@@ -28,7 +25,7 @@ def image_grid(images: np.ndarray, cells: pd.DataFrame, *, title: str) -> Figure
     if len(images) != len(cells):
         raise InvalidInput(f"{len(images)} images for {len(cells)} cells; each cell needs one.")
     rows = cells.groupby("feature", sort=False).indices
-    figure = new_figure(1.05 * max(map(len, rows.values())) + 0.6, 1.25 * len(rows) + 0.5, title, caption=GRID_CAPTION)
+    figure = new_figure(1.05 * max(map(len, rows.values())) + 0.6, 1.25 * len(rows) + 0.5, title, caption="image_grid")
     axes = figure.subplots(len(rows), max(map(len, rows.values())), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -55,7 +52,7 @@ def softened(probabilities: pd.DataFrame, *, title: str) -> Figure:
     probabilities: `softening`.
     """
     temperatures = sorted(probabilities["temperature"].unique())
-    figure = new_figure(2.1 * len(temperatures) + 0.6, 2.6, title, caption=SOFTENED_CAPTION)
+    figure = new_figure(2.1 * len(temperatures) + 0.6, 2.6, title, caption="softened")
     axes = figure.subplots(1, len(temperatures), sharey=True, squeeze=False)[0]
     for ax, t, color in zip(axes, temperatures, greens(len(temperatures)), strict=True):
         rows = probabilities[probabilities["temperature"] == t]

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 9
-CAPTION = (
-    "Nine times the counts of figure 3, one real, eight drawn from studies in which no class moves by itself. Hatched: "
-    "the 95 % band of a count where no class differs and both arms are equally accurate."
-)
 
 
 def null_study(p: Predictions, rng: np.random.Generator) -> Predictions:
@@ -70,7 +66,7 @@ def panels(p: Predictions, *, name: str) -> tuple[pd.DataFrame, int]:
 @style.in_style
 def lineup(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
     """The counts of figure 3 of nine studies, three by three, with the same axes. rows: as `panels` gives them."""
-    figure = style.new_figure(10, 7.4, title, caption=CAPTION)
+    figure = style.new_figure(10, 7.4, title, caption="lineup")
     axes = figure.subplots(3, 3, sharex=True, sharey=True)
     for (panel, of), ax in zip(rows.groupby("panel"), axes.flat, strict=True):
         class_figures.significant_counts_panel(ax, of, classes=classes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from kdlib.data.celeba import GROUPS
 from kdlib.paper.stand_in import stand_in_reasons
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import MaxNLocator
 
 
-STYLE = Path(__file__).with_name("figures.mplstyle")
+STYLE, CAPTIONS = (Path(__file__).with_name(name) for name in ("figures.mplstyle", "captions.yaml"))
 
 NAMES = {"teacher": "teacher", "nds": "NDS", "ds": "DS"}
 
@@ -38,7 +39,6 @@ MARKERS = {"teacher": "s", "nds": "D", "ds": "o"}
 LINES = {"teacher": "--", "nds": "-.", "ds": "-", "labels": "-", "chance": ":"}
 
 CROSS = {"s": 85, "marker": "x", "color": "#000000", "linewidth": 1.4}
-INTERVALS = "Bars are 95 % intervals over seeds; those of teacher and NDS stand at the right edge."
 
 COUNT_COLORS = "Purples"
 DIFFERENCE_COLORS = "PuOr_r"  # violet below 0, orange above
@@ -177,10 +177,18 @@ def greens(n: int) -> list[tuple[float, ...]]:
     return [matplotlib.colormaps["Greens"](x) for x in np.linspace(0.22, 1.0, n)]
 
 
-def new_figure(width: float, height: float, title: str, *, caption: str = "") -> Figure:
-    """An empty figure of this size in inches, its title broken to fit; the caption stands below it in a notebook."""
+@lru_cache(maxsize=1)
+def _captions() -> dict[str, str]:
+    return yaml.safe_load(CAPTIONS.read_text(encoding="utf-8"))
+
+
+def new_figure(width: float, height: float, title: str, *, caption: str = "", **said: object) -> Figure:
+    """An empty figure of this size in inches, its title broken to fit.
+
+    caption: the name of a text in captions.yaml, which a notebook shows below the figure. said: what it leaves open.
+    """
     figure = _picture()(figsize=(float(width), float(height)), layout="constrained")
-    figure.caption = caption
+    figure.caption = _captions()[caption].format(intervals=_captions()["intervals"], **said) if caption else ""
     letters = int(width * 72 / 5.6)  # that fit in a line at the style's size of 10 points
     figure.suptitle("\n".join(textwrap.fill(line, letters) for line in title.split("\n")), x=0.01, ha="left")
     return figure

@@ -11,7 +11,8 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from string import Formatter
+from pathlib import Path
+from string import Formatter, Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,35 +43,9 @@ SYMBOLS = str.maketrans(
     | {"²": "$^2$", "–": "--", "“": "``", "”": "''", DIGIT: r"\phantom{0}", SIGN: r"\phantom{$-$}"}
 )
 
-# A saved table. In a narrow window the cells of a row stand below each other, each under its heading.
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ margin: 1em auto; padding: 0 1em; max-width: 75em }}
-main {{ overflow-x: auto }}
-{css}{narrow}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-NARROW = """@media (max-width: 700px) {{
-table {{ min-width: 0 !important }}
-table.stacked, table.stacked :is(caption, tbody, tr, th, td) {{ display: block; min-width: 0 !important }}
-table.stacked thead {{ display: none }}
-table.stacked td {{ border: none; max-width: none !important }}
-table.stacked tr {{ border-bottom: 1px solid #999999 }}
-table.stacked td::before {{ display: block; color: #555555; font-size: 12px; font-weight: 400 }}
-{labels}}}
-"""
-
+PAGE = Template(
+    Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+)  # cells of a row stack where it is narrow
 # A column: its heading, and how a row of its metric becomes a cell. Shares come in percent.
 Columns = Mapping[str, tuple[str, str]]
 MEAN, WITH_SD, RATIO = "{mean:.2f}", "{mean:.2f} ± {sd:.2f}", "{mean:.4f} ± {sd:.4f}"
@@ -350,5 +325,5 @@ def rendered(table: Styler) -> dict[str, bytes]:
         for i, name in enumerate(table.columns)
     )
     title = html.escape(caption.partition("\n")[0], quote=False)
-    page = PAGE.format(title=title, css=css.partition(">")[2], narrow=NARROW.format(labels=labels), body=body.strip())
+    page = PAGE.substitute(title=title, css=css.partition(">")[2], labels=labels, body=body.strip())
     return {"html": page.encode(), "tex": tex.encode()}

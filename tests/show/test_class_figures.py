@@ -446,7 +446,7 @@ def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found):
     about = json.loads(paths[3].read_bytes())
     assert (about["profile"], about["study"], about["seeds"], about["shows"]) == ("quick", "digits", 5, "counts")
     assert about["stand_in"] == ["data set digits is not in the paper"]
-    assert about["caption"] == class_figures.COUNTS_CAPTION
+    assert about["caption"] == counts_figure(count_rows).caption
     assert (about["runs"], about["test_samples"]) == (len(found.runs), len(found.labels))
     assert imread(paths[0]).ndim == 3
     assert paths[1].read_bytes().startswith(b"%PDF")
