@@ -61,7 +61,7 @@ FIDELITY: tables.Columns = {
     "ece": ("calibration error", WITH_SD),
 }
 FIDELITY_NOTE = (
-    "in percent, KL in nats; mean ± sd over seeds; agreement and KL: with the own teacher (of an NDS: that of its "
+    "in percent, KL in nats; agreement and KL: with the own teacher (of an NDS: that of its "
     "seed); churn and flips: against the NDS runs, in the row NDS against the other NDS, which is what a new seed does"
 )
 SAMPLES: tables.Columns = {
@@ -73,7 +73,7 @@ SAMPLES: tables.Columns = {
     "least_gain": ("class that gains least", "{class_name}: {mean:z.1f} [{low:z.1f}, {high:z.1f}]"),
 }
 SAMPLES_NOTE = (
-    "in percent; mean ± sd over seeds; changed: images whose most frequent prediction over seeds differs between NDS "
+    "in percent; changed: images whose most frequent prediction over seeds differs between NDS "
     "and DS, at equal numbers of seeds; by seeds alone: the same between two parts of the NDS, mean (95th percentile); "
     "gains least: accuracy of one class, DS − NDS, with its own 95 % interval, not corrected for having been looked for"
 )

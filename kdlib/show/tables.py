@@ -82,7 +82,7 @@ WITH_CONTROLS = {
     for end, control in {"": "", "_calibrated": ", calibrated", "_relative": ", relative"}.items()
 }
 INDIVIDUAL: Columns = {"accuracy": ("Accuracy", WITH_SD), "confidence": ("Confidence", WITH_SD)}
-INDIVIDUAL |= {metric: (name, RATIO) for metric, name in WITH_CONTROLS.items()}
+INDIVIDUAL |= {metric: (name, RATIO if metric in MEASURES else "{mean:.4f}") for metric, name in WITH_CONTROLS.items()}
 INDIVIDUAL |= {"mean_ratio_random": ("mean ratio, random pairs", RATIO), "inconsistency": ("inconsistency", RATIO)}
 INDIVIDUAL_NOTE = (
     "accuracy and confidence in percent; smaller: outputs more alike for inputs that are to be treated alike; "

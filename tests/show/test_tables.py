@@ -182,8 +182,8 @@ def test_individual_cells_are_ratios_and_hold_the_measures_that_are_there():
         "90.00 ± 0.10",
         "80.00 ± 0.10",
         "0.0407 ± 0.0010",
-        "0.0500 ± 0.0010",
-        "0.0600 ± 0.0010",
+        "0.0500",
+        "0.0600",
     ]
 
 
