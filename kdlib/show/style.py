@@ -74,7 +74,8 @@ def _picture() -> type[Figure]:
             from IPython.display import publish_display_data
 
             publish_display_data({"image/png": self._repr_png_(), "text/plain": repr(self)})
-            publish_display_data({"text/markdown": self.caption, "text/plain": self.caption})
+            if self.caption:
+                publish_display_data({"text/markdown": self.caption, "text/plain": self.caption})
 
     return Picture
 
