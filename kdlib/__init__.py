@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 # Where each public name lives. It is loaded when it is first used, so that `import kdlib` is quick and needs no torch.
 PUBLIC = {
     "Predictions": "kdlib.predictions:Predictions",
+    "audit": "kdlib.auditing:audit",
     "class_bias": "kdlib.measure.class_bias",
     "collect": "kdlib.predictions.collect:collect",
     "distillation_loss": "kdlib.losses:distillation_loss",

@@ -1,4 +1,4 @@
-"""The command `kdlib`: reproduce, train, plan, status, fetch. An error is one line and exit status 2."""
+"""The command `kdlib`: reproduce, train, audit, plan, status, fetch. An error is one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ STATES = ("done", "partial", "missing", "failed", "damaged")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. 0: all went well; 1: something failed, is damaged or not there; 2: wrong input; 3: out of time.
+    """Run the command. 0: all went well; 1: something failed, is damaged or not there; 2: wrong input; 3: not done.
 
-    Only `train --budget` runs out of time: the same command goes on.
+    Only `train --budget` runs out of time: the same command goes on. `audit --fail-on`: 1 broken, 3 undecided.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us, as daemons are
@@ -81,6 +81,21 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("studies", nargs="*", metavar="STUDY", help="default: all of the profile, in its order")
     one.add_argument("--budget", metavar="TIME", help="stop cleanly after this time, with exit status 3: 90s, 9m, 1.5h")
     one.set_defaults(function=_train)
+
+    one = commands.add_parser("audit", help="what changes from one model to others, from their predictions alone")
+    one.add_argument("files", nargs="*", metavar="FILE", help="CSV or parquet: sample_id, model, seed, y_true, y_pred")
+    one.add_argument("--columns", default="", metavar="OURS=YOURS,...", help="other names, such as y_true=label")
+    one.add_argument("--lm-eval", default="", metavar="FOLDER", help="sample logs of lm-evaluation-harness, not files")
+    one.add_argument("--sensitive", nargs="+", action="extend", default=[], metavar="COLUMN", help="groups to compare")
+    one.add_argument("--baseline", metavar="MODEL", help="what the others are compared with (default: nds)")
+    one.add_argument("--metric", nargs="+", action="extend", default=[], help="further metrics of fairlearn by group")
+    one.add_argument("--margin", type=float, default=0.03, help="change of a class that still is equivalent (0.03)")
+    one.add_argument(
+        "--fail-on", action="append", default=[], metavar="LIMIT", help='such as "eod>0.05": exit status 1'
+    )
+    one.add_argument("--undecided", choices=("fail", "pass"), default="fail", help="exit status 3 (fail), or 0 (pass)")
+    one.add_argument("--out", default="report.html", metavar="FILE", help="the page (default: report.html)")
+    one.set_defaults(function=_audit)
 
     one = commands.add_parser("plan", parents=[common], help="what a study can decide, with which power, at what cost")
     one.add_argument("study", metavar="STUDY|FILE", help="a study of --profile, or a YAML file: all of its studies")
@@ -176,6 +191,34 @@ def _train(arguments: argparse.Namespace) -> int:
             return MORE_TO_DO
         complete &= progress.complete
     return int(not complete)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from kdlib.auditing import audit, gate
+    from kdlib.predictions.lm_eval import read_lm_eval
+    from kdlib.predictions.user_table import parse_columns, read_table
+
+    if bool(arguments.files) == bool(arguments.lm_eval):
+        raise InvalidInput("name either files with predictions, or a folder of sample logs with --lm-eval.")
+    if arguments.lm_eval:
+        predictions = read_lm_eval(arguments.lm_eval)
+    else:
+        predictions = read_table(arguments.files, columns=parse_columns(arguments.columns))
+    report = audit(
+        predictions,
+        sensitive=arguments.sensitive,
+        baseline=arguments.baseline,
+        metrics=arguments.metric,
+        margin=arguments.margin,
+        fail_on=arguments.fail_on,
+        out=arguments.out,
+    )
+    limits = report.tables.get("limits")
+    print(f"{report}\n{arguments.out}")
+    if limits is None:
+        return 0
+    print("\n".join(gate.told(limits)))
+    return gate.status(limits, undecided_passes=arguments.undecided == "pass")
 
 
 def _plan(arguments: argparse.Namespace) -> int:

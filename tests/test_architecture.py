@@ -21,7 +21,7 @@ FLOORS = (
     ("paper",),
     ("show", "claims"),
     ("training", "planning"),
-    ("notebook",),
+    ("notebook", "auditing"),
     ("reproduce",),
     ("cli",),
     ("__main__",),

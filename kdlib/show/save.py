@@ -53,7 +53,7 @@ def save(
     """
     is_figure = hasattr(shown, "savefig")
     contents = {kind: style.rendered(shown, kind) for kind in ("png", "pdf")} if is_figure else tables.rendered(shown)
-    contents["csv"] = _harmless(data).to_csv(index=False, lineterminator="\n").encode()
+    contents["csv"] = harmless(data).to_csv(index=False, lineterminator="\n").encode()
     captioned = {"caption": shown.caption} if is_figure and shown.caption else {}
     contents["json"] = files.to_json(dict(about) | captioned) + b"\n"
     paths = [Path(out_dir) / f"{name}.{kind}" for kind in contents]
@@ -80,7 +80,7 @@ def make_folder(folder: Path) -> None:
         raise StoreError(f"cannot write into {folder}: {error}. Choose another out_dir.") from error
 
 
-def _harmless(data: pd.DataFrame) -> pd.DataFrame:
+def harmless(data: pd.DataFrame) -> pd.DataFrame:
     """Text that a spreadsheet would run as a formula gets a leading apostrophe: names of classes can be anyone's."""
 
     def plain(value: object) -> object:
