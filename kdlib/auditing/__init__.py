@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from kdlib import __version__, files
 from kdlib.auditing import classes, gate, groups, individuals, page
 from kdlib.auditing.compared import Compared, compared
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.group_counts import group_codes
+from kdlib.measure import group_counts
+from kdlib.measure.group_counts import Cells
 from kdlib.measure.stats import require_share
 from kdlib.predictions import Predictions
 from kdlib.show.save import harmless
@@ -110,24 +111,18 @@ def audit(
     limits = [gate.parse(text, grouped=bool(sensitive)) for text in fail_on]
     if metrics and not sensitive:
         raise InvalidInput(f"the metric {metrics[0]} is taken by group: name a sensitive feature.")
-    for name in sensitive:
-        group_codes(predictions, name)  # raises before anything is measured
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KdlibWarning)  # the report says all of it itself
-        found = compared(_decisions(predictions), baseline)
+        found = compared(predictions, baseline)
+        features = {name: group_counts.prepare(found.predictions, sensitive=name)[0] for name in sensitive}
         confidence = _confidence(predictions, found.predictions.runs["run_id"])
-        tables, told = _measured(found, confidence, sensitive, metrics, margin)
+        tables, told = _measured(found, confidence, features, metrics, margin)
     tables["limits"] = gate.check(limits, tables["metrics"], arms=found.judged)
     tables = {name: frame for name, frame in tables.items() if len(frame)}
-    report = Report(_about(found, predictions, sensitive, margin), tables, tuple(found.warnings + told))
+    report = Report(_about(found, predictions, features, margin), tables, tuple(found.warnings + told))
     if out is not None:
         report.write(out)
     return report
-
-
-def _decisions(predictions: Predictions) -> Predictions:
-    """Without what is large: all but calibration needs the predicted classes alone."""
-    return replace(predictions, probabilities=None, confidence=None, twins={}, features=None)
 
 
 def _confidence(predictions: Predictions, run_ids: pd.Series) -> np.ndarray | None:
@@ -139,25 +134,25 @@ def _confidence(predictions: Predictions, run_ids: pd.Series) -> np.ndarray | No
 
 
 def _measured(
-    found: Compared, confidence: np.ndarray | None, sensitive: tuple[str, ...], metrics: Sequence[str], margin: float
+    found: Compared, confidence: np.ndarray | None, features: Mapping[str, Cells], metrics: Sequence[str], margin: float
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """All tables but the limits, and what the groups have to be warned of."""
     rows, by_class, counts, lost = classes.accuracy(found.alone), [], [], []
     for pair in found.pairs:
-        changed = classes.changes(pair, margin=margin)
+        changed = classes.changes(pair, found.predictions.class_names, margin=margin)
         drop = classes.largest_drop(
             *(changed[name].to_numpy() for name in ("change", "all_low", "all_high")), changed["class_name"]
         )
         rows += [*classes.accuracy(pair), {"arm": pair.name, "metric": "class_drop"} | drop, *individuals.changes(pair)]
         by_class.append(changed)
         counts.append(classes.counts(pair, changed["verdict"]))
-        lost.append(individuals.samples(pair))
-    rows.append({"arm": found.baseline, "metric": "disagreement", "mean": individuals.among_seeds(found.alone.both)})
-    of_groups = [groups.measure(found, name) for name in sensitive]
+        lost.append(individuals.samples(pair, found.predictions))
+    rows.append({"arm": found.baseline, "metric": "disagreement", "mean": individuals.among_seeds(found.alone)})
+    of_groups = [groups.measure(found, name, cells) for name, cells in features.items()]
     runs = found.predictions.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
     parts = {"metrics": [pd.DataFrame(rows)], "groups": [], "differences": []}
     parts["runs"] = [runs.assign(metric="accuracy", value=found.predictions.accuracy)]
-    for frames, _ in of_groups:
+    for frames in of_groups:
         for name, frame in frames.items():
             parts[name].append(frame)
     tables = {
@@ -167,17 +162,17 @@ def _measured(
     tables["metrics"] = tables["metrics"].reindex(columns=order)
     tables |= {"classes": pd.concat(by_class, ignore_index=True), "class_counts": pd.DataFrame(counts)}
     tables |= {"samples": pd.concat(lost, ignore_index=True)}
-    tables["calibration"] = individuals.calibration(found, confidence, sensitive)
-    named = [groups.by_fairlearn(found, metric, name) for metric in metrics for name in sensitive]
+    tables["calibration"] = individuals.calibration(found, confidence, features)
+    named = [groups.by_fairlearn(found, metric, *feature) for metric in metrics for feature in features.items()]
     tables["fairlearn"] = _joined(named)
-    return tables, [text for _, told in of_groups for text in told]
+    return tables, [text for name, cells in features.items() for text in groups.told(cells, name)]
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _about(found: Compared, predictions: Predictions, sensitive: tuple[str, ...], margin: float) -> dict[str, Any]:
+def _about(found: Compared, predictions: Predictions, features: Mapping[str, Cells], margin: float) -> dict[str, Any]:
     teachers = predictions.runs["teacher_id"].dropna()
     return {
         "kdlib": __version__,
@@ -190,7 +185,7 @@ def _about(found: Compared, predictions: Predictions, sensitive: tuple[str, ...]
         "samples": len(predictions.labels),
         "classes": predictions.n_classes,
         "positive": str(predictions.class_names[1]) if predictions.n_classes == 2 else "",
-        "sensitive": {name: len(set(predictions.groups[name].astype(str))) for name in sensitive},
+        "sensitive": {name: len(cells.groups) for name, cells in features.items()},
         "probabilities": predictions.probabilities is not None or predictions.confidence is not None,
         "margin": margin,
     }

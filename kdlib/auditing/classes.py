@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from kdlib.auditing.compared import Pair
-from kdlib.errors import InvalidInput
-from kdlib.measure import class_bias, class_nulls
-from kdlib.measure.class_counts import class_totals
+from kdlib.measure.class_bias import n_significant, null_band
+from kdlib.measure.class_nulls import excess_of
 from kdlib.measure.joint_counts import Intervals, Moments, intervals, pair_counts
 from kdlib.measure.stats import LEVEL, adjust
 
 ONE = np.ones((1, 1))
+FEW = 5  # classes from which on a uniform shift is told from changes of single classes
 MANY = 200  # classes from which on the uniform shift is simulated less often
 
 
-def changes(pair: Pair, *, margin: float) -> pd.DataFrame:
+def changes(pair: Pair, class_names: Sequence[str], *, margin: float) -> pd.DataFrame:
     """One row per class: how the accuracy of the arm differs from the baseline's, in new seeds and test samples.
 
     class_name, n (test samples), baseline, accuracy (0 .. 1), change (arm minus baseline), low, high (95 %, each class
@@ -27,9 +27,9 @@ def changes(pair: Pair, *, margin: float) -> pd.DataFrame:
     Changed: p_adjusted <= 0.05; else equivalent: two one-sided tests (Schuirmann 1987) both place the change inside +-
     margin at 0.05; else undecided. Both p-values are adjusted for the number of classes (Benjamini-Hochberg).
     """
-    p = pair.both
-    totals = class_totals(p)
-    _, hits = pair_counts(p.predicted, p.labels, np.zeros(len(p.labels), int), (1, p.n_classes))
+    arm, base = pair.counted[pair.name], pair.counted[pair.baseline]
+    totals = arm.totals
+    _, hits = pair_counts(pair.predicted, pair.labels, np.zeros(len(pair.labels), int), (1, len(totals)))
     of = Moments.of_events(totals[:, None], hits[0][:, None])
     simultaneous = 1 - LEVEL / max(1, (totals > 0).sum())
     found = intervals(of, pair.change, ONE, change=True)
@@ -37,14 +37,14 @@ def changes(pair: Pair, *, margin: float) -> pd.DataFrame:
     known = totals > 0
     pvalue = np.where(known, _two_sided(found), np.nan)
     changed, equal = (adjust(values, "bh") for values in (pvalue, np.where(known, _equivalence(found, margin), np.nan)))
-    right = np.diagonal(hits[0], axis1=1, axis2=2) / np.where(known, totals, np.nan)[:, None]
+    images = np.where(known, totals, np.nan)
     return pd.DataFrame(
         {
             "arm": pair.name,
-            "class_name": np.array(p.class_names, object),
+            "class_name": np.array(class_names, object),
             "n": totals,
-            "baseline": right[:, : pair.n_base].mean(axis=1),
-            "accuracy": right[:, pair.n_base :].mean(axis=1),
+            "baseline": base.correct.mean(axis=0) / images,
+            "accuracy": arm.correct.mean(axis=0) / images,
             "change": found.value[:, 0],
             "low": found.low[:, 0],
             "high": found.high[:, 0],
@@ -59,10 +59,10 @@ def changes(pair: Pair, *, margin: float) -> pd.DataFrame:
 
 def accuracy(pair: Pair) -> list[dict[str, object]]:
     """Rows of the metrics accuracy and, beside a baseline, accuracy_drop (baseline minus arm), with joint intervals."""
-    right = pair.both.correct.astype(np.float32)
+    right = pair.correct.astype(np.float32)
     of = Moments.of_events(np.array([right.shape[1]]), np.rint(right @ right.T)[None])
     own = intervals(of, pair.own, ONE, change=False)
-    each = pair.both.accuracy[pair.n_base :]
+    each = pair.correct[pair.n_base :].mean(axis=1)
     rows = [{"metric": "accuracy", "mean": own.value[0], "sd": sd(each), "low": own.low[0], "high": own.high[0]}]
     if pair.n_base:
         moved = intervals(of, pair.change, ONE, change=True)
@@ -96,25 +96,23 @@ def counts(pair: Pair, verdicts: pd.Series) -> dict[str, object]:
 
     n_significant (Welch's test on accuracy_c / accuracy, p <= 0.05, uncorrected), null_low, null_high (what chance
     gives), expected (by a uniform shift of accuracy), excess, excess_low, excess_high, answer ('explained' by accuracy,
-    'not explained', 'undecided'). None where an arm has fewer than two runs or the test is undefined.
+    'not explained', 'undecided'). Left out where an arm has fewer than two runs or one with nothing right; the shift
+    also with fewer than five classes, which its own errors are too few to be fitted to.
     """
     found = {"arm": pair.name, "classes": len(verdicts)}
     found |= {name: int((verdicts == name).sum()) for name in ("changed", "equivalent", "undecided")}
     if not pair.seeds_known:
         return found
-    base, arm = pair.base, pair.arm
-    try:
-        tests = class_bias.significant_classes(base, arm)
-    except InvalidInput:  # a run with nothing right has no ratio
+    base, arm = pair.counted[pair.baseline], pair.counted[pair.name]
+    if min(base.correct.sum(axis=1).min(), arm.correct.sum(axis=1).min()) == 0:
+        return found  # a run with nothing right has no ratio
+    images = max(1, round(float(np.median(base.totals))))
+    low, high = null_band(len(verdicts), (len(base.seeds), len(arm.seeds)), test_images=images)
+    found |= {"n_significant": n_significant(base, arm), "null_low": low, "null_high": high}
+    if len(verdicts) < FEW:
         return found
-    images = max(1, round(float(np.median(class_totals(base)))))
-    n_runs = len(base.runs), len(arm.runs)
-    low, high = class_bias.null_band(len(verdicts), n_runs, test_images=images)
-    beyond = class_nulls.beyond_accuracy(base, arm, draws=200 if len(verdicts) <= MANY else 50)
+    beyond = excess_of(base, [arm], np.ones(1), "ratio", 200 if len(verdicts) <= MANY else 50)
     return found | {
-        "n_significant": int(tests["significant"].sum()),
-        "null_low": low,
-        "null_high": high,
         "expected": beyond.expected,
         "excess": beyond.excess,
         "excess_low": beyond.low,

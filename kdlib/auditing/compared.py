@@ -6,7 +6,7 @@ varies within a model and is shared by several runs. Its name is the model's, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput, unknown
 from kdlib.measure.arms import ENOUGH_SEEDS
+from kdlib.measure.class_counts import CountedArm, counted_arms
 from kdlib.predictions import Predictions, named_collapsed
 
 SHORT = {"temperature": "T"}
@@ -22,41 +23,41 @@ SHORT = {"temperature": "T"}
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """An arm beside the baseline. both: the runs of the baseline, then those of the arm."""
+    """An arm beside the baseline, whose runs stand first; n_base is 0 for the baseline by itself.
+
+    runs (R rows), predicted (R, N), correct (R, N) bool, labels (N,); counted: what is right by class, of every arm
+    """
 
     name: str
-    both: Predictions
+    baseline: str
     n_base: int
-
-    @property
-    def base(self) -> Predictions:
-        return self.both.take(np.arange(self.n_base))
-
-    @property
-    def arm(self) -> Predictions:
-        return self.both.take(np.arange(self.n_base, len(self.both.runs)))
+    runs: pd.DataFrame
+    predicted: np.ndarray
+    correct: np.ndarray
+    labels: np.ndarray
+    counted: Mapping[str, CountedArm]
 
     @property
     def seeds_known(self) -> bool:
         """Whether both arms have two runs or more."""
-        return self.n_base > 1 and len(self.both.runs) > self.n_base + 1
+        return min(self.n_base, len(self.runs) - self.n_base) > 1
 
     @cached_property
     def parents(self) -> np.ndarray | None:
         """The baseline's run that each run of the arm was made from (teacher_id); None unless all of them have one."""
-        ids, wanted = self.both.runs["run_id"][: self.n_base], self.both.runs["teacher_id"][self.n_base :]
+        ids, wanted = self.runs["run_id"][: self.n_base], self.runs["teacher_id"][self.n_base :]
         found = pd.Index(ids).get_indexer(wanted)
         return found if (found >= 0).all() else None
 
     @property
     def own(self) -> list[np.ndarray]:
         """The arm alone, as `joint_counts.intervals` wants its sources."""
-        return [np.eye(len(self.both.runs))[self.n_base :]]
+        return [np.eye(len(self.runs))[self.n_base :]]
 
     @property
     def change(self) -> list[np.ndarray]:
         """The arm minus the baseline: run by run where each has its parent there, else two independent arms."""
-        unit = np.eye(len(self.both.runs))
+        unit = np.eye(len(self.runs))
         if self.parents is not None:
             return [unit[self.n_base :] - unit[self.parents]]
         return [unit[self.n_base :], -unit[: self.n_base]]
@@ -67,7 +68,7 @@ class Compared:
     """The table under audit. predictions: `model` is the arm's name and temperature is NaN, one run a seed and arm.
 
     arms  one row per arm, indexed by its name, the baseline first: model, n_runs, teaches (its runs are teachers of
-          others; such an arm is shown and not judged), and a column per condition
+          others; such an arm stands last, is shown and not judged), and a column per condition
     """
 
     predictions: Predictions
@@ -89,19 +90,27 @@ class Compared:
         students = [name for name in self.others if not self.arms.loc[name, "teaches"]]
         return students or self.others
 
+    @cached_property
+    def counted(self) -> dict[str, CountedArm]:
+        return {arm.name: arm for arm in counted_arms(self.predictions)}
+
     @property
     def pairs(self) -> Iterator[Pair]:
-        base = self._rows(self.baseline)
-        for name in self.others:
-            yield Pair(name, self.predictions.take(np.r_[base, self._rows(name)]), len(base))
+        return (self._pair(name, self.rows(self.baseline)) for name in self.others)
 
     @property
     def alone(self) -> Pair:
-        """The baseline as an arm beside nothing."""
-        return Pair(self.baseline, self.predictions.take(self._rows(self.baseline)), 0)
+        return self._pair(self.baseline, np.array([], int))
 
-    def _rows(self, name: str) -> np.ndarray:
+    def rows(self, name: str) -> np.ndarray:
+        """Where the runs of an arm stand."""
         return np.flatnonzero(self.predictions.runs["model"] == name)
+
+    def _pair(self, name: str, base: np.ndarray) -> Pair:
+        p, rows = self.predictions, np.r_[base, self.rows(name)]
+        runs = p.runs.iloc[rows].reset_index(drop=True)
+        decided = p.predicted[rows], p.correct[rows], p.labels
+        return Pair(name, self.baseline, len(base), runs, *decided, self.counted)
 
 
 def compared(predictions: Predictions, baseline: str | None) -> Compared:
@@ -119,7 +128,6 @@ def compared(predictions: Predictions, baseline: str | None) -> Compared:
     )
     arms = order.drop(columns="first").drop_duplicates("arm").set_index("arm")
     chosen = _baseline(arms, baseline)
-    arms = arms.loc[[chosen, *(name for name in arms.index if name != chosen)]]
     twice = runs[["seed"]].assign(arm=names)[runs[["seed"]].assign(arm=names).duplicated()]
     if len(twice):
         raise InvalidInput(
@@ -127,11 +135,12 @@ def compared(predictions: Predictions, baseline: str | None) -> Compared:
             "seed, or a numeric column that tells them apart."
         )
     keep, told = _without_copies(predictions, names)
-    kept = predictions.take(keep)
-    relabelled = replace(kept, runs=kept.runs.assign(model=names[keep], temperature=np.nan))
-    by_arm = relabelled.runs.groupby("model")["run_id"]
-    arms["n_runs"] = by_arm.size()
-    arms["teaches"] = by_arm.agg(lambda ids: ids.isin(runs["teacher_id"]).all())
+    kept = runs.iloc[keep].reset_index(drop=True).assign(model=names[keep], temperature=np.nan)
+    by_arm = kept.groupby("model")["run_id"]
+    arms = arms.assign(n_runs=by_arm.size(), teaches=by_arm.agg(lambda ids: ids.isin(runs["teacher_id"]).all()))
+    arms = arms.loc[[chosen, *arms.drop(chosen).sort_values("teaches", kind="stable").index]]
+    decisions = {"predicted": predictions.predicted[keep], "probabilities": None, "confidence": None}
+    relabelled = replace(predictions, runs=kept, **decisions, twins={}, features=None)
     told += _of_runs(predictions, arms, relabelled.runs)
     return Compared(relabelled, arms, conditions, told)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 import pandas as pd
 
 from kdlib.auditing.classes import largest_drop, sd
 from kdlib.auditing.compared import Compared, Pair
-from kdlib.errors import InvalidInput, UndefinedMetric, unknown
+from kdlib.errors import InvalidInput, unknown
 from kdlib.measure import fairness, group_counts
 from kdlib.measure.group_counts import DIFFERENCES, Cells
 from kdlib.measure.joint_counts import Intervals, Moments, intervals, pair_counts
@@ -22,35 +22,32 @@ OF_RATES = {"dpd": [0], "tpr_difference": [1], "fpr_difference": [2], "eod": [1,
 WORK = 4e8  # rows that are permuted for the floors, all runs and draws together
 
 
-def measure(compared: Compared, sensitive: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """The frames 'metrics', 'groups', 'differences' and 'runs' of one sensitive feature, and what to say of it.
-
-    Raises InvalidInput for an unknown or continuous feature or missing values, UndefinedMetric for a single group.
-    """
-    cells, _ = group_counts.prepare(compared.predictions, sensitive=sensitive)
+def measure(compared: Compared, sensitive: str, cells: Cells) -> dict[str, pd.DataFrame]:
+    """The frames 'metrics', 'groups', 'differences' and 'runs' of one sensitive feature, counted in `cells`."""
     by_run = _scores(group_counts.rates(cells))
     label_dpd = float(_scores(group_counts.divide(cells, cells.below[1], cells.below[1]))["dpd"])
-    floors = _floors(compared, sensitive)
     found: dict[str, list] = {"metrics": [], "groups": [], "differences": []}
     for pair in (compared.alone, *compared.pairs):
         rates, correct = _moments(pair, cells)
-        mine = (compared.predictions.runs["model"] == pair.name).to_numpy()
+        mine = compared.rows(pair.name)
         found["groups"] += _by_group(pair, cells, rates, correct)
         found["differences"] += _contrasts(pair, cells, rates)
         scores = {name: values[mine] for name, values in by_run.items()}
         found["metrics"] += _metrics(pair, rates, scores) + _drop(pair, cells, correct)
-        found["metrics"].append({"arm": pair.name, "metric": "label_dpd", "mean": label_dpd})
+        gap = float(np.abs(scores["dpd"] - label_dpd).mean())
+        found["metrics"] += [{"arm": pair.name, "metric": "label_dpd", "mean": label_dpd}]
+        found["metrics"] += [{"arm": pair.name, "metric": "dpd_gap", "mean": gap}]
     frames = {name: pd.DataFrame(rows) for name, rows in found.items()}
-    frames["metrics"] = pd.concat([frames["metrics"], floors], ignore_index=True)
+    frames["metrics"] = pd.concat([frames["metrics"], _floors(compared, cells)], ignore_index=True)
     runs = compared.predictions.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
     frames["runs"] = runs.assign(**by_run).melt(["run_id", "arm", "seed"], var_name="metric")
-    return {name: frame.assign(sensitive=sensitive) for name, frame in frames.items()}, _told(cells, sensitive)
+    return {name: frame.assign(sensitive=sensitive) for name, frame in frames.items()}
 
 
 def _moments(pair: Pair, cells: Cells) -> tuple[Moments, Moments]:
     """Of the three rates one-vs-rest, cells (3, K, G), and of being right, cells (G,)."""
-    p, shape = pair.both, (len(cells.groups), pair.both.n_classes)
-    selected, hits = pair_counts(p.predicted, p.labels, cells.codes, shape)
+    shape = len(cells.groups), cells.n_classes
+    selected, hits = pair_counts(pair.predicted, pair.labels, cells.codes, shape)
     scored = [counts[:, cells.scored].swapaxes(0, 1) for counts in (selected, hits, selected - hits)]
     rates = Moments.of_events(cells.below.swapaxes(1, 2), np.stack(scored))
     return rates, Moments.of_events(cells.below[0, :, 0], hits.sum(axis=1))
@@ -134,15 +131,21 @@ def _scores(rates: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _floors(compared: Compared, sensitive: str) -> pd.DataFrame:
-    """What DPD and EOD are where an arm does not react to the group: mean and 95th percentile of permutations."""
-    p = compared.predictions
-    try:
-        found = fairness.floors(p, sensitive=sensitive, draws=int(np.clip(WORK / p.predicted.size, 20, 200)))
-    except UndefinedMetric:
-        return pd.DataFrame(columns=["arm", "metric", "mean", "high"])
-    kept = found[found["metric"].isin(["dpd_floor", "dpd_overall_floor", "eod_floor"])]
-    return kept.rename(columns={"model": "arm"})[["arm", "metric", "mean", "high"]]
+def _floors(compared: Compared, cells: Cells) -> pd.DataFrame:
+    """What DPD and EOD are where an arm does not react to the group: mean and 95th percentile of permutations.
+
+    As fairness.floors: groups permuted within each label, mean over the runs of an arm.
+    """
+    draws = int(np.clip(WORK / cells.outcome.size, 50, 200))
+    permuted = islice(fairness.permuted_within_labels(cells, np.random.default_rng(0)), draws)
+    drawn = [_scores(group_counts.rates(cells, codes)) for codes in permuted]
+    rows = [
+        {"arm": arm, "metric": f"{name}_floor", "mean": of_arm.mean(), "high": np.quantile(of_arm, 0.95)}
+        for name in ("dpd", "eod")
+        for arm in compared.arms.index
+        for of_arm in [np.array([scores[name][compared.rows(arm)].mean() for scores in drawn])]
+    ]
+    return pd.DataFrame(rows)
 
 
 def _pairs(n: int) -> np.ndarray:
@@ -157,7 +160,7 @@ def _ends(found: Intervals, place: object) -> dict[str, float]:
     return {"mean": found.value[place], "low": found.low[place], "high": found.high[place]}
 
 
-def _told(cells: Cells, sensitive: str) -> list[str]:
+def told(cells: Cells, sensitive: str) -> list[str]:
     _, positive, negative = cells.below
     fewest, told = np.minimum(positive, negative), []
     for chosen, what in (
@@ -173,7 +176,7 @@ def _told(cells: Cells, sensitive: str) -> list[str]:
     return told
 
 
-def by_fairlearn(compared: Compared, metric: str, sensitive: str) -> pd.DataFrame:
+def by_fairlearn(compared: Compared, metric: str, sensitive: str, cells: Cells) -> pd.DataFrame:
     """A metric of fairlearn.metrics by name, for every run: by group (MetricFrame) and their difference.
 
     run_id, arm, seed, metric, sensitive, group ('' for the whole), value. A metric that takes sensitive_features itself
@@ -186,12 +189,11 @@ def by_fairlearn(compared: Compared, metric: str, sensitive: str) -> pd.DataFram
     if not inspect.isfunction(measure):
         functions = [one for one in metrics.__all__ if inspect.isfunction(getattr(metrics, one))]
         raise unknown("metric", metric, functions, place="fairlearn.metrics")
-    codes, names = group_counts.group_codes(p, sensitive)
-    rows = []
+    of_samples, rows = np.array(cells.groups, object)[cells.codes], []
     for run, predicted in zip(p.runs.itertuples(), p.predicted, strict=True):
         about = {"run_id": run.run_id, "arm": run.model, "seed": run.seed, "metric": name, "sensitive": sensitive}
         try:
-            values = _fairlearn_values(metrics, measure, (p.labels, predicted, np.array(names, object)[codes]))
+            values = _fairlearn_values(metrics, measure, (p.labels, predicted, of_samples))
         except Exception as error:  # whatever a metric of others raises is about its input
             raise InvalidInput(f"fairlearn's {name} fails on run {run.run_id} by {sensitive}: {error}") from error
         rows += [about | {"group": group, "value": float(value)} for group, value in values.items()]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 Tables = Mapping[str, pd.DataFrame]
+MOVED = 10  # changed differences of groups that are shown
 ALL, WORST = 24, 12  # classes up to which all stand in a table; else so many of those that fall most
+OUTCOMES = ("broken", "undecided", "kept")
 CURVES = {
     "accuracy": "accuracy (%)",
     "class_drop": "largest fall of a class (points)",
@@ -48,7 +50,7 @@ def _of_classes(about: Mapping[str, Any], tables: Tables) -> str:
     worst = max(falls, key=lambda row: -np.inf if np.isnan(row["mean"]) else row["mean"])
     where = f"{worst['where']} in {worst['arm']}" if len(falls) > 1 else worst["where"]
     falls_most = f"{where} falls most, by {_points(worst)}" if worst["mean"] > 0 else "no class falls"
-    of = f"of {about['classes']} classes" + (" each" if len(falls) > 1 else "")
+    of = f"of {about['classes']} classes{' in each' if len(falls) > 1 else ''}"
     return (
         f"Accuracy changes from {percent(_of(tables, 'accuracy', about['baseline'])['mean'])} % ({about['baseline']}) "
         f"by {_span(moved, _signed_points)}; {of}, within ±{100 * about['margin']:g} points: {said}; {falls_most}."
@@ -160,7 +162,7 @@ def _render(name: str, about: Mapping[str, Any], tables: Tables, told: Sequence[
         "about": about,
         "answer": told,
         "warnings": warnings,
-        "limits": frames.get("limits", []),
+        "limits": sorted(frames.get("limits", []), key=lambda row: OUTCOMES.index(row["outcome"])),
         "of": lambda metric, arm, sensitive="": by_name.get((metric, arm, sensitive), {}),
         "others": others,
         "arms": [_arm_view(about, tables, name) for name in others],
@@ -232,7 +234,16 @@ def _feature_view(tables: Tables, sensitive: str) -> dict[str, Any]:
     groups = rows[["group", "n"]].query("group == group").groupby("group", sort=False)["n"].max()
     accuracy = tables["groups"].query("sensitive == @sensitive and metric == 'accuracy'")
     worst = accuracy.loc[accuracy.groupby("arm")["mean"].idxmin()].set_index("arm").to_dict("index")
-    return {"name": sensitive, "groups": groups.to_dict(), "strips": strips, "worst": worst}
+    scales = {metric: _scale(of_metric) for metric, of_metric in rows.groupby("metric")}
+    pairs = tables["differences"].query("sensitive == @sensitive").dropna(subset="change")
+    moved = pairs.loc[pairs["change"].abs().sort_values(ascending=False, kind="stable").index[:MOVED]]
+    found = {"strips": strips, "scales": scales, "worst": worst, "moved": moved.to_dict("records")}
+    return {"name": sensitive, "groups": groups.to_dict(), **found}
+
+
+def _scale(rows: pd.DataFrame) -> tuple[float, float]:
+    """Tenths between which all intervals lie."""
+    return np.floor(10 * rows["low"].min()) / 10, max(np.ceil(10 * rows["high"].max()) / 10, 0.1)
 
 
 def _fairlearn_view(tables: Tables) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def beyond_accuracy(a: Predictions, b: Predictions, *, normalise: str = "ratio",
     Raises and warns as class_bias.significant_classes.
     """
     arm_a, arm_b = two_arms(a, b)
-    return _excess(arm_a, [arm_b], np.ones(1), normalise, draws)
+    return excess_of(arm_a, [arm_b], np.ones(1), normalise, draws)
 
 
 def beyond_by_temperature(predictions: Predictions) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def beyond_by_temperature(predictions: Predictions) -> pd.DataFrame:
     pairs = [(teachers, "teacher", arm) for arm in (nds, *students)] + [(nds, "nds", arm) for arm in students]
     rows = [
         {"model": arm.model, "temperature": arm.temperature, "against": against, "normalise": scale}
-        | _excess(reference, [arm], np.ones(1), scale, 200)._asdict()
+        | excess_of(reference, [arm], np.ones(1), scale, 200)._asdict()
         for (reference, against, arm), scale in product(pairs, ("ratio", "logit"))
     ]
     return pd.DataFrame(rows)
@@ -86,12 +86,13 @@ def trend_beyond_accuracy(
     students = complete_blocks(students)
     t = np.array([arm.temperature for arm in students])
     weights = sign * np.ptp(t) * (t - t.mean()) / ((t - t.mean()) ** 2).sum()
-    return _excess(reference, students, weights, normalise, draws)
+    return excess_of(reference, students, weights, normalise, draws)
 
 
-def _excess(
+def excess_of(
     reference: CountedArm, students: list[CountedArm], weights: np.ndarray, normalise: str, draws: int
 ) -> Excess:
+    """`beyond_accuracy` of the weighted sum of the students' counts, of arms that are checked already."""
     rng, (reference, *students) = np.random.default_rng(0), [arm.tested() for arm in (reference, *students)]
     noise = rng.standard_normal((draws, *reference.correct.shape))
     count = expected = redrawn = 0.0

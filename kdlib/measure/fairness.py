@@ -193,12 +193,18 @@ def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: 
 
 def permuted_groups(cells: Cells, draws: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of group codes (N,): permuted within each label, and over all samples."""
+    for _, within in zip(range(draws), permuted_within_labels(cells, rng), strict=False):
+        yield within, rng.permutation(cells.codes)
+
+
+def permuted_within_labels(cells: Cells, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Group codes (N,) permuted within each label, without end."""
     order = np.argsort(cells.labels, kind="stable")
     blocks = np.split(cells.codes[order], np.cumsum(np.bincount(cells.labels))[:-1])
-    for _ in range(draws):
+    while True:
         within = np.empty_like(cells.codes)
         within[order] = np.concatenate([rng.permutation(block) for block in blocks])
-        yield within, rng.permutation(cells.codes)
+        yield within
 
 
 def _blind_rates(cells: Cells) -> np.ndarray:
