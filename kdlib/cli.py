@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("audit", help="what changes from one model to others, from their predictions alone")
     one.add_argument("files", nargs="*", metavar="FILE", help="CSV or parquet: sample_id, model, seed, y_true, y_pred")
     one.add_argument("--columns", default="", metavar="OURS=YOURS,...", help="other names, such as y_true=label")
+    one.add_argument("--classes", default="", metavar="A,B,...", help="their order; of two the second is the positive")
     one.add_argument("--lm-eval", default="", metavar="FOLDER", help="sample logs of lm-evaluation-harness, not files")
     one.add_argument("--sensitive", nargs="+", action="extend", default=[], metavar="COLUMN", help="groups to compare")
     one.add_argument("--baseline", metavar="MODEL", help="what the others are compared with (default: nds)")
@@ -195,15 +196,18 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _audit(arguments: argparse.Namespace) -> int:
     from kdlib.auditing import audit, gate
-    from kdlib.predictions.lm_eval import read_lm_eval
-    from kdlib.predictions.user_table import parse_columns, read_table
 
     if bool(arguments.files) == bool(arguments.lm_eval):
         raise InvalidInput("name either files with predictions, or a folder of sample logs with --lm-eval.")
     if arguments.lm_eval:
+        from kdlib.predictions.lm_eval import read_lm_eval
+
         predictions = read_lm_eval(arguments.lm_eval)
     else:
-        predictions = read_table(arguments.files, columns=parse_columns(arguments.columns))
+        from kdlib.predictions.user_table import parse_columns, read_table
+
+        classes = arguments.classes.split(",") if arguments.classes else None
+        predictions = read_table(arguments.files, columns=parse_columns(arguments.columns), classes=classes)
     report = audit(
         predictions,
         sensitive=arguments.sensitive,

@@ -160,6 +160,8 @@ def _measured(
     }
     order = ["arm", "sensitive", "metric", "mean", "sd", "low", "high", "where"]
     tables["metrics"] = tables["metrics"].reindex(columns=order)
+    for name in ("sensitive", "where"):
+        tables["metrics"][name] = [text if isinstance(text, str) else "" for text in tables["metrics"][name]]
     tables |= {"classes": pd.concat(by_class, ignore_index=True), "class_counts": pd.DataFrame(counts)}
     tables |= {"samples": pd.concat(lost, ignore_index=True)}
     tables["calibration"] = individuals.calibration(found, confidence, features)

@@ -27,17 +27,17 @@ class Limit(NamedTuple):
 
 def parse(text: str, *, grouped: bool) -> Limit:
     """'eod>0.05'. grouped: whether a sensitive feature is named. Raises InvalidInput for anything else."""
-    match = re.fullmatch(r"\s*(\w+)\s*>\s*([\d.]+(?:[eE]-?\d+)?)\s*", text)
+    match = re.fullmatch(r"\s*(\w+)\s*>\s*(\d*\.?\d+(?:[eE]-?\d+)?)\s*", text)
     if not match:
         raise InvalidInput(f"limit {text!r} is no metric>number, such as eod>0.05.")
-    metric, most = match[1], pd.to_numeric(match[2], errors="coerce")
+    metric, most = match[1], float(match[2])
     if metric not in (*OF_MODELS, *OF_GROUPS):
         raise unknown("metric", metric, (*OF_MODELS, *OF_GROUPS), place=f"limit {text!r}")
     if not 0 <= most < 1:
         raise InvalidInput(f"limit {text!r}: limits are fractions, 0 or more and below 1; 0.05 are five points.")
     if metric in OF_GROUPS and not grouped:
         raise InvalidInput(f"limit {text!r} is about groups: name a sensitive feature (--sensitive COLUMN).")
-    return Limit(text.strip(), metric, float(most))
+    return Limit(text.strip(), metric, most)
 
 
 def check(limits: list[Limit], metrics: pd.DataFrame, *, arms: list[str]) -> pd.DataFrame:
@@ -65,13 +65,7 @@ def told(checked: pd.DataFrame) -> list[str]:
     form = "{limit}: {outcome} by {arm}{groups}{where}: {mean:.4f} [{low:.4f}, {high:.4f}]"
     named = {"groups": ("sensitive", ", {}"), "where": ("where", ", {}")}
     return [
-        form.format(
-            **row
-            | {
-                key: shape.format(row[name]) if isinstance(row[name], str) else ""
-                for key, (name, shape) in named.items()
-            }
-        )
+        form.format(**row | {key: shape.format(row[name]) if row[name] else "" for key, (name, shape) in named.items()})
         for row in checked.to_dict("records")
     ]
 

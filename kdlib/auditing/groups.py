@@ -139,11 +139,12 @@ def _floors(compared: Compared, cells: Cells) -> pd.DataFrame:
     draws = int(np.clip(WORK / cells.outcome.size, 50, 200))
     permuted = islice(fairness.permuted_within_labels(cells, np.random.default_rng(0)), draws)
     drawn = [_scores(group_counts.rates(cells, codes)) for codes in permuted]
+    by_arm = {arm: compared.rows(arm) for arm in compared.arms.index}
     rows = [
         {"arm": arm, "metric": f"{name}_floor", "mean": of_arm.mean(), "high": np.quantile(of_arm, 0.95)}
         for name in ("dpd", "eod")
-        for arm in compared.arms.index
-        for of_arm in [np.array([scores[name][compared.rows(arm)].mean() for scores in drawn])]
+        for arm, mine in by_arm.items()
+        for of_arm in [np.array([scores[name][mine].mean() for scores in drawn])]
     ]
     return pd.DataFrame(rows)
 

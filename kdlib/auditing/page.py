@@ -93,7 +93,7 @@ def _judged(about: Mapping[str, Any], tables: Tables, metric: str) -> list[dict[
 
 
 def _of(tables: Tables, metric: str, arm: str, sensitive: str = "") -> dict[str, Any]:
-    found = tables["metrics"].fillna({"sensitive": ""}).query("metric == @metric and arm == @arm")
+    found = tables["metrics"].query("metric == @metric and arm == @arm")
     return found[found["sensitive"] == sensitive].to_dict("records")[0]
 
 
@@ -156,7 +156,7 @@ def framed(page: str) -> str:
 
 def _render(name: str, about: Mapping[str, Any], tables: Tables, told: Sequence[str], warnings: Sequence[str]) -> str:
     frames = {key: frame.to_dict("records") for key, frame in tables.items() if key in ("metrics", "limits")}
-    by_name: dict[tuple, dict] = {(r["metric"], r["arm"], _text(r["sensitive"])): r for r in frames["metrics"]}
+    by_name: dict[tuple, dict] = {(r["metric"], r["arm"], r["sensitive"]): r for r in frames["metrics"]}
     others = [arm["arm"] for arm in about["arms"][1:]]
     view = {
         "about": about,
@@ -193,11 +193,7 @@ def _place(value: float, low: float, high: float) -> float:
 
 def _plain_markdown(text: object) -> str:
     """Text that Markdown shows as it is, in one line."""
-    return re.sub(r"([\\`*_{}\[\]<>|#!~$&])", r"\\\1", " ".join(str(text).split()))
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return re.sub(r"([\\`*_{}\[\]|#!~$])", r"\\\1", markup.escape(" ".join(str(text).split()), quote=False))
 
 
 def _part(tables: Tables, name: str, **where: str) -> list[dict[str, Any]]:
@@ -258,7 +254,7 @@ def _fairlearn_view(tables: Tables) -> list[dict[str, Any]]:
 def _curves(about: Mapping[str, Any], tables: Tables, column: str) -> list[dict[str, Any]]:
     """One panel per metric, feature and model whose `column` varies: points in the picture, 300 by 150."""
     arms, found = pd.DataFrame(about["arms"]), []
-    frame = tables["metrics"].fillna({"sensitive": ""})
+    frame = tables["metrics"]
     for model, part in arms.groupby("model", sort=False):
         at = part.dropna(subset=column).set_index("arm")[column]
         if at.nunique() < 2:
