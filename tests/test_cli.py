@@ -224,3 +224,47 @@ def test_streams_that_are_closed_end_nothing(tiny_yaml, monkeypatch):
     assert cli.main(["status", "--profile", str(tiny_yaml)]) == 0
     with sys.stderr as stderr, sys.stdout:
         assert stderr.write("seen by nobody")
+
+
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_models(tmp_path, monkeypatch):
+    """p.csv: v1 is right on 400 samples, v2 loses a tenth of class ant, all of them of site b."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["sample_id,model,seed,y_true,y_pred,site"]
+    for i in range(400):
+        label, site = ("ant", "bee")[i % 2], ("a", "b")[i // 2 % 2]
+        rows.append(f"s{i},v1,0,{label},{label},{site}")
+        rows.append(f"s{i},v2,0,{label},{'bee' if i % 20 == 2 else label},{site}")
+    (tmp_path / "p.csv").write_text("\n".join(rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "words,status",
+    [
+        ([], 0),
+        (["--fail-on", "class_drop>0.3"], 0),
+        (["--fail-on", "class_drop>0.02"], 1),
+        (["--fail-on", "class_drop>0.12"], 3),
+        (["--fail-on", "class_drop>0.12", "--undecided", "pass"], 0),
+        (["--fail-on", "class_drop>0.02", "--fail-on", "class_drop>0.12", "--undecided", "pass"], 1),
+        (["--sensitive", "site", "--fail-on", "fpr_difference>0.05", "--columns", "y_true=y_true"], 1),
+        (["--fail-on", "eod>0.05"], 2),
+        (["--sensitive", "place"], 2),
+        (["--metric", "selection_rate"], 2),
+        (["--out", "page.txt"], 2),
+    ],
+)
+def test_audit_ends_with_the_status_of_its_limits(two_models, capsys, words, status):
+    assert cli.main(["audit", "p.csv", "--baseline", "v1", *words]) == status
+    said = capsys.readouterr()
+    assert said.err.count("\n") == (status == 2) and Path("report.html").exists() == (status != 2)
+
+
+def test_audit_needs_a_table_and_a_known_baseline(two_models, capsys):
+    assert cli.main(["audit"]) == 2 and "--lm-eval" in capsys.readouterr().err
+    assert cli.main(["audit", "p.csv", "--baseline", "v7"]) == 2 and "'v7'" in capsys.readouterr().err
+    assert cli.main(["audit", "p.csv"]) == 2 and "v1, v2" in capsys.readouterr().err
+    assert not Path("report.html").exists()

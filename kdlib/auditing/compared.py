@@ -137,7 +137,7 @@ def compared(predictions: Predictions, baseline: str | None) -> Compared:
     keep, told = _without_copies(predictions, names)
     kept = runs.iloc[keep].reset_index(drop=True).assign(model=names[keep], temperature=np.nan)
     by_arm = kept.groupby("model")["run_id"]
-    arms = arms.assign(n_runs=by_arm.size(), teaches=by_arm.agg(lambda ids: ids.isin(runs["teacher_id"]).all()))
+    arms = arms.assign(n_runs=by_arm.size(), teaches=by_arm.agg(lambda ids: ids.isin(runs["teacher_id"]).any()))
     arms = arms.loc[[chosen, *arms.drop(chosen).sort_values("teaches", kind="stable").index]]
     decisions = {"predicted": predictions.predicted[keep], "probabilities": None, "confidence": None}
     relabelled = replace(predictions, runs=kept, **decisions, twins={}, features=None)

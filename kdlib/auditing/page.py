@@ -48,7 +48,7 @@ def _of_classes(about: Mapping[str, Any], tables: Tables) -> str:
     ]
     said = ", ".join(f"{_count(counts[name])} {name}" for name in ("changed", "equivalent", "undecided"))
     worst = max(falls, key=lambda row: -np.inf if np.isnan(row["mean"]) else row["mean"])
-    where = f"{worst['where']} in {worst['arm']}" if len(falls) > 1 else worst["where"]
+    where = f"class {worst['where']}" + (f" in {worst['arm']}" if len(falls) > 1 else "")
     falls_most = f"{where} falls most, by {_points(worst)}" if worst["mean"] > 0 else "no class falls"
     of = f"of {about['classes']} classes{' in each' if len(falls) > 1 else ''}"
     return (
@@ -243,12 +243,13 @@ def _scale(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _fairlearn_view(tables: Tables) -> list[dict[str, Any]]:
-    """Means over runs, one row per metric, feature, arm and group."""
-    frame = tables.get("fairlearn")
-    if frame is None:
-        return []
-    by = ["metric", "sensitive", "arm", "group"]
-    return frame.groupby(by, sort=False)["value"].mean().reset_index().to_dict("records")
+    """Means over runs: a part per metric and feature, a row per arm, a column per group."""
+    frame, parts = tables.get("fairlearn"), []
+    for (metric, sensitive), part in () if frame is None else frame.groupby(["metric", "sensitive"], sort=False):
+        means = part.groupby(["arm", "group"], sort=False)["value"].mean().unstack()[[*part["group"].unique()]]
+        rows = [{"arm": arm, "values": values.tolist()} for arm, values in means.iterrows()]
+        parts.append({"metric": metric, "sensitive": sensitive, "columns": list(means), "means": rows})
+    return parts
 
 
 def _curves(about: Mapping[str, Any], tables: Tables, column: str) -> list[dict[str, Any]]:
@@ -269,6 +270,13 @@ def _curves(about: Mapping[str, Any], tables: Tables, column: str) -> list[dict[
     return sorted(found, key=lambda curve: [*CURVES.values()].index(curve["title"].split(", ")[0]))
 
 
+def _round_numbers(low: float, high: float) -> np.ndarray:
+    """Two to five multiples of 1, 2 or 5 times a power of ten."""
+    size = 10 ** np.floor(np.log10((high - low) / 2))
+    step = max(s * size for s in (1, 2, 5) if s * size <= (high - low) / 2)
+    return np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+
+
 def _panel(rows: pd.DataFrame, base: float | None) -> dict[str, Any]:
     """Where the points of a curve stand; logarithmic where x spans more than a factor of ten."""
     x, y = rows["x"].to_numpy(float), rows[["mean", "low", "high"]].to_numpy(float)
@@ -285,6 +293,6 @@ def _panel(rows: pd.DataFrame, base: float | None) -> dict[str, Any]:
             {"x": round(a, 1), "label": f"{v:g}", "value": percent(m), "y": down(m), "top": down(h), "bottom": down(lo)}
             for a, v, (m, lo, h) in zip(across, x, y, strict=True)
         ],
-        "ticks": [{"y": down(v), "label": percent(v)} for v in np.linspace(low, high, 5)[1:4]],
+        "ticks": [{"y": down(v), "label": f"{100 * v:z.3g}".replace("-", "−")} for v in _round_numbers(low, high)],
         "base": None if base is None else down(base),
     }
