@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,23 +24,21 @@ from kdlib.errors import InvalidInput, KdlibWarning
 from kdlib.measure import group_counts
 from kdlib.measure.group_counts import Cells
 from kdlib.measure.stats import require_share
-from kdlib.predictions import Predictions
+from kdlib.predictions import Predictions, named_collapsed
 from kdlib.show.save import harmless
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an audit found. `print(report)` is the answer; `.html` shows the page, `.write(path)` keeps all of it.
+    """What an audit found. `print(report)` is the answer; `.html` is the page, `.write(path)` keeps all of it.
 
     about     what was compared: baseline, arms (the baseline first), samples, classes, sensitive, margin
     tables    {name: DataFrame}, shares as fractions: metrics, classes, class_counts, groups, differences, runs,
               samples, calibration, fairlearn, limits; what could not be measured is NaN, an empty table is left out
-    warnings  what must be known before a number is read
     """
 
     about: dict[str, Any]
     tables: dict[str, pd.DataFrame]
-    warnings: tuple[str, ...]
 
     def __str__(self) -> str:
         return "\n".join([*self.answer, *(f"Note: {text}" for text in self.warnings)])
@@ -48,25 +47,34 @@ class Report:
         return page.framed(self.html)
 
     @cached_property
-    def answer(self) -> tuple[str, ...]:
-        """Three plain sentences with their uncertainty: classes, groups, individuals."""
-        return page.answer(self.about, self.tables)
+    def _view(self) -> dict[str, Any]:
+        return page.view(self.about, self.tables)
 
     @cached_property
+    def answer(self) -> tuple[str, ...]:
+        """Three plain sentences, on classes, groups and individuals, 95 % intervals in brackets."""
+        return page.sentences("answer.txt", self._view)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be known before a number is read."""
+        return page.sentences("notes.txt", self._view)
+
+    @property
     def html(self) -> str:
         """The page: one file, no network."""
-        return page.html(self.about, self.tables, self.answer, self.warnings)
+        return page.render("page.html", self._view | {"answer": self.answer, "warnings": self.warnings})
 
-    @cached_property
+    @property
     def card(self) -> str:
         """Markdown for a model card."""
-        return page.card(self.about, self.tables, self.answer, self.warnings)
+        return page.render("card.md", self._view | {"answer": self.answer, "warnings": self.warnings})
 
     def to_json(self) -> str:
         """Everything as JSON; what is undefined is null."""
-        tables = {name: frame.to_dict("records") for name, frame in self.tables.items()}
+        tables = {name: _records(frame) for name, frame in self.tables.items()}
         whole = {"about": self.about, "answer": self.answer, "warnings": self.warnings, "tables": tables}
-        return json.dumps(_plain(whole), indent=1, allow_nan=False)
+        return json.dumps(whole, indent=1, allow_nan=False)
 
     def write(self, out: str | Path) -> list[Path]:
         """Write the page `out`, and beside it, under the same name, .json, .md and one .csv a table. Returns the paths.
@@ -115,89 +123,62 @@ def audit(
         warnings.simplefilter("ignore", KdlibWarning)  # the report says all of it itself
         found = compared(predictions, baseline)
         features = {name: group_counts.prepare(found.predictions, sensitive=name)[0] for name in sensitive}
-        confidence = _confidence(predictions, found.predictions.runs["run_id"])
-        tables, told = _measured(found, confidence, features, metrics, margin)
+        tables = _measured(found, features, metrics, margin)
+        tables["calibration"] = individuals.calibration(found, _confidence(predictions, found), features)
     tables["limits"] = gate.check(limits, tables["metrics"], arms=found.judged)
     tables = {name: frame for name, frame in tables.items() if len(frame)}
-    report = Report(_about(found, predictions, features, margin), tables, tuple(found.warnings + told))
+    report = Report(_about(found, predictions, features) | {"margin": float(margin)}, tables)
     if out is not None:
         report.write(out)
     return report
 
 
-def _confidence(predictions: Predictions, run_ids: pd.Series) -> np.ndarray | None:
-    """(R, N) largest probabilities of these runs, read run by run."""
-    rows = pd.Index(predictions.runs["run_id"]).get_indexer(run_ids)
+def _confidence(predictions: Predictions, found: Compared) -> np.ndarray | None:
+    """(R, N) largest probabilities of the runs that are compared, read run by run."""
+    rows = pd.Index(predictions.runs["run_id"]).get_indexer(found.predictions.runs["run_id"])
     if predictions.probabilities is not None:
         return np.stack([predictions.probabilities[row].max(axis=1) for row in rows])
     return None if predictions.confidence is None else predictions.confidence[rows]
 
 
 def _measured(
-    found: Compared, confidence: np.ndarray | None, features: Mapping[str, Cells], metrics: Sequence[str], margin: float
-) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """All tables but the limits, and what the groups have to be warned of."""
-    rows, by_class, counts, lost = classes.accuracy(found.alone), [], [], []
-    for pair in found.pairs:
-        changed = classes.changes(pair, found.predictions.class_names, margin=margin)
-        drop = classes.largest_drop(
-            *(changed[name].to_numpy() for name in ("change", "all_low", "all_high")), changed["class_name"]
-        )
-        rows += [*classes.accuracy(pair), {"arm": pair.name, "metric": "class_drop"} | drop, *individuals.changes(pair)]
-        by_class.append(changed)
-        counts.append(classes.counts(pair, changed["verdict"]))
-        lost.append(individuals.samples(pair, found.predictions))
-    rows.append({"arm": found.baseline, "metric": "disagreement", "mean": individuals.among_seeds(found.alone)})
-    of_groups = [groups.measure(found, name, cells) for name, cells in features.items()]
-    runs = found.predictions.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
-    parts = {"metrics": [pd.DataFrame(rows)], "groups": [], "differences": []}
-    parts["runs"] = [runs.assign(metric="accuracy", value=found.predictions.accuracy)]
-    for frames in of_groups:
-        for name, frame in frames.items():
-            parts[name].append(frame)
-    tables = {
-        name: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame() for name, frames in parts.items()
-    }
+    found: Compared, features: Mapping[str, Cells], metrics: Sequence[str], margin: float
+) -> dict[str, pd.DataFrame]:
+    """All tables but calibration and limits."""
+    p, rows, counted, parts = found.predictions, [], [], defaultdict(list)
+    for pair in found:
+        rows += [*classes.accuracy(pair), *individuals.changes(pair)]
+        if pair.n_base:
+            by_class = classes.changes(pair, p.class_names, margin=margin)
+            ends = (by_class[name].to_numpy() for name in ("change", "all_low", "all_high"))
+            rows.append({"arm": pair.name, "metric": "class_drop"} | classes.largest_drop(*ends, p.class_names))
+            counted.append(classes.counts(pair, by_class["verdict"]))
+            parts["classes"].append(by_class)
+            parts["samples"].append(individuals.samples(pair, p))
+    runs = p.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
+    parts |= {"metrics": [pd.DataFrame(rows)], "runs": [runs.assign(metric="accuracy", value=p.accuracy)]}
+    for name, cells in features.items():
+        for table, frame in groups.measure(found, name, cells).items():
+            parts[table].append(frame)
+        parts["fairlearn"] += [groups.by_fairlearn(found, metric, name, cells) for metric in metrics]
+    tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items() if frames}
     order = ["arm", "sensitive", "metric", "mean", "sd", "low", "high", "where"]
-    tables["metrics"] = tables["metrics"].reindex(columns=order)
-    for name in ("sensitive", "where"):
-        tables["metrics"][name] = [text if isinstance(text, str) else "" for text in tables["metrics"][name]]
-    tables |= {"classes": pd.concat(by_class, ignore_index=True), "class_counts": pd.DataFrame(counts)}
-    tables |= {"samples": pd.concat(lost, ignore_index=True)}
-    tables["calibration"] = individuals.calibration(found, confidence, features)
-    named = [groups.by_fairlearn(found, metric, *feature) for metric in metrics for feature in features.items()]
-    tables["fairlearn"] = _joined(named)
-    return tables, [text for name, cells in features.items() for text in groups.told(cells, name)]
+    words = {"sensitive": "", "where": ""}
+    tables["metrics"] = tables["metrics"].reindex(columns=order).astype(dict.fromkeys(words, object)).fillna(words)
+    return tables | {"class_counts": pd.DataFrame(counted)}
 
 
-def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+def _about(found: Compared, predictions: Predictions, features: Mapping[str, Cells]) -> dict[str, Any]:
+    p, names = found.predictions, predictions.class_names
+    about = {"kdlib": __version__, "baseline": found.arms.index[0], "arms": _records(found.arms.reset_index())}
+    about |= {"judged": found.judged, "conditions": found.conditions, "runs": len(p.runs), "samples": len(p.labels)}
+    about |= {"teachers": int(predictions.runs["teacher_id"].nunique()), "classes": p.n_classes}
+    about |= {"positive": names[1] if len(names) == 2 else "", "copies": found.copies, "absent": [*predictions.absent]}
+    about |= {"without_samples": [names[c] for c in np.setdiff1d(np.arange(p.n_classes), p.labels)]}
+    about |= {"sensitive": {k: {"groups": cells.groups, **groups.coarse(cells)} for k, cells in features.items()}}
+    return about | {"collapsed": named_collapsed(predictions)}
 
 
-def _about(found: Compared, predictions: Predictions, features: Mapping[str, Cells], margin: float) -> dict[str, Any]:
-    teachers = predictions.runs["teacher_id"].dropna()
-    return {
-        "kdlib": __version__,
-        "baseline": found.baseline,
-        "arms": found.arms.reset_index().to_dict("records"),
-        "judged": found.judged,
-        "conditions": found.conditions,
-        "runs": len(found.predictions.runs),
-        "teachers": int(teachers.nunique()),
-        "samples": len(predictions.labels),
-        "classes": predictions.n_classes,
-        "positive": str(predictions.class_names[1]) if predictions.n_classes == 2 else "",
-        "sensitive": {name: len(cells.groups) for name, cells in features.items()},
-        "probabilities": predictions.probabilities is not None or predictions.confidence is not None,
-        "margin": margin,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """As JSON knows it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON knows them, numbers to the last digit."""
+    return json.loads(frame.to_json(orient="records", double_precision=15))

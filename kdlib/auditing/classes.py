@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from scipy import special
 from kdlib.auditing.compared import Pair
 from kdlib.measure.class_bias import n_significant, null_band
 from kdlib.measure.class_nulls import excess_of
-from kdlib.measure.joint_counts import Intervals, Moments, intervals, pair_counts
+from kdlib.measure.joint_counts import Moments, intervals, pair_counts
 from kdlib.measure.stats import LEVEL, adjust
 
 ONE = np.ones((1, 1))
@@ -27,42 +27,29 @@ def changes(pair: Pair, class_names: Sequence[str], *, margin: float) -> pd.Data
     Changed: p_adjusted <= 0.05; else equivalent: two one-sided tests (Schuirmann 1987) both place the change inside +-
     margin at 0.05; else undecided. Both p-values are adjusted for the number of classes (Benjamini-Hochberg).
     """
-    arm, base = pair.counted[pair.name], pair.counted[pair.baseline]
-    totals = arm.totals
-    _, hits = pair_counts(pair.predicted, pair.labels, np.zeros(len(pair.labels), int), (1, len(totals)))
-    of = Moments.of_events(totals[:, None], hits[0][:, None])
-    simultaneous = 1 - LEVEL / max(1, (totals > 0).sum())
+    n = pair.arm.totals
+    images, everywhere = np.where(n > 0, n, np.nan), np.zeros(len(pair.labels), int)
+    _, hits = pair_counts(pair.predicted, pair.labels, everywhere, (1, len(n)))
+    of = Moments.of_events(n[:, None], hits[0][:, None])
     found = intervals(of, pair.change, ONE, change=True)
-    all_of = intervals(of, pair.change, ONE, change=True, coverage=simultaneous)
-    known = totals > 0
-    pvalue = np.where(known, _two_sided(found), np.nan)
-    changed, equal = (adjust(values, "bh") for values in (pvalue, np.where(known, _equivalence(found, margin), np.nan)))
-    images = np.where(known, totals, np.nan)
-    return pd.DataFrame(
-        {
-            "arm": pair.name,
-            "class_name": np.array(class_names, object),
-            "n": totals,
-            "baseline": base.correct.mean(axis=0) / images,
-            "accuracy": arm.correct.mean(axis=0) / images,
-            "change": found.value[:, 0],
-            "low": found.low[:, 0],
-            "high": found.high[:, 0],
-            "all_low": all_of.low[:, 0],
-            "all_high": all_of.high[:, 0],
-            "p_adjusted": changed,
-            "p_equivalent": equal,
-            "verdict": np.select([changed <= LEVEL, equal <= LEVEL], ["changed", "equivalent"], "undecided"),
-        }
-    )
+    together = intervals(of, pair.change, ONE, change=True, coverage=1 - LEVEL / max(1, (n > 0).sum()))
+    p = 2 * special.stdtr(found.df, -np.abs(found.center) / found.se)[:, 0]
+    p_equivalent = special.stdtr(found.df, -(margin - np.abs(found.center)) / found.se)[:, 0]
+    p, p_equivalent = (adjust(np.where(n > 0, values, np.nan), "bh") for values in (p, p_equivalent))
+    columns = {"arm": pair.name, "class_name": np.array(class_names, object), "n": n}
+    columns |= {"baseline": pair.base.correct.mean(axis=0) / images, "accuracy": pair.arm.correct.mean(axis=0) / images}
+    columns |= {"change": found.value[:, 0], "low": found.low[:, 0], "high": found.high[:, 0]}
+    columns |= {"all_low": together.low[:, 0], "all_high": together.high[:, 0]}
+    columns |= {"p_adjusted": p, "p_equivalent": p_equivalent}
+    verdict = np.select([p <= LEVEL, p_equivalent <= LEVEL], ["changed", "equivalent"], "undecided")
+    return pd.DataFrame(columns | {"verdict": verdict})
 
 
 def accuracy(pair: Pair) -> list[dict[str, object]]:
     """Rows of the metrics accuracy and, beside a baseline, accuracy_drop (baseline minus arm), with joint intervals."""
     right = pair.correct.astype(np.float32)
     of = Moments.of_events(np.array([right.shape[1]]), np.rint(right @ right.T)[None])
-    own = intervals(of, pair.own, ONE, change=False)
-    each = pair.correct[pair.n_base :].mean(axis=1)
+    own, each = intervals(of, pair.own, ONE, change=False), pair.correct[pair.n_base :].mean(axis=1)
     rows = [{"metric": "accuracy", "mean": own.value[0], "sd": sd(each), "low": own.low[0], "high": own.high[0]}]
     if pair.n_base:
         moved = intervals(of, pair.change, ONE, change=True)
@@ -75,20 +62,10 @@ def sd(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
-def largest_drop(value: np.ndarray, low: np.ndarray, high: np.ndarray, names: Iterable[str]) -> dict[str, object]:
+def largest_drop(value: np.ndarray, low: np.ndarray, high: np.ndarray, names: Sequence[str]) -> dict[str, object]:
     """The largest fall among changes (J,) with simultaneous intervals, with bounds, and where it is."""
-    if np.isnan(value).all():
-        return {"mean": np.nan, "low": -1.0, "high": 1.0, "where": ""}
-    where = list(names)[int(np.nanargmin(value))]
-    return {"mean": float(-np.nanmin(value)), "low": float(-high.min()), "high": float(-low.min()), "where": where}
-
-
-def _two_sided(found: Intervals) -> np.ndarray:
-    return 2 * special.stdtr(found.df, -np.abs(found.center) / found.se)[:, 0]
-
-
-def _equivalence(found: Intervals, margin: float) -> np.ndarray:
-    return special.stdtr(found.df, -(margin - np.abs(found.center)) / found.se)[:, 0]
+    where = int(np.nanargmin(value))
+    return {"mean": -float(value[where]), "low": -float(high.min()), "high": -float(low.min()), "where": names[where]}
 
 
 def counts(pair: Pair, verdicts: pd.Series) -> dict[str, object]:
@@ -101,21 +78,13 @@ def counts(pair: Pair, verdicts: pd.Series) -> dict[str, object]:
     """
     found = {"arm": pair.name, "classes": len(verdicts)}
     found |= {name: int((verdicts == name).sum()) for name in ("changed", "equivalent", "undecided")}
-    if not pair.seeds_known:
+    n_runs = pair.n_base, len(pair.runs) - pair.n_base
+    if min(n_runs) < 2 or not pair.correct.any(axis=1).all():
         return found
-    base, arm = pair.counted[pair.baseline], pair.counted[pair.name]
-    if min(base.correct.sum(axis=1).min(), arm.correct.sum(axis=1).min()) == 0:
-        return found  # a run with nothing right has no ratio
-    images = max(1, round(float(np.median(base.totals))))
-    low, high = null_band(len(verdicts), (len(base.seeds), len(arm.seeds)), test_images=images)
-    found |= {"n_significant": n_significant(base, arm), "null_low": low, "null_high": high}
+    low, high = null_band(len(verdicts), n_runs, test_images=max(1, round(float(np.median(pair.base.totals)))))
+    found |= {"n_significant": n_significant(pair.base, pair.arm), "null_low": low, "null_high": high}
     if len(verdicts) < FEW:
         return found
-    beyond = excess_of(base, [arm], np.ones(1), "ratio", 200 if len(verdicts) <= MANY else 50)
-    return found | {
-        "expected": beyond.expected,
-        "excess": beyond.excess,
-        "excess_low": beyond.low,
-        "excess_high": beyond.high,
-        "answer": beyond.answer,
-    }
+    beyond = excess_of(pair.base, [pair.arm], np.ones(1), "ratio", 200 if len(verdicts) <= MANY else 50)
+    ends = {"excess_low": beyond.low, "excess_high": beyond.high}
+    return found | {"expected": beyond.expected, "excess": beyond.excess, **ends, "answer": beyond.answer}

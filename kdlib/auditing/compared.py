@@ -6,7 +6,7 @@ varies within a model and is shared by several runs. Its name is the model's, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, unknown
-from kdlib.measure.arms import ENOUGH_SEEDS
 from kdlib.measure.class_counts import CountedArm, counted_arms
-from kdlib.predictions import Predictions, named_collapsed
+from kdlib.predictions import Predictions
 
 SHORT = {"temperature": "T"}
 
@@ -25,22 +24,17 @@ SHORT = {"temperature": "T"}
 class Pair:
     """An arm beside the baseline, whose runs stand first; n_base is 0 for the baseline by itself.
 
-    runs (R rows), predicted (R, N), correct (R, N) bool, labels (N,); counted: what is right by class, of every arm
+    runs (R rows), predicted (R, N), correct (R, N) bool, labels (N,); base, arm: what is right by class
     """
 
     name: str
-    baseline: str
     n_base: int
     runs: pd.DataFrame
     predicted: np.ndarray
     correct: np.ndarray
     labels: np.ndarray
-    counted: Mapping[str, CountedArm]
-
-    @property
-    def seeds_known(self) -> bool:
-        """Whether both arms have two runs or more."""
-        return min(self.n_base, len(self.runs) - self.n_base) > 1
+    base: CountedArm
+    arm: CountedArm
 
     @cached_property
     def parents(self) -> np.ndarray | None:
@@ -67,94 +61,74 @@ class Pair:
 class Compared:
     """The table under audit. predictions: `model` is the arm's name and temperature is NaN, one run a seed and arm.
 
-    arms  one row per arm, indexed by its name, the baseline first: model, n_runs, teaches (its runs are teachers of
-          others; such an arm stands last, is shown and not judged), and a column per condition
+    arms    one row per arm, indexed by its name, the baseline first: model, n_runs, teaches (its runs are teachers of
+            others; such an arm stands last, is shown and not judged), one_teacher (of all its runs), and a column per
+            condition
+    copies  runs that predict the same class for every sample as another, in words
     """
 
     predictions: Predictions
     arms: pd.DataFrame
     conditions: list[str]
-    warnings: list[str]
-
-    @property
-    def baseline(self) -> str:
-        return self.arms.index[0]
-
-    @property
-    def others(self) -> list[str]:
-        return list(self.arms.index[1:])
+    copies: list[str]
 
     @property
     def judged(self) -> list[str]:
         """The arms that the answer and the limits are about: not a teacher beside its students."""
-        students = [name for name in self.others if not self.arms.loc[name, "teaches"]]
-        return students or self.others
+        others = self.arms.iloc[1:]
+        return [*others.index[~others["teaches"]]] or [*others.index]
 
-    @cached_property
-    def counted(self) -> dict[str, CountedArm]:
-        return {arm.name: arm for arm in counted_arms(self.predictions)}
-
-    @property
-    def pairs(self) -> Iterator[Pair]:
-        return (self._pair(name, self.rows(self.baseline)) for name in self.others)
-
-    @property
-    def alone(self) -> Pair:
-        return self._pair(self.baseline, np.array([], int))
+    def __iter__(self) -> Iterator[Pair]:
+        """The baseline alone, then every arm beside it."""
+        p, (baseline, *others) = self.predictions, self.arms.index
+        counted = {arm.name: arm for arm in counted_arms(p)}
+        for name in (baseline, *others):
+            base = self.rows(baseline) if name != baseline else np.array([], int)
+            rows = np.r_[base, self.rows(name)]
+            runs, decided = p.runs.iloc[rows].reset_index(drop=True), (p.predicted[rows], p.correct[rows], p.labels)
+            yield Pair(name, len(base), runs, *decided, counted[baseline], counted[name])
 
     def rows(self, name: str) -> np.ndarray:
         """Where the runs of an arm stand."""
         return np.flatnonzero(self.predictions.runs["model"] == name)
 
-    def _pair(self, name: str, base: np.ndarray) -> Pair:
-        p, rows = self.predictions, np.r_[base, self.rows(name)]
-        runs = p.runs.iloc[rows].reset_index(drop=True)
-        decided = p.predicted[rows], p.correct[rows], p.labels
-        return Pair(name, self.baseline, len(base), runs, *decided, self.counted)
-
 
 def compared(predictions: Predictions, baseline: str | None) -> Compared:
     """The arms beside the baseline, a model or an arm by name (None: the model called nds).
 
-    A run that predicts the same class for every sample as another of its arm counts once; a warning says so. Raises
-    InvalidInput for a baseline that is missing or has several arms, nothing to compare, and a seed twice in one arm.
+    A run that predicts the same class for every sample as another of its arm counts once. Raises InvalidInput for a
+    baseline that is missing or has several arms, nothing to compare, and a seed twice in one arm.
     """
-    runs = predictions.runs
-    conditions = _conditions(runs)
-    names = _names(runs, conditions)
-    rows = runs[conditions].assign(arm=names, model=runs["model"].to_numpy())
-    order = rows.assign(first=rows.groupby("model", sort=False).ngroup()).sort_values(
-        ["first", *conditions], kind="stable"
-    )
-    arms = order.drop(columns="first").drop_duplicates("arm").set_index("arm")
-    chosen = _baseline(arms, baseline)
-    twice = runs[["seed"]].assign(arm=names)[runs[["seed"]].assign(arm=names).duplicated()]
+    conditions = _conditions(predictions.runs)
+    names = _names(predictions.runs, conditions)
+    runs = predictions.runs.assign(arm=names, first=predictions.runs.groupby("model", sort=False).ngroup())
+    twice = runs[runs.duplicated(["arm", "seed"])]
     if len(twice):
         raise InvalidInput(
             f"{twice['arm'].iloc[0]} has seed {twice['seed'].iloc[0]} twice: one run for each seed. Give each its own "
             "seed, or a numeric column that tells them apart."
         )
-    keep, told = _without_copies(predictions, names)
-    kept = runs.iloc[keep].reset_index(drop=True).assign(model=names[keep], temperature=np.nan)
-    by_arm = kept.groupby("model")["run_id"]
-    arms = arms.assign(n_runs=by_arm.size(), teaches=by_arm.agg(lambda ids: ids.isin(runs["teacher_id"]).any()))
+    keep, copies = _without_copies(predictions, names)
+    by_arm = runs.iloc[keep].sort_values(["first", *conditions], kind="stable").groupby("arm", sort=False)
+    arms = by_arm[["model", *conditions]].first().assign(n_runs=by_arm.size())
+    arms["teaches"] = by_arm["run_id"].agg(lambda ids: ids.isin(runs["teacher_id"]).any())
+    arms["one_teacher"] = by_arm["teacher_id"].agg(lambda ids: ids.notna().all() and len(ids) > 1 == ids.nunique())
+    chosen = _baseline(arms, baseline)
     arms = arms.loc[[chosen, *arms.drop(chosen).sort_values("teaches", kind="stable").index]]
+    kept = predictions.runs.iloc[keep].assign(model=names[keep], temperature=np.nan)
     decisions = {"predicted": predictions.predicted[keep], "probabilities": None, "confidence": None}
     relabelled = replace(predictions, runs=kept, **decisions, twins={}, features=None)
-    told += _of_runs(predictions, arms, relabelled.runs)
-    return Compared(relabelled, arms, conditions, told)
+    return Compared(relabelled, arms, conditions, copies)
 
 
 def _conditions(runs: pd.DataFrame) -> list[str]:
     """Numeric columns that vary within a model and whose values several runs share; others only to part equal seeds."""
-    numeric = [c for c in runs.select_dtypes("number") if c != "seed"]
-    by_model = runs.groupby("model")
-    varying = [c for c in numeric if (by_model[c].nunique() > 1).any()]
-    found = [c for c in varying if ((by_model[c].nunique() > 1) & (2 * by_model[c].nunique() <= by_model.size())).any()]
-    for column in varying:
-        if not runs.duplicated(["model", *found, "seed"]).any():
-            break
-        found += [column] if column not in found else []
+    by_model, numeric = runs.groupby("model"), runs.select_dtypes("number").columns.drop("seed")
+    values = by_model[[*numeric]].nunique()
+    shared = (values > 1) & (2 * values).le(by_model.size(), axis=0)
+    found = [*numeric[shared.any()]]
+    for column in numeric[(values > 1).any()].difference(found, sort=False):
+        found += [column] if runs.duplicated(["model", *found, "seed"]).any() else []
     return found
 
 
@@ -191,33 +165,3 @@ def _without_copies(predictions: Predictions, names: np.ndarray) -> tuple[np.nda
             keep[row] = not once
             told.append(f"{ids} predict the same class for every sample{once}.")
     return np.flatnonzero(keep), told
-
-
-def _of_runs(predictions: Predictions, arms: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    """What must be known of the runs before any number is read."""
-    single, few = arms.index[arms["n_runs"] == 1], arms.index[arms["n_runs"].between(2, ENOUGH_SEEDS - 1)]
-    told = []
-    if len(single):
-        told.append(
-            f"One run of {', '.join(single)}: how much another seed would change this cannot be known from this table. "
-            "Where an arm has one run, intervals speak of other test samples and of this very run."
-        )
-    if len(few):
-        told.append(f"Fewer than {ENOUGH_SEEDS} seeds of {', '.join(few)}: intervals are wide and tests weak.")
-    shared = [
-        f"{name} ({len(ids)} runs)"
-        for name, ids in runs.groupby("model", sort=False)["teacher_id"]
-        if len(ids) > 1 and ids.notna().all() and ids.nunique() == 1
-    ]
-    if shared:
-        told.append(
-            f"One teacher for all runs of {', '.join(shared)}: they share what this teacher happens to do, so "
-            "nothing is known about other teachers."
-        )
-    told += [f"Collapsed run: {run}. It stays in every number." for run in named_collapsed(predictions)]
-    absent = [f"Planned, and not in this table: {run}." for run in predictions.absent[:10]]
-    empty = np.setdiff1d(np.arange(predictions.n_classes), predictions.labels)
-    if len(empty):
-        names = ", ".join(predictions.class_names[c] for c in empty[:10]) + (" ..." if len(empty) > 10 else "")
-        told.append(f"No test sample of {len(empty)} of {predictions.n_classes} classes: {names}.")
-    return told + absent

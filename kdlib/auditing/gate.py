@@ -45,34 +45,28 @@ def check(limits: list[Limit], metrics: pd.DataFrame, *, arms: list[str]) -> pd.
 
     outcome: 'kept', 'broken' or 'undecided'.
     """
-    rows = []
+    frames = []
     for limit in limits:
-        chosen = metrics[(metrics["metric"] == limit.metric) & metrics["arm"].isin(arms)]
-        for row in chosen.to_dict("records"):
-            named = {name: row.get(name) for name in ("arm", "sensitive", "mean", "low", "high", "where")}
-            rows.append({"limit": limit.text} | named | {"outcome": _outcome(row, limit.most)})
-    return pd.DataFrame(rows)
-
-
-def _outcome(row: dict[str, float], most: float) -> str:
-    if np.isnan([row["mean"], row["low"], row["high"]]).any():
-        return "undecided"
-    return "kept" if row["high"] <= most else "broken" if row["low"] > most else "undecided"
+        rows = metrics[(metrics["metric"] == limit.metric) & metrics["arm"].isin(arms)]
+        known = rows[["mean", "low", "high"]].notna().all(axis=1)
+        outcomes = [known & (rows["low"] > limit.most), known & (rows["high"] <= limit.most)]
+        frames.append(rows.assign(limit=limit.text, outcome=np.select(outcomes, ["broken", "kept"], "undecided")))
+    columns = ["limit", "arm", "sensitive", "mean", "low", "high", "where", "outcome"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame()
 
 
 def told(checked: pd.DataFrame) -> list[str]:
     """One line for each row of `check`, in fractions as limits are."""
-    form = "{limit}: {outcome} by {arm}{groups}{where}: {mean:.4f} [{low:.4f}, {high:.4f}]"
-    named = {"groups": ("sensitive", ", {}"), "where": ("where", ", {}")}
-    return [
-        form.format(**row | {key: shape.format(row[name]) if row[name] else "" for key, (name, shape) in named.items()})
-        for row in checked.to_dict("records")
-    ]
+    form = "{limit}: {outcome} by {of}: {mean:.4f} [{low:.4f}, {high:.4f}]"
+    rows = checked.assign(
+        of=[", ".join(filter(None, names)) for names in checked[["arm", "sensitive", "where"]].values]
+    )
+    return [form.format(**row) for row in rows.to_dict("records")]
 
 
 def status(checked: pd.DataFrame, *, undecided_passes: bool) -> int:
     """Exit status of all limits together: 0 kept, 1 one is broken, 3 one is undecided (0 if that is to pass)."""
-    outcomes = set(checked["outcome"]) if len(checked) else set()
+    outcomes = set(checked["outcome"])
     if "broken" in outcomes:
         return FAILED
     return UNDECIDED if "undecided" in outcomes and not undecided_passes else 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import kdlib
 from kdlib.auditing.compared import compared
 from kdlib.errors import InvalidInput
 from tests.auditing.worlds import binary, table
@@ -33,8 +34,8 @@ def test_one_seed_at_each_sparsity_makes_arms_too():
 
 
 def test_the_baseline_is_a_model_an_arm_or_nds():
-    assert compared(table(runs("nds", "ds"), LABELS), None).baseline == "nds"
-    assert compared(table(runs("v1", "v2"), LABELS), "v2").others == ["v1"]
+    assert compared(table(runs("nds", "ds"), LABELS), None).arms.index[0] == "nds"
+    assert list(compared(table(runs("v1", "v2"), LABELS), "v2").arms.index) == ["v2", "v1"]
     for wanted, named in ((None, "v1, v2"), ("v3", "'v3'"), ("v", "v1")):
         with pytest.raises(InvalidInput, match=named):
             compared(table(runs("v1", "v2"), LABELS), wanted)
@@ -55,8 +56,9 @@ def test_a_copy_counts_once_and_is_named():
     made["v2", 1] = made["v2", 0]
     found = compared(table(made, LABELS), "v1")
     assert found.arms.loc["v2", "n_runs"] == 1 and len(found.predictions.runs) == 3
-    assert "v2 seed 0 and v2 seed 1 predict the same class for every sample, and count as one run." in found.warnings
-    assert any(text.startswith("One run of v2") for text in found.warnings)
+    told = kdlib.audit(table(made, LABELS), baseline="v1").warnings
+    assert "v2 seed 0 and v2 seed 1 predict the same class for every sample, and count as one run." in told
+    assert any(text.startswith("One run of v2") for text in told)
 
 
 def test_runs_without_an_error_are_no_copies():
@@ -74,7 +76,7 @@ def test_a_teacher_stands_last_and_is_not_judged():
 def test_one_teacher_few_seeds_collapse_and_empty_classes_are_said():
     made = runs("v1", "v2") | {("v3", 0): np.zeros(40, int)}
     p = table(made, LABELS, classes=("no", "yes", "maybe"), teachers={("v2", s): "t" for s in range(2)})
-    told = "\n".join(compared(p, "v1").warnings)
+    told = "\n".join(kdlib.audit(p, baseline="v1").warnings)
     for text in (
         "One run of v3",
         "Fewer than 5 seeds of v1, v2",
@@ -88,7 +90,8 @@ def test_one_teacher_few_seeds_collapse_and_empty_classes_are_said():
 def test_runs_made_from_the_baseline_are_paired_with_it():
     made = runs("dense", "pruned")
     p = table(made, LABELS, teachers={("pruned", s): f"dense-{1 - s}" for s in range(2)})
-    (pair,) = compared(p, "dense").pairs
+    _, pair = compared(p, "dense")
     assert pair.parents.tolist() == [1, 0] and pair.change[0].tolist() == [[0, -1, 1, 0], [-1, 0, 0, 1]]
-    (pair,) = compared(binary(seeds=2), "v1").pairs
+    alone, pair = compared(binary(seeds=2), "v1")
+    assert alone.name == "v1" and alone.n_base == 0 and len(alone.runs) == 2
     assert pair.parents is None and len(pair.change) == 2

@@ -119,5 +119,7 @@ def test_small_groups_are_said():
     p.groups["race"][:] = "a"
     p.groups["race"][np.r_[np.flatnonzero(p.labels == 0)[:2], np.flatnonzero(p.labels == 1)[:6]]] = "b"
     told = kdlib.audit(p, baseline="v1", sensitive="race").warnings
-    wanted = "race: one side of 1 of 2 pairs of group and class has fewer than 5, so rates are coarse: group 'b'"
+    wanted = (
+        "By race, one side of a pair of group and class has fewer than five samples, so rates are coarse: group 'b'"
+    )
     assert any(text.startswith(wanted) for text in told)
