@@ -202,7 +202,8 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.lm_eval:
         from kdlib.predictions.lm_eval import read_lm_eval
 
-        predictions = read_lm_eval(arguments.lm_eval)
+        fields = [name for name in arguments.sensitive if name != "task"]  # the task always is a group
+        predictions = read_lm_eval(arguments.lm_eval, group=fields)
     else:
         from kdlib.predictions.user_table import parse_columns, read_table
 
