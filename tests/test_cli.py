@@ -268,3 +268,13 @@ def test_audit_needs_a_table_and_a_known_baseline(two_models, capsys):
     assert cli.main(["audit", "p.csv", "--baseline", "v7"]) == 2 and "'v7'" in capsys.readouterr().err
     assert cli.main(["audit", "p.csv"]) == 2 and "v1, v2" in capsys.readouterr().err
     assert not Path("report.html").exists()
+
+
+def test_audit_of_language_models(tmp_path, capsys, monkeypatch):
+    """Logs that the real harness wrote of a teacher and seeds of its student, on two tasks."""
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "--lm-eval", str(ROOT / "tests/fixtures/lm_eval/logs"), "--baseline", "teacher"]
+    assert cli.main([*words, "--sensitive", "task", "--fail-on", "eod>0.3"]) == 3
+    assert "undecided by student, task" in capsys.readouterr().out
+    assert "toy_sums" in Path("report.html").read_text(encoding="utf-8")
+    assert cli.main([*words, "--sensitive", "topic"]) == 2 and "'topic'" in capsys.readouterr().err
