@@ -155,7 +155,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         out_dir=arguments.out_dir,
         train=False if arguments.no_train else None,
-        say=lambda line: print(line, flush=True),
+        say=sweep.tell,
         **_training(arguments),
     )
     out_dir = places.figures_dir(load_profile(arguments.profile).name, arguments.out_dir)

@@ -80,8 +80,8 @@ def reproduce(
     if train and device != "none":
         for study in {study.name: study for space in spaces for study in space.studies}.values():
             say(f"study {study.name}: {study.title}")
-            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed}
-            problems[study.name] = _train(study, say, runs_dir=spaces[0].runs_dir, **options)
+            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed, "say": say}
+            problems[study.name] = _train(study, runs_dir=spaces[0].runs_dir, **options)
     return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))
 
 
@@ -114,10 +114,10 @@ def _seconds(out_dir: Path) -> dict[str, float]:
         return {}
 
 
-def _train(study: Study, say, **options: Any) -> str:
+def _train(study: Study, *, say, **options: Any) -> str:
     """Train a study as `sweep.train` does; '' or what went wrong, in words."""
     try:
-        done = sweep.train(study, **options)
+        done = sweep.train(study, say=say, **options)
     except KdlibError as error:
         return str(error)
     say(f"  {done}")

@@ -81,6 +81,7 @@ def train_run(run: Run, *, runs_dir: Path, device: str = "cpu", stop: Stop = lam
             "train_images": len(train.y),
             "data_sha256": seen,
             "collapsed": why,
+            "test_accuracy": float((logits.argmax(axis=1) == arrays["labels"]).mean()),
         }
         weights = packed(state.model.state_dict())
         store.save(runs_dir, run, arrays=arrays, weights=weights, provenance=provenance)

@@ -12,20 +12,20 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from kdlib import files, places, store
 from kdlib.catalogue import DEVICES
 from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known, unknown
 from kdlib.studies import Run, Study
+from kdlib.training.progress import Report, tell
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def train(
     budget_minutes: float | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    say: Callable[[str], None] = tell,
 ) -> Progress:
     """Train every run of a study (or several) that is not on disk.
 
@@ -72,6 +73,7 @@ def train(
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
     workers         processes; default one per core on CPU, one on a GPU
     retry_failed    also train runs again that failed before
+    say             called with the plan, then with a line for each run that ends; default: they are shown at once
     A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
     checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
     TrainingFailed where a training process cannot start or is killed.
@@ -90,7 +92,9 @@ def train(
         for run in missing:
             store.forget_failure(folder, run)
         deadline = math.inf if budget_minutes is None else time.monotonic() + 60 * budget_minutes
-        stopped, failed = _train_missing(missing, folder, device, deadline, workers)
+        done = [run for run in {*runs} - {*missing} if store.state(folder, run) == "done"]
+        report = partial(Report, missing, done=done, folder=folder, say=say)
+        stopped, failed = _train_missing(missing, folder, device, deadline, workers, report)
     states, wrong, collapsed = states_of(runs, folder)
     done, trained = list(states.values()).count("done"), sum(states[run] == "done" for run in missing)
     return Progress(len(runs), done, trained, failed | wrong, collapsed, stopped, time.monotonic() - started)
@@ -129,7 +133,12 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
 
 
 def _train_missing(
-    missing: list[Run], folder: Path, device: str, deadline: float, workers: int | None
+    missing: list[Run],
+    folder: Path,
+    device: str,
+    deadline: float,
+    workers: int | None,
+    report: Callable[..., Report],
 ) -> tuple[bool, dict[str, str]]:
     """Train these runs: whether it stopped before all were tried, and {run: what is damaged} where that kept it."""
 
@@ -145,12 +154,11 @@ def _train_missing(
     try:
         futures = {pool.submit(_work, run, folder, device): run for run in _in_order(missing)}
         started = set(active_children()) - others
-        with tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar:
+        with report(workers=workers) as shown:
             for future in as_completed(futures):
-                run = str(futures[future])
-                outcomes[run] = future.result()
-                bar.update(outcomes[run] == "done")
-                bar.set_postfix_str(run, refresh=False)
+                run = futures[future]
+                outcomes[str(run)] = future.result()
+                shown.finished(run, outcomes[str(run)])
         plain = ("done", "stopped", "failed")
         damaged = {run: outcome for run, outcome in outcomes.items() if outcome not in plain}
         return "stopped" in outcomes.values(), damaged
