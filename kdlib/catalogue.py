@@ -23,6 +23,7 @@ class Dataset:
     twins        whether the test part has counterfactual twins
     best_epoch   whether a run keeps the weights of its best epoch on the validation part, not those of the last
     in_paper     whether the paper studies it; everything else is a stand-in
+    later        options that came after the first runs: a run's identity has them only where they are not the default
     pad          what random crops are padded with, 0 .. 255
     """
 
@@ -38,6 +39,7 @@ class Dataset:
     twins: bool = False
     best_epoch: bool = False
     in_paper: bool = True
+    later: tuple[str, ...] = ()
     pad: int = 0
 
 
@@ -143,9 +145,11 @@ DATASETS = {
     "own": Dataset(
         "{name}",
         "own:load_own",
-        {"name": "", "image_size": 32, "fingerprint": ""},
+        {"name": "", "image_size": 32, "fingerprint": "", "train_images": 0},
         ranges={"image_size": (1, None)},
+        parts=("train", "validation", "test"),
         in_paper=False,
+        later=("train_images",),
     ),
 }
 
@@ -154,7 +158,7 @@ DATASETS = {
 class Model:
     """title     as the paper writes it
     builder      'module:function' below kdlib; '' of what is no network
-    kind         what it reads: 'images' or 'text'; 'simulated' of what is no network
+    kind         what it reads: 'images' or 'text'; 'simulated' of what is no network, 'own' of anyone's own network
     pretrained   whether there are published weights to begin with
     """
 
@@ -183,6 +187,11 @@ MODELS = {
     "drawn": Model("drawn, not trained", "", kind="simulated"),
     "bert_1x64": Model("BERT 1 × 64", "text_models:bert_1x64", kind="text"),
 }
+
+
+def network(name: str) -> Model:
+    """One of MODELS, or anyone's own, 'nets.py:mynet@<sha256 of the file>', which may read anything (kind 'own')."""
+    return MODELS.get(name) or Model(name.partition("@")[0].partition(":")[2], "own_models:build", kind="own")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     working.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     working.add_argument("--engine", default="local", help="local: processes on this machine")
     working.add_argument("--workers", type=int, help="processes (default: one a core, or one on a GPU)")
+    working.add_argument("--allow-code", action="store_true", help="run the file of `model: FILE.py:FUNCTION`")
     working.add_argument("--retry-failed", action="store_true", help="also train runs again that failed before")
 
     one = commands.add_parser("reproduce", parents=[common, working], help="train what is missing, run the notebooks")
@@ -168,7 +169,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 def _training(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `sweep.train` is told of where and how."""
-    names = ("runs_dir", "device", "engine", "workers", "retry_failed")
+    names = ("runs_dir", "device", "engine", "workers", "retry_failed", "allow_code")
     return {name: getattr(arguments, name) for name in names}
 
 

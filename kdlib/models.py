@@ -8,26 +8,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlib.catalogue import MODELS
+from kdlib.catalogue import MODELS, network
 from kdlib.errors import InvalidInput, require_known
 
 
-def build(name: str, *, classes: int, init: str = "scratch", **input_: int) -> nn.Module:
+def build(name: str, *, classes: int, init: str = "scratch", source: str = "", **input_: int) -> nn.Module:
     """A network with fresh weights, drawn from torch's global generator: seed it before.
 
     init    'pretrained' takes published weights for all but the last layer
     input_  of networks that read images channels (3) and image_size (32); of those that read text vocabulary and
             tokens (of the longest text)
+    source  the code of anyone's own network, 'nets.py:mynet@<sha256>'
     Raises InvalidInput for an unknown name, an init that a network does not have, or a size that leaves nothing after
     its pooling; DataError where published weights are not on this machine and cannot be fetched.
     """
-    require_known("model", name, MODELS)
-    known = MODELS[name]
+    if not source:
+        require_known("model", name, MODELS)
+    known = network(name)
     if init != "scratch" and not (init == "pretrained" and known.pretrained):
         raise InvalidInput(f"init {init!r}: {known.title} has no such weights here; use init: scratch.")
     if not known.builder:
         raise InvalidInput(f"model {name!r} is no network: its predictions are drawn, there is nothing to build.")
     builder = resolve_name(f"kdlib.{known.builder}")
+    if known.kind == "own":
+        return builder(name, source, classes=classes, **input_)
     if known.kind == "images":
         input_ = {"channels": 3, "image_size": 32} | input_
     return builder(classes=classes, **input_, **({"init": init} if known.pretrained else {}))

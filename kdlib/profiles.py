@@ -7,6 +7,7 @@ are plain values; `studies` makes its `Study` of them.
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 from collections.abc import Iterable
 from functools import cache
@@ -16,8 +17,8 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model
 
-from kdlib import places
-from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS
+from kdlib import files, places
+from kdlib.catalogue import ARTEFACTS, DATASETS, MODELS, network
 from kdlib.errors import InvalidInput, ProfileError, require_known, unknown
 
 
@@ -36,6 +37,12 @@ def _of_this_file(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def _network(name: str) -> str:
+    if name not in MODELS and not OWN.fullmatch(name):
+        raise unknown("model", name, [*MODELS, "FILE.py:FUNCTION for one of yours, in a file beside the profile"])
+    return name
+
+
 def _different(values: list[float]) -> list[float]:
     if len(set(values)) < len(values):
         raise ValueError(f"names one twice: {SHORT.repr(values)}.")
@@ -48,6 +55,8 @@ Rate = Annotated[float, Field(gt=0, le=100)]
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
 Temperature = Annotated[float, Field(gt=0, le=10_000)]
 OPTIONS = {int: Field(ge=0, le=10**9), float: Field(ge=-1, le=1), bool: Field(), str: Field(max_length=200)}
+
+OWN = re.compile(r"(\w[\w.-]*\.py):[A-Za-z_]\w*", re.ASCII)  # somebody's own network: file and function
 
 LONGEST = 2**15  # bytes of a profile: the longest of ours has 13,000
 MOST = 20  # errors that are told at once
@@ -89,7 +98,7 @@ class _Recipe(_Settings):
 
 
 class _Part(_Settings):
-    model: Annotated[str, _among("model", MODELS)]
+    model: Annotated[str, AfterValidator(_network)]
     epochs: int = Field(ge=1, le=100_000)
 
 
@@ -150,7 +159,8 @@ def read(given: str | Path) -> dict[str, Any]:
     top = _checked(_Top, raw, "", errors)
     # What is whole of a wrong file is read too, so that one look shows every error.
     recipes = {name: _checked(_Recipe, r, f"recipes.{name}", errors) for name, r in _entries(raw, "recipes", dict)}
-    studies = {name: _study(s, recipes, f"studies.{name}", errors) for name, s in _entries(raw, "studies", dict)}
+    entries = _entries(raw, "studies", dict)
+    studies = {name: _study(s, recipes, path.parent, f"studies.{name}", errors) for name, s in entries}
     for artefact, names in _entries(raw, "artefacts", list):
         wrong = [name for name in names if isinstance(name, str) and name not in studies]
         errors += [str(unknown("study", n, studies, place=f"artefacts.{artefact}")) for n in _first(wrong, errors)]
@@ -200,28 +210,55 @@ def _entries(raw: Any, section: str, kind: type) -> list[tuple[str, Any]]:
     return [item for item in found.items() if isinstance(item[1], kind)] if isinstance(found, dict) else []
 
 
-def _study(raw: dict, recipes: dict[str, _Recipe | None], place: str, errors: list[str]) -> dict[str, Any]:
-    """The fields of a Study but its name; empty if something is wrong."""
+def _study(
+    raw: dict, recipes: dict[str, _Recipe | None], folder: Path, place: str, errors: list[str]
+) -> dict[str, Any]:
+    """The fields of a Study but its name; not all of them if something is wrong.
+
+    What has to fit together is checked as far as it can be read, so that one look shows every error.
+    """
     study = _checked(_Study, raw, place, errors, context=recipes)
-    dataset = str(raw.get("dataset"))
+    dataset, code = str(raw.get("dataset")), {}
     options = dataset in DATASETS and _checked(_options(dataset), raw.get("data", {}), f"{place}.data", errors)
-    if not (study and options and recipes[study.recipe]):
+    augment = _checked(_Augment, raw.get("augment", {}), "", [])
+    if options and augment and augment.crop > (side := options.model_dump().get("image_size", augment.crop)):
+        errors.append(f"{place}.augment.crop: {augment.crop} pixels are beyond images of {side}; take fewer.")
+    recipe, merged = recipes.get(str(raw.get("recipe"))), {}
+    for role in ("teacher", "student"):
+        if not (part := _checked(_Part, raw.get(role), "", [])):
+            continue
+        reads, holds = network(part.model).kind, dataset in DATASETS and DATASETS[dataset].kind
+        if holds and reads not in (holds, "own"):
+            errors.append(f"{place}.{role}: {part.model} reads {reads}, but {dataset} holds {holds}.")
+        if reads == "own":
+            part = part.model_copy(update={"model": _with_sha256(part.model, folder, f"{place}.{role}", code, errors)})
+        if recipe:
+            merged[role] = _merged(recipe, part, f"{place}.{role}", errors)
+    if not (study and options and recipe):
         return {}
-    side = options.model_dump().get("image_size", study.augment.crop)
-    if study.augment.crop > side:
-        errors.append(f"{place}.augment.crop: {study.augment.crop} pixels are beyond images of {side}; take fewer.")
-    parts = {"teacher": study.teacher, "student": study.student}
-    for role, part in parts.items():
-        kinds = MODELS[part.model].kind, DATASETS[dataset].kind
-        if kinds[0] != kinds[1]:
-            errors.append(f"{place}.{role}: {part.model} reads {kinds[0]}, but {dataset} holds {kinds[1]}.")
+    later = {key: DATASETS[dataset].options[key] for key in DATASETS[dataset].later}
     return {
         **study.model_dump(exclude={"recipe"}),
-        **{role: _merged(recipes[study.recipe], part, f"{place}.{role}", errors) for role, part in parts.items()},
-        "data": options.model_dump(),
+        **merged,
+        "data": {key: value for key, value in options.model_dump().items() if value != later.get(key)},
         "augment": {key: value for key, value in study.augment.model_dump().items() if value},
         "temperatures": tuple(study.temperatures),
+        "code": code,
     }
+
+
+def _with_sha256(model: str, folder: Path, place: str, code: dict[str, str], errors: list[str]) -> str:
+    """'nets.py:mynet@<sha256>' of 'nets.py:mynet'; what the file holds is added to `code`."""
+    path = folder / model.partition(":")[0]
+    try:
+        data = files.contents(path)
+        code[digest := files.sha256(data)] = data.decode()
+        return f"{model}@{digest}"
+    except OSError as error:
+        errors.append(f"{place}.model: cannot read {path}: {error.strerror or error}. Put the file beside the profile.")
+    except UnicodeDecodeError:
+        errors.append(f"{place}.model: {path} is not UTF-8: save it with that encoding.")
+    return model
 
 
 def _merged(recipe: _Recipe, part: _Part, place: str, errors: list[str]) -> dict[str, Any]:

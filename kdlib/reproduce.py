@@ -62,6 +62,7 @@ def reproduce(
     workers: int | None = None,
     train: bool | None = None,
     retry_failed: bool = False,
+    allow_code: bool = False,
     say=lambda line: None,
 ) -> list[Outcome]:
     """Make artefacts (default: all of the profile) and say of each what came of it.
@@ -80,8 +81,8 @@ def reproduce(
     if train and device != "none":
         for study in {study.name: study for space in spaces for study in space.studies}.values():
             say(f"study {study.name}: {study.title}")
-            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed, "say": say}
-            problems[study.name] = _train(study, runs_dir=spaces[0].runs_dir, **options)
+            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed}
+            problems[study.name] = _train(study, say=say, allow_code=allow_code, runs_dir=spaces[0].runs_dir, **options)
     return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))
 
 

@@ -5,6 +5,7 @@ runs/<first 16 digits of the id>/   run.json           the Run, and what is not 
                                     weights.safetensors, which a student's folder may lack: measuring needs none
                                     manifest.json      sha256 and size of every other file; written last
 runs/<...>.partial/                 a checkpoint of a run in progress
+runs/code/<sha256>.py               the file of anyone's own network, of which runs have the sha256
 runs/<...>.failed.json              why a run stopped; it is not trained again unless asked for
 """
 
@@ -146,6 +147,30 @@ def read_weights(runs_dir: Path, run: Run) -> bytes:
     if run.role != "teacher" and not (home / WEIGHTS).exists():
         raise StoreError(f"{home} holds {run}, but not its {WEIGHTS}. Copy it from where it was trained.")
     return _verified(home, WEIGHTS)[WEIGHTS]
+
+
+def save_code(runs_dir: Path, source: str) -> None:
+    """Keep the file of somebody's own network: a run knows its sha256 alone."""
+    files.replace_file(_code(runs_dir, files.sha256(source.encode())), source.encode())
+
+
+def read_code(runs_dir: Path, model: str) -> str:
+    """The file of a network, 'nets.py:mynet@<sha256>'; '' for one of kdlib's. Raises StoreError for any other file."""
+    _, own, digest = model.partition("@")
+    if not own:
+        return ""
+    path = _code(runs_dir, digest)
+    try:
+        data = files.contents(path)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}, the code of {model}: {error.strerror}. Copy it from there.") from error
+    if files.sha256(data) != digest:
+        raise StoreError(f"{path} is not the code of {model}: its sha256 is another. Remove it, then start again.")
+    return data.decode()
+
+
+def _code(runs_dir: Path, digest: str) -> Path:
+    return Path(runs_dir) / "code" / f"{digest}.py"
 
 
 def verify(runs_dir: Path, run: Run) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from kdlib import files, places, profiles
-from kdlib.catalogue import DATASETS, MODELS
-from kdlib.errors import ProfileError, require_known
+from kdlib.catalogue import DATASETS, network
+from kdlib.errors import ProfileError, require_known, unknown
 
 SCHEMA = 1
 
@@ -27,6 +27,7 @@ class Run:
     """One training, described completely: what is not here (device, engine, versions) must not change its result.
 
     data         every option of the loader, defaults included
+    model        its name; of anyone's own network 'nets.py:mynet@<sha256 of the file>'
     role         'teacher', 'nds' or 'ds'
     teacher      the Run of the teacher of a 'ds', else None; so are temperature, alpha, t_squared
     t_squared    whether the distillation term is multiplied by T^2
@@ -87,7 +88,7 @@ class Run:
     def __str__(self) -> str:
         temperature = "" if self.temperature is None else f" T={self.temperature:g}"
         scale = "" if self.loss_scale == 1 else f" loss x{self.loss_scale:g}"
-        return f"{self.dataset} {self.model} {self.role} seed {self.seed}{temperature}{scale}"
+        return f"{self.dataset} {self.model.partition('@')[0]} {self.role} seed {self.seed}{temperature}{scale}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Study:
     correlation between a teacher and its own students.
     `control_loss_scale`: also train NDS with the loss scaled by it, the limit of distillation without T^2.
     `profile`: the name of the profile that it stands in; there its released predictions are looked for.
+    `code`: {sha256: content} of the files with networks of the user's own.
     """
 
     name: str
@@ -115,13 +117,14 @@ class Study:
     first_seed: int = 0
     control_loss_scale: float | None = None
     profile: str = ""
+    code: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
         """'Digits, ResNet-8 -> LeNet-5', as figures show it."""
         if self.simulated:
             return self.data_title
-        pair = f"{MODELS[self.teacher['model']].title} → {MODELS[self.student['model']].title}"
+        pair = f"{network(self.teacher['model']).title} → {network(self.student['model']).title}"
         label = f" ({self.data['label']})" if "label" in self.data else ""
         return f"{self.data_title}{label}, {pair}"
 

@@ -16,7 +16,7 @@ FLOORS = (
     ("studies",),
     ("store",),
     ("data",),
-    ("predictions", "losses", "models", "library_models", "text_models"),
+    ("predictions", "losses", "models", "library_models", "text_models", "own_models"),
     ("measure",),
     ("paper",),
     ("show", "claims"),
@@ -35,7 +35,7 @@ MAY_TRAIN = (
 )  # where a run is missing; nothing else above training imports it
 CORE = ("losses", "models", *(f"measure.{name}" for name in ("arms", "stats", "class_tests", "class_counts")))
 CORE += tuple(f"measure.{name}" for name in ("class_bias", "fairness", "group_counts", "individual"))
-TRAINS = ("losses", "models", "library_models", "text_models", "data", "training")  # these may need torch
+TRAINS = ("losses", "models", "library_models", "text_models", "own_models", "data", "training")  # these may need torch
 FILES = sorted((ROOT / "kdlib").rglob("*.py"))
 
 

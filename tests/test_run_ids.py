@@ -116,6 +116,17 @@ def test_every_study_has_the_runs_it_has_always_had(profile):
     assert not wrong, "\n".join(wrong)
 
 
+def test_an_option_that_came_later_changes_no_run_that_was_there(tiny_yaml):
+    """Of data sets that no profile of params/ has: runs of one's own images."""
+    own = tiny_yaml.read_text().replace("digits", "own")
+    addresses = []
+    for options in ("{name: pets}", "{name: pets, train_images: 0}", "{name: pets, train_images: 50}"):
+        tiny_yaml.write_text(own.replace("{train_images: 100}", options))
+        addresses.append([run.id[:8] for run in load_profile(tiny_yaml).study("tiny").runs()])
+    assert addresses[0] == addresses[1] != addresses[2]
+    assert addresses[0][0] == "bf3939fa", "as before there was the option"
+
+
 def test_a_new_study_is_asked_for_and_added_without_a_change_to_what_is_there(tiny):
     known, before = read(), read()
     studies = {"tiny": tiny.studies}

@@ -296,3 +296,18 @@ def test_what_is_no_text_is_an_unknown_name(tiny, name):
     for look_up in (tiny.study, tiny.studies_for, partial(adjust, np.array([0.1])), lambda name: load(name, "test")):
         with pytest.raises(InvalidInput, match="unknown .* Valid: "):
             look_up(name)
+
+
+def test_one_look_shows_every_error_with_file_study_and_key(tmp_path):
+    """What has to fit together is checked even where something else of the study is wrong."""
+    path = tmp_path / "my.yaml"
+    text = TINY.replace("seeds: 2", "seeds: 0").replace("model: lenet5", "model: bert_tiny")
+    text = text.replace("model: resnet8,", "model: nets.py:mynet, warmup: 7,").replace("[1, 4]", "[1, -4]")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ProfileError) as caught:
+        load_profile(path)
+    said = str(caught.value).splitlines()
+    assert [line.split(": ")[:2] for line in said] == [
+        [str(path), f"studies.tiny{key}"]
+        for key in (".temperatures.1", ".seeds", ".teacher.model", ".teacher", ".student")
+    ], said

@@ -5,7 +5,9 @@
 train.parquet    image (the bytes of an image file), label; where there are, id, and every other column is a group;
                  test.parquet
 train/<class>/   image files; test/<class>/
-Labels are the numbers 0 .. C - 1, or names (then in their order). Every class and group is in both parts, no image is.
+Each may have a validation part too, named likewise: its predictions are kept beside those of the test part.
+Labels are the numbers 0 .. C - 1, or names (then in their order). Every part has every class and group, no image is in
+two.
 """
 
 from __future__ import annotations
@@ -13,19 +15,21 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdlib import places, store
+from kdlib import files, places, store
 from kdlib.data import Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
 from kdlib.data.vision import SUFFIXES, content_ids, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
 
 IN_MEMORY = 2**31  # bytes of decoded images; folders with more are read while they are used
-PARTS = ("train", "test")
+PARTS = {"train": "training", "validation": "validation", "test": "test"}  # in words; there may be no validation part
+NEEDED = ("train", "test")
 
 Columns = dict[str, np.ndarray]
 Content = np.ndarray | list[bytes] | list[Path]  # (N, 3, S, S) uint8, or N image files, or where they are
@@ -41,55 +45,73 @@ class Rows:
     groups: Columns
 
 
-Stored = tuple[dict[str, Rows], list[str] | None]  # both parts; the classes' names where labels are numbers with names
+Stored = tuple[dict[str, Rows], list[str] | None]  # every part; the classes' names where labels are numbers with names
 
 
-def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprint: str) -> Split:
+def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprint: str, train_images: int) -> Split:
     """One part of the data in the folder `name`; x is (N, 3, image_size, image_size), gray images in three channels.
 
     ids are those given, 'class/file' of folders, else `vision.content_ids`. Arrays come to image_size by means of
-    blocks, files by resizing the shorter side and cutting out the center. `fingerprint` stands for the content of both
-    parts; it is part of a run's address, so that two contents under one name do not share runs.
+    blocks, files by resizing the shorter side and cutting out the center. `fingerprint` stands for the content of all
+    parts; it is part of a run's address, so that two contents under one name do not share runs. `train_images`: so many
+    of the training images, each class in its share, chosen by their ids; 0: all. A validation part that is not there
+    is empty.
     Raises InvalidInput for a fingerprint that is not the data's, and says the right one; DataError for data that is
     missing or damaged, or does not fit together.
     """
     if name in ("", ".", "..") or name != Path(name).name:
         raise InvalidInput(f"name = {name!r} in data set 'own': give the name of a folder in {places.data_dir(root)}.")
     folder = places.data_dir(root) / name
-    files = _files(folder)
-    key = {"version": 1, "part": part, "image_size": image_size, "files": cache.stamps(files)}
-    made = cache.prepared(folder, key, lambda: _prepared(folder, _read(folder, files), part, image_size=image_size))
+    paths = _files(folder)
+    key = {"version": 1, "part": part, "image_size": image_size, "files": cache.stamps(paths)}
+    made = cache.prepared(folder, key, lambda: _prepared(folder, _read(folder, paths), part, image_size=image_size))
     if fingerprint != (right := str(made["fingerprint"])):
         raise InvalidInput(
             f'fingerprint {fingerprint!r} is not that of the data in {folder}. Write `fingerprint: "{right}"` under '
             "`data:` in the profile: it is part of a run's address, so two contents under one name do not share runs."
         )
-    groups = store.under("group:", made)
-    x = made["x"] if "x" in made else Images([folder / part / i for i in made["ids"].tolist()], image_size)
-    return Split(made["ids"], x, made["y"], groups, tuple(made["class_names"].tolist()))
+    names, ids, y = tuple(made["class_names"].tolist()), made["ids"], made["y"]
+    some = _shares(ids, y, train_images, names) if train_images and part == "train" else np.arange(len(y))
+    groups = {group: values[some] for group, values in store.under("group:", made).items()}
+    x = made["x"][some] if "x" in made else Images([folder / part / i for i in ids[some].tolist()], image_size)
+    return Split(ids[some], x, y[some], groups, names)
+
+
+def _shares(ids: np.ndarray, y: np.ndarray, n: int, names: tuple[str, ...]) -> np.ndarray:
+    """Which n rows to take, in their order: of every class its share, those whose ids have the smallest hashes."""
+    if n > len(y):
+        raise InvalidInput(f"train_images = {n} in data set 'own': there are {len(y)}; take fewer, or 0 for all.")
+    order, place = np.argsort([files.sha256(i.encode()) for i in ids.tolist()]), np.empty(len(y))
+    for c in range(len(names)):
+        mine = order[y[order] == c]
+        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+    some = np.sort(np.argsort(place, kind="stable")[:n])
+    if lacking := sorted({*range(len(names))} - {*y[some].tolist()}):
+        raise InvalidInput(f"train_images = {n} in data set 'own' leaves none of {names[lacking[0]]!r}; take more.")
+    return some
 
 
 # -------------------------------------------------------------------------------------------------- the three formats
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that hold the data: an npz, two tables, or the images of both parts."""
-    npz, tables = folder / f"{folder.name}.npz", [folder / f"{part}.parquet" for part in PARTS]
+    """The files that hold the data: an npz, a table a part, or the images of every part."""
+    npz, tables = folder / f"{folder.name}.npz", {part: folder / f"{part}.parquet" for part in PARTS}
     if npz.is_file():
         return [npz]
-    if any(path.is_file() for path in tables):
-        return [required(path, "own") for path in tables]
-    if all((folder / part).is_dir() for part in PARTS):
+    if any(path.is_file() for path in tables.values()):
+        return [required(path, "own") for part, path in tables.items() if part in NEEDED or path.is_file()]
+    if all((folder / part).is_dir() for part in NEEDED):
         return [path for part in PARTS for path in _class_images(folder / part)]
     raise damaged(f"{folder} has no {npz.name}, no train.parquet with test.parquet and no train/ with test/", "own")
 
 
-def _read(folder: Path, files: list[Path]) -> Stored:
-    if files and files[0].suffix == ".npz":
-        return _read_npz(files[0])
-    if files and files[0].suffix == ".parquet":
-        return {path.stem: _read_parquet(path) for path in files}, None
-    return {part: _folder_rows(folder / part, files) for part in PARTS}, None
+def _read(folder: Path, paths: list[Path]) -> Stored:
+    if paths and paths[0].suffix == ".npz":
+        return _read_npz(paths[0])
+    if paths and paths[0].suffix == ".parquet":
+        return {path.stem: _read_parquet(path) for path in paths}, None
+    return {part: _folder_rows(folder / part, paths) for part in PARTS if (folder / part).is_dir()}, None
 
 
 def _read_npz(path: Path) -> Stored:
@@ -98,6 +120,8 @@ def _read_npz(path: Path) -> Stored:
     parts = {}
     for part in PARTS:
         mine = {key.removeprefix(f"{part}_"): arrays.pop(key) for key in list(arrays) if key.startswith(f"{part}_")}
+        if not mine and part not in NEEDED:
+            continue
         if lacking := [key for key in ("x", "y") if key not in mine]:
             raise damaged(f"{path} has no array '{part}_{lacking[0]}'", "own")
         x, y, ids = _channels_first(mine.pop("x"), f"{path}, {part}_x"), mine.pop("y"), mine.pop("id", None)
@@ -107,9 +131,11 @@ def _read_npz(path: Path) -> Stored:
     if arrays:
         known = [f"{part}_{key}" for part in PARTS for key in ("x", "y", "id", "group_<group>")]
         raise unknown("array", min(arrays), [*known, "class_names"], place=str(path), error=DataError)
-    shapes = [parts[part].content.shape[1:] for part in PARTS]
-    if shapes[0] != shapes[1]:
-        raise damaged(f"{path}: images of train are {shapes[0]} and those of test {shapes[1]}", "own")
+    shapes = {part: rows.content.shape[1:] for part, rows in parts.items()}
+    if other := [part for part in shapes if shapes[part] != shapes["train"]]:
+        raise damaged(
+            f"{path}: images of train are {shapes['train']} and those of {other[0]} {shapes[other[0]]}", "own"
+        )
     return parts, None if names is None else names.astype(str).ravel().tolist()
 
 
@@ -160,8 +186,8 @@ def _class_images(folder: Path) -> list[Path]:
     return found
 
 
-def _folder_rows(folder: Path, files: list[Path]) -> Rows:
-    inside = [path for path in files if path.parents[1] == folder]
+def _folder_rows(folder: Path, paths: list[Path]) -> Rows:
+    inside = [path for path in paths if path.parents[1] == folder]
     ids = [f"{path.parent.name}/{path.name}" for path in inside]
     return _rows(inside, np.array([path.parent.name for path in inside]), np.array(ids), {}, str(folder))
 
@@ -194,7 +220,7 @@ def _classes(folder: Path, stored: Stored) -> tuple[list[str], dict[str, Rows]]:
     """The classes' names, and the parts with the numbers 0 .. C - 1 as labels."""
     parts, class_names = stored
     values = {part: set(rows.labels.tolist()) for part, rows in parts.items()}
-    for part, other in (PARTS, PARTS[::-1]):
+    for part, other in permutations(parts, 2):
         if lacking := sorted(values[other] - values[part], key=str):
             raise damaged(f"{folder}: {part} has no image with the label {lacking[0]!r}, and {other} has", "own")
     found = sorted(values["train"])
@@ -206,17 +232,20 @@ def _classes(folder: Path, stored: Stored) -> tuple[list[str], dict[str, Rows]]:
 
 
 def _prepared(folder: Path, stored: Stored, part: str, *, image_size: int) -> dict[str, np.ndarray]:
-    """The arrays of one part in the order of ids, with the fingerprint of both; no x where that is too large."""
+    """The arrays of one part in the order of ids, with the fingerprint of all; no x where that is too large."""
     names, parts = _classes(folder, stored)
-    train, test = (sorted(parts[p].groups) for p in PARTS)
-    if train != test:
-        raise damaged(f"{folder}: groups of train are {train} and those of test {test}", "own")
-    digests = {p: _digests(rows.content) for p, rows in parts.items()}
-    trained = dict(zip(digests["train"], parts["train"].ids.tolist(), strict=True))
-    for digest, tested in zip(digests["test"], parts["test"].ids.tolist(), strict=True):
-        if digest in trained:
-            raise damaged(f"{folder}: the test image {tested!r} is the training image {trained[digest]!r}", "own")
-    rows = parts[part]
+    groups = {p: sorted(rows.groups) for p, rows in parts.items()}
+    if other := [p for p in groups if groups[p] != groups["train"]]:
+        raise damaged(
+            f"{folder}: groups of train are {groups['train']} and those of {other[0]} {groups[other[0]]}", "own"
+        )
+    digests, seen = {p: _digests(rows.content) for p, rows in parts.items()}, {}
+    for p, rows in parts.items():
+        named = dict(zip(digests[p], [f"{PARTS[p]} image {i!r}" for i in rows.ids.tolist()], strict=True))
+        if twice := [digest for digest in digests[p] if digest in seen]:
+            raise damaged(f"{folder}: the {named[twice[0]]} is the {seen[twice[0]]}", "own")
+        seen |= named
+    rows = parts[part] if part in parts else _none(parts["train"], image_size)
     return {
         "ids": rows.ids,
         "y": rows.labels.astype(np.int64),
@@ -225,6 +254,12 @@ def _prepared(folder: Path, stored: Stored, part: str, *, image_size: int) -> di
         **{f"group:{group}": values for group, values in rows.groups.items()},
         **_images(rows, image_size),
     }
+
+
+def _none(rows: Rows, image_size: int) -> Rows:
+    """No rows, with the columns of these."""
+    groups = {group: values[:0] for group, values in rows.groups.items()}
+    return Rows(np.zeros((0, 3, image_size, image_size), np.uint8), rows.labels[:0], rows.ids[:0], groups)
 
 
 def _images(rows: Rows, image_size: int) -> dict[str, np.ndarray]:
@@ -245,8 +280,7 @@ def _digests(content: Content) -> list[bytes]:
 def _fingerprint(names: list[str], parts: dict[str, Rows], digests: dict[str, list[bytes]]) -> str:
     """16 hexadecimal digits of sha256 over names, ids, labels, groups and images."""
     total = hashlib.sha256(json.dumps(names).encode())
-    for part in PARTS:
-        rows = parts[part]
+    for part, rows in parts.items():
         for i in range(len(rows.ids)):
             about: list[Any] = [part, str(rows.ids[i]), int(rows.labels[i])]
             about += [[group, str(rows.groups[group][i])] for group in sorted(rows.groups)]

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from kdlib import files
-from kdlib.catalogue import DATASETS, MODELS
+from kdlib.catalogue import DATASETS, network
 from kdlib.errors import InvalidInput
 from kdlib.studies import Study
 
@@ -101,7 +101,7 @@ def _pair(study: Study) -> list[str]:
 
 
 def _titled(teacher: str, student: str) -> str:
-    return f"{MODELS[teacher].title} → {MODELS[student].title}"
+    return f"{network(teacher).title} → {network(student).title}"
 
 
 def _data(study: Study) -> list[str]:
@@ -136,7 +136,7 @@ def _training(study: Study) -> list[str]:
 def _recipe_reasons(dataset: str, part: dict[str, Any]) -> list[str]:
     recipe = RECIPES.get(part["model"], FINE_TUNED if dataset == "hatexplain" else SGD)
     if recipe is None:
-        return [f"the recipe of {MODELS[part['model']].title}'s own paper is not checked"]
+        return [f"the recipe of {network(part['model']).title}'s own paper is not checked"]
     wanted = {**recipe, "batch_size": BATCH_SIZES[dataset]}
     return [_difference(key, part[key], value) for key, value in wanted.items() if part[key] != value]
 

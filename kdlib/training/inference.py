@@ -53,7 +53,7 @@ def load_model(runs_dir: Path, run: Run, *, classes: int, device: Device = "cpu"
 
     Raises StoreError where its weights are damaged or of another architecture.
     """
-    model = models.build(run.model, classes=classes, **input_)
+    model = models.build(run.model, source=store.read_code(runs_dir, run.model), classes=classes, **input_)
     try:
         model.load_state_dict(load_tensors(store.read_weights(runs_dir, run)))
     except (RuntimeError, ValueError, SafetensorError) as error:

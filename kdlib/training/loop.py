@@ -102,7 +102,8 @@ def _fit(
     run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, seen: dict[str, str], runs_dir: Path, stop: Stop
 ) -> State:
     """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data."""
-    build = partial(models.build, run.model, classes=classes, init=run.init, **views.input)
+    source = store.read_code(runs_dir, run.model)
+    build = partial(models.build, run.model, source=source, classes=classes, init=run.init, **views.input)
     model = models.seeded(build, int(run.rng(INIT).integers(2**63)))
     model, teacher = model.to(views.labels.device, memory_format=torch.channels_last), None
     if run.teacher:

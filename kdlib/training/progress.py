@@ -42,7 +42,7 @@ class Report:
         for run in done:
             self._note(run)
         roles = Counter(NAMES[run.role] for run in missing)
-        what = ", ".join(f"{count} {role}" for role, count in roles.items())
+        what = ", ".join(f"{role}: {count}" for role, count in roles.items())
         expected = self._expected() or "the first one will show how long it takes"
         say(f"  {self.total} runs to train ({what}), {workers} at a time: {expected}")
         self.bar = tqdm(total=self.total, unit="run", desc="training", mininterval=1, disable=None)

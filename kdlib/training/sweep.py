@@ -65,6 +65,7 @@ def train(
     budget_minutes: float | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    allow_code: bool = False,
     say: Callable[[str], None] = tell,
 ) -> Progress:
     """Train every run of a study (or several) that is not on disk.
@@ -73,6 +74,7 @@ def train(
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
     workers         processes; default one per core on CPU, one on a GPU
     retry_failed    also train runs again that failed before
+    allow_code      run the files that hold networks of the user's own (`model: nets.py:mynet`)
     say             called with the plan, then with a line for each run that ends; default: they are shown at once
     A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
     checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
@@ -88,6 +90,7 @@ def train(
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped, failed = time.monotonic(), False, {}
     if missing:
+        _try_own_networks(studies, missing, folder, allow_code)
         files.remove_leftovers(folder)
         for run in missing:
             store.forget_failure(folder, run)
@@ -98,6 +101,22 @@ def train(
     states, wrong, collapsed = states_of(runs, folder)
     done, trained = list(states.values()).count("done"), sum(states[run] == "done" for run in missing)
     return Progress(len(runs), done, trained, failed | wrong, collapsed, stopped, time.monotonic() - started)
+
+
+def _try_own_networks(studies: list[Study], missing: list[Run], folder: Path, allow_code: bool) -> None:
+    """Keep the code of the networks that are not kdlib's, and try each. Raises InvalidInput where it is not allowed."""
+    used = [one for run in missing for one in (run, run.teacher) if one and "@" in one.model]
+    if used and not allow_code:
+        name = used[0].model.partition("@")[0]
+        raise InvalidInput(
+            f"{name} is code beside the profile, which training runs. Read it, then say so: --allow-code."
+        )
+    for source in {source for one in studies for source in one.code.values() if used}:
+        store.save_code(folder, source)
+    for run in {(run.model, run.dataset, str(run.data), run.init): run for run in used}.values():
+        from kdlib.training import dry_run
+
+        dry_run.check(run, folder)
 
 
 def states_of(

@@ -138,6 +138,59 @@ def test_folders_of_images(tmp_path, monkeypatch):
     assert (streamed.x[:] == Images(sorted((tmp_path / "pets/train").glob("*/*.png")), 2)[:]).all()
 
 
+def test_a_validation_part_in_every_format(tmp_path):
+    """Without one the part is empty, and the fingerprint that of before."""
+    npz(tmp_path)
+    before, none = load(tmp_path)[1], load(tmp_path, "validation")[0]
+    assert none.x.shape == (0, 3, 8, 8) and len(none.ids) == len(none.y) == len(none.groups["size"]) == 0
+    assert none.class_names == ("cat", "ant", "bee")
+    more = {f"validation_{key}": value for key, value in (("x", 255 - X[:6]), ("y", LABELS[:6]))}
+    npz(tmp_path, **more, validation_group_size=np.where(LABELS[:6] > 1, "large", "small"))
+    split, after = load(tmp_path, "validation")
+    assert len(split.y) == 6 and after != before and {*split.x[:, 0, 0, 0]} == {*(255 - X[:6])[:, 0, 0, 0]}
+    npz(tmp_path, **more)
+    refused(tmp_path, r"groups of train are \['size'\] and those of validation \[\]")
+    npz(tmp_path, validation_x=X[12:], validation_y=LABELS[12:], validation_group_size=LABELS[12:])
+    refused(tmp_path, r"the test image 'test1[2-7]' is the validation image")
+
+    (tmp_path / "pets/pets.npz").unlink()
+    parquet(tmp_path)
+    table = pd.DataFrame({"image": [encoded(255 - x) for x in X[:3]], "label": ["cat", "ant", "bee"], "age": 1})
+    table.to_parquet(tmp_path / "pets/validation.parquet")
+    assert len(load(tmp_path, "validation")[0].y) == 3 and len(load(tmp_path, "test")[0].y) == 6
+    for path in (tmp_path / "pets").glob("*.parquet"):
+        path.unlink()
+
+    folders(tmp_path)
+    assert load(tmp_path, "validation")[0].x.shape == (0, 3, 8, 8)
+    for name, x in zip(("ant", "bee", "cat"), 255 - X, strict=False):
+        (tmp_path / "pets/validation" / name).mkdir(parents=True)
+        Image.fromarray(x).save(tmp_path / "pets/validation" / name / "1.png")
+    assert load(tmp_path, "validation")[0].ids.tolist() == ["ant/1.png", "bee/1.png", "cat/1.png"]
+    (tmp_path / "pets/validation/cat/1.png").unlink()
+    (tmp_path / "pets/validation/cat").rmdir()
+    refused(tmp_path, "validation has no image with the label 'cat', and train has")
+
+
+def test_train_images_takes_of_every_class_its_share(tmp_path):
+    y = np.array([0] * 6 + [1] * 4 + [2] * 2)
+    npz(tmp_path, train_y=y)
+    whole, print_ = load(tmp_path)
+    split, same = load(tmp_path, train_images=6)
+    assert np.bincount(split.y).tolist() == [3, 2, 1] and same == print_ and len(load(tmp_path, "test")[0].y) == 6
+    place = {i: n for n, i in enumerate(whole.ids.tolist())}
+    rows = [place[i] for i in split.ids.tolist()]
+    assert rows == sorted(rows) and (split.x == whole.x[rows]).all() and (split.y == whole.y[rows]).all()
+    assert (split.groups["size"] == whole.groups["size"][rows]).all()
+    npz(tmp_path, **{f"train_{key}": arrays(train_y=y)[f"train_{key}"][::-1] for key in ("x", "y", "id", "group_size")})
+    assert load(tmp_path, train_images=6)[0].ids.tolist() == split.ids.tolist(), "not a matter of order"
+    fewer = load(tmp_path, train_images=5)[0].ids.tolist()
+    assert {*fewer} < {*split.ids.tolist()}
+    for n, message in ((13, "there are 12; take fewer"), (2, "leaves none of 'bee'; take more")):
+        with pytest.raises(InvalidInput, match=message):
+            data.load("own", "train", root=tmp_path, name="pets", image_size=8, fingerprint=print_, train_images=n)
+
+
 CHANGES = [
     {"train_x": X[:12] ^ np.eye(1, 12, 3, dtype=np.uint8)[0][:, None, None, None]},
     {"test_y": LABELS[12:][::-1].copy()},

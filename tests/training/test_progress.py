@@ -19,7 +19,7 @@ def test_the_plan_and_each_run_with_what_is_left(tmp_path, study):
     runs, said = study.runs(), []  # 2 teachers, 2 NDS, 4 DS of 3 epochs
     with progress.Report(runs, done=[], folder=tmp_path, workers=2, say=said.append) as report:
         assert said == [
-            "  8 runs to train (2 teachers, 2 NDS, 4 DS), 2 at a time: the first one will show how long it takes"
+            "  8 runs to train (teachers: 2, NDS: 2, DS: 4), 2 at a time: the first one will show how long it takes"
         ]
         finish(tmp_path, runs[0], 240.0)
         report.finished(runs[0], "done")  # 7 more of 240 s, two at a time: 840 s
@@ -41,7 +41,7 @@ def test_runs_on_disk_say_before_the_first_how_long_it_takes(tmp_path, study):
     for run in runs[:4]:
         finish(tmp_path, run, 30.0)
     with progress.Report(runs[4:], done=runs[:4], folder=tmp_path, workers=1, say=said.append):
-        assert said == ["  4 runs to train (4 DS), 1 at a time: about 2 min"]
+        assert said == ["  4 runs to train (DS: 4), 1 at a time: about 2 min"]
 
 
 @pytest.mark.parametrize(
