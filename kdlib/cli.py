@@ -1,4 +1,4 @@
-"""The command `kdlib`: reproduce, train, audit, plan, status, fetch. An error is one line and exit status 2."""
+"""The command `kdlib`: reproduce, train, audit, plan, init, status, fetch. An error is one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kdlib import __version__, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, UndefinedMetric
+from kdlib.progress import tell
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
 
@@ -23,7 +25,7 @@ MORE_TO_DO = 3  # exit status
 POWER = """\
 Power: of studies in which the change after "if" is really there, so many percent would show it (p <= 0.05), before
 Holm's correction over studies and the claim's controls. Whether it is there nobody knows: no line is a forecast."""
-STATES = ("done", "partial", "missing", "failed", "damaged")
+STATES = ("done", "released", "partial", "missing", "failed", "damaged")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +114,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--root", default="", help="folder with one folder a data set (default: $KDLIB_DATA, else data/)")
     one.set_defaults(function=_fetch)
 
+    one = commands.add_parser("init", help="write a commented profile for your own images, to be changed as you like")
+    one.add_argument("file", metavar="FILE", help="the profile, such as my.yaml")
+    one.add_argument(
+        "data", nargs="?", default="", metavar="DATA", help="folder in the data folder (default: the only)"
+    )
+    one.set_defaults(function=_init)
+
     one = commands.add_parser("release", parents=[common], help="for maintainers: write figures/<profile>/predictions/")
     one.add_argument("studies", nargs="*", metavar="STUDY", help="default: every study of an artefact that is trained")
     one.set_defaults(function=_release)
@@ -123,6 +132,14 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
     ready = fetch.fetch(arguments.dataset, root=arguments.root, say=lambda line: print(line, flush=True))
     return int(not ready)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from kdlib.data import own_profile
+
+    path = own_profile.write(arguments.file, arguments.data)
+    print(f"{path} is written: read it, change what you like, then {places.command('train', '--profile', str(path))}")
+    return 0
 
 
 def _release(arguments: argparse.Namespace) -> int:
@@ -156,7 +173,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         out_dir=arguments.out_dir,
         train=False if arguments.no_train else None,
-        say=sweep.tell,
+        say=tell,
         **_training(arguments),
     )
     out_dir = places.figures_dir(load_profile(arguments.profile).name, arguments.out_dir)
@@ -237,27 +254,31 @@ def _plan(arguments: argparse.Namespace) -> int:
         print(f"\n{study.name}: {study.title}; {planning.design(study)}")
         for row in planning.plan(study, among=[*profile.studies.values()]).itertuples():
             print(f"  claim {row.claim}: {row.told}")
-        told = planning.cost(study, runs_dir=places.runs_dir(runs_dir), profile=profile.handle)
+        told = planning.cost(study, runs_dir=places.runs_dir(runs_dir))
         print(f"  cost: {told}", flush=True)
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
     profile = load_profile(arguments.profile)
-    lines = [_study_status(study, arguments) for study in profile.studies.values()]
+    folder = places.figures_dir(profile.name) / "predictions"
+    lines = [_study_status(study, arguments, folder) for study in profile.studies.values()]
     width = max(len(study) for study in profile.studies)
     for study, (text, _) in zip(profile.studies, lines, strict=True):
         print(f"{study:{width}}  {text}")
     return int(any(bad for _, bad in lines))
 
 
-def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
+def _study_status(study: Study, arguments: argparse.Namespace, of_release: Path) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
+    from kdlib.predictions import released
+
     if study.simulated:
         return "simulated: its predictions are drawn, there is nothing to train", False
     folder = places.runs_dir(arguments.runs_dir)
     states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
-    counts = Counter(states.values())
+    there = released.ids(of_release, study)
+    counts = Counter("released" if s in ("missing", "partial") and run.id in there else s for run, s in states.items())
     shown = [name for name in STATES if counts[name] or (name == "damaged" and arguments.verify)]
     lines = [f"{len(states)} runs: {', '.join(f'{counts[name]} {name}' for name in shown)}"]
     lines += [f"{run}: {reason}" for run, reason in wrong.items()]

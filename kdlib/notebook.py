@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdlib import __version__, places, store
+from kdlib import __version__, needs, places, store
 from kdlib.catalogue import ARTEFACTS, DATASETS, DEVICES
 from kdlib.errors import ProfileError, require_known
 from kdlib.paper import numbers
@@ -141,6 +140,8 @@ class Workspace:
         if self.device != "none" and any(self._is_missing(study) for study in self.to_train):
             from kdlib.training import sweep
 
+            if lacking := needs.lacking(self.artefact, self.profile):
+                raise ProfileError("\n".join(lacking))
             self.trained = str(sweep.train(self.to_train, runs_dir=self.runs_dir, device=self.device))
         where = {"runs_dir": self.runs_dir, "released": self.released}
         found = collect.collect_parts(self.studies, **where, validation=self.artefact in BOTH_PARTS)
@@ -189,7 +190,7 @@ class Workspace:
         return boards.remarks_table(self.artefact)
 
     def _command(self, study: Study) -> str:
-        return f".venv/bin/python -m kdlib train {study.name} --profile {shlex.quote(self.profile.handle)}"
+        return study.command(self.runs_dir)
 
     # ----------------------------------------------------------------------------------------------------------- saving
 
@@ -226,7 +227,12 @@ class Workspace:
         of: Shown | None = None,
         **more: Any,
     ) -> Text:
-        """Save one figure or table, of one study or none, as `save` does; name: of its files, else the artefact's."""
+        """Save one figure or table, of one study or none, as `save` does; name: of its files, else the artefact's.
+
+        What is of no study is about the paper, and is not saved among studies of one's own.
+        """
+        if of is None and self.profile.own:
+            return self._names()  # it is about the paper alone
         about = {"profile": self.profile.name, "shows": shows, "kdlib": __version__}
         if of is not None:
             about = save.about(of.study, of.predictions, profile=self.profile.name, shows=shows, part=of.part)
@@ -291,13 +297,15 @@ def open(
 
 
 def kind_of(study: Study) -> str:
-    """'the paper's study', or 'stand-in: ' and every reason."""
+    """'the paper's study', 'your own', or 'stand-in: ' and every reason."""
     reasons = stand_in_reasons(study)
-    return f"stand-in: {'; '.join(reasons)}" if reasons else "the paper's study"
+    return "your own" if study.own else f"stand-in: {'; '.join(reasons)}" if reasons else "the paper's study"
 
 
 def brief_kind(study: Study) -> str:
     """The same in one reason, for a line of the summary."""
+    if study.own:
+        return f"your own study {study.name}"
     reasons = stand_in_reasons(study)
     more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
     return f"stand-in ({reasons[0]}{more})" if reasons else "the paper's study"

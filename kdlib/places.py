@@ -4,6 +4,8 @@ papermill, JupyterLab and nbval start in different folders: here they find the s
 """
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from kdlib.errors import InvalidInput
@@ -53,6 +55,13 @@ def figures_dir(profile: str, given: Path | str | None = None) -> Path:
 def released_dir(profile: str) -> Path:
     """Where a profile's released predictions are in the project."""
     return figures_dir(profile) / "predictions"
+
+
+def command(*words: str, runs: Path | str | None = None) -> str:
+    """A command of kdlib as a shell takes it in the project's folder; runs: the folder of runs, if not the default."""
+    python = ".venv/bin/python" if Path(sys.prefix) == project_root() / ".venv" else "python"
+    given = () if runs is None or user_path(runs) == runs_dir() else ("--runs-dir", str(runs))
+    return f"{python} -m kdlib {shlex.join([*words, *given])}"
 
 
 def cores() -> int:

@@ -165,7 +165,7 @@ def _by_counts(claim: int, study: Study) -> tuple[float, float, float, str]:
     return *found, float([*ENDS, nan][place]), told + alone
 
 
-def cost(study: Study, *, runs_dir: Path | str, profile: str) -> str:
+def cost(study: Study, *, runs_dir: Path | str) -> str:
     """What training takes, in words: by the study's own runs, finished or released, else by released ones of its kind.
 
     Same kind: data, network and role; times are scaled by epochs. What nobody measured is not guessed.
@@ -176,7 +176,7 @@ def cost(study: Study, *, runs_dir: Path | str, profile: str) -> str:
     own = [*done.items(), *((run, about) for run, about in released if run in {*runs} - {*done})]
     rates, left = _rates(released) | _rates(own), {*runs} - {*done}
     if unknown := sorted({f"{run.model} as {run.role}" for run in runs if _kind(run) not in rates}):
-        first = f"python -m kdlib train {study.name} --profile {profile} --budget 10m"
+        first = f"{study.command(runs_dir)} --budget 10m"
         return f"unknown: no run of {', '.join(unknown)} on these data is finished. Train one of each first: {first}"
     hours = [sum(rates[_kind(run)] * run.epochs for run in some) / 3600 for some in (runs, left)]
     whole = {_kind(run) for run in runs} <= _rates(own).keys()
@@ -184,6 +184,16 @@ def cost(study: Study, *, runs_dir: Path | str, profile: str) -> str:
     units = {"core" if about["device"] == "cpu" else "GPU" for _, about in [*own, *released * (not whole)]}
     unit = " and ".join(sorted(units))
     return f"about {hours[0]:.2g} {unit}-hours for {len(runs)} runs, {hours[1]:.2g} still to spend; from {where}"
+
+
+def seconds_left(studies: Iterable[Study], *, runs_dir: Path | str) -> float:
+    """Seconds, one at a time, for the runs that are not there yet, by those that `cost` measures by; NaN: not known."""
+    runs = {run for study in studies if not study.simulated for run in study.runs()}
+    states = {run: store.state(Path(runs_dir), run) for run in runs}
+    left = [run for run in runs if states[run] not in ("done", "failed")]
+    done = [(run, store.provenance(Path(runs_dir), run)) for run in runs if left and states[run] == "done"]
+    rates = _rates(found for name in {run.dataset for run in left} for found in _released(name)) | _rates(done)
+    return sum(rates.get(_kind(run), nan) * run.epochs for run in left)
 
 
 def _rates(found: Iterable[tuple[Run, dict[str, Any]]]) -> dict[str, float]:

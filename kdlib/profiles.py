@@ -199,6 +199,11 @@ def _find(given: str | Path) -> Path:
         raise ProfileError(f"there is no profile {there}. Give the path of a YAML file, or a name such as 'quick'.")
     folder = places.project_root() / "params"
     known = {path.stem: path for path in folder.glob("*.yaml")}
+    if not known:
+        raise ProfileError(
+            f"there is no profile {str(given)!r} here: those of the paper are in a checkout of kdlib. Give the path of "
+            "a YAML file as --profile; `kdlib init my.yaml` writes one for your own images."
+        )
     if str(given) not in known:
         raise unknown("profile", str(given), known, place=str(folder), error=ProfileError)
     return known[str(given)]

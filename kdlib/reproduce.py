@@ -13,18 +13,20 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from kdlib import files, places, store
+from kdlib import files, needs, places, planning, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import KdlibError, ProfileError
 from kdlib.notebook import PARAMETERS, Workspace, brief_kind
 from kdlib.notebook import open as workspace
 from kdlib.predictions import collect
+from kdlib.progress import about_time
 from kdlib.show import save
 from kdlib.studies import Study, load_profile
 from kdlib.training import sweep
@@ -74,15 +76,27 @@ def reproduce(
     """
     read = load_profile(profile)
     wanted = list(artefacts) or list(read.artefacts)
+    if not (places.project_root() / "notebooks").is_dir():
+        raise ProfileError(
+            f"there is no notebooks/ in {places.project_root()}: the paper's notebooks are in kdlib's repository. "
+            "Start this command in a checkout; train, status, plan, init and fetch work anywhere."
+        )
+    if lacking := [line for name in wanted for line in needs.lacking(name, read)]:
+        raise ProfileError("\n".join(lacking))
     spaces = [workspace(name, profile=read.path, runs_dir=runs_dir, out_dir=out_dir, device=device) for name in wanted]
     save.make_folder(spaces[0].out_dir / "executed")
     train = read.train if train is None else train
     problems = {}
     if train and device != "none":
-        for study in {study.name: study for space in spaces for study in space.studies}.values():
+        studies = {study.name: study for space in spaces for study in space.studies}.values()
+        seconds = planning.seconds_left(studies, runs_dir=spaces[0].runs_dir) / (workers or places.cores())
+        say(f"training: {_in_words(seconds)}")
+        for study in studies:
             say(f"study {study.name}: {study.title}")
             options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed}
             problems[study.name] = _train(study, say=say, allow_code=allow_code, runs_dir=spaces[0].runs_dir, **options)
+    times = [_seconds(spaces[0].out_dir).get(name, nan) for name in wanted]
+    say(f"notebooks: {_in_words(sum(times) / (workers or places.cores()))}")
     return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))
 
 
@@ -104,6 +118,13 @@ async def _side_by_side(spaces: list[Workspace], problems: dict[str, str], worke
         made = await asyncio.gather(*map(make, sorted(spaces, key=lambda space: -known.get(space.artefact, GUESS))))
     outcomes = {outcome.artefact: outcome for outcome in made}
     return [outcomes[space.artefact] for space in spaces]
+
+
+def _in_words(seconds: float) -> str:
+    """How long something takes, by what was measured before; NaN: nobody measured it."""
+    if not seconds > 0:
+        return "nothing is missing" if seconds == 0 else "how long is not known yet"
+    return f"{about_time(seconds)}, by what was measured before"
 
 
 def _seconds(out_dir: Path) -> dict[str, float]:
@@ -133,7 +154,7 @@ async def _make(space: Workspace, problems: list[str]) -> Outcome:
     if problems:
         verdict = f"failed: {problems[0]}"
     elif space.studies and not any(_shown(study, space) for study in space.studies):
-        commands = [f"python -m kdlib train {s.name} --profile {space.profile.handle}" for s in space.studies]
+        commands = [study.command(space.runs_dir) for study in space.studies]
         verdict = f"not run: {'; '.join(commands)}"
     else:
         try:

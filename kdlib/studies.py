@@ -17,7 +17,7 @@ import numpy as np
 
 from kdlib import files, places, profiles
 from kdlib.catalogue import DATASETS, network
-from kdlib.errors import ProfileError, require_known, unknown
+from kdlib.errors import ProfileError, require_known
 
 SCHEMA = 1
 
@@ -101,6 +101,7 @@ class Study:
     `control_loss_scale`: also train NDS with the loss scaled by it, the limit of distillation without T^2.
     `profile`: the name of the profile that it stands in; there its released predictions are looked for.
     `code`: {sha256: content} of the files with networks of the user's own.
+    `handle`: what to give as --profile.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Study:
     control_loss_scale: float | None = None
     profile: str = ""
     code: dict[str, str] = field(default_factory=dict, repr=False)
+    handle: str = field(default="", repr=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -127,6 +129,16 @@ class Study:
         pair = f"{network(self.teacher['model']).title} → {network(self.student['model']).title}"
         label = f" ({self.data['label']})" if "label" in self.data else ""
         return f"{self.data_title}{label}, {pair}"
+
+    @property
+    def own(self) -> bool:
+        """Whether it is of the user's own data or network: nobody's stand-in."""
+        return self.dataset == "own" or bool(self.code)
+
+    def command(self, runs: Path | str | None = None) -> str:
+        """The command that trains it in the folder `runs`."""
+        profile = ("--profile", self.handle) if self.handle else ()
+        return places.command("train", self.name, *profile, *["--allow-code"] * bool(self.code), runs=runs)
 
     @property
     def simulated(self) -> bool:
@@ -183,6 +195,11 @@ class Profile:
         """What to give as --profile: the name of one in params/, else its path."""
         return self.name if self.path == places.project_root() / "params" / f"{self.name}.yaml" else str(self.path)
 
+    @property
+    def own(self) -> bool:
+        """Whether all its studies are the user's own."""
+        return bool(self.studies) and all(study.own for study in self.studies.values())
+
     def study(self, name: str) -> Study:
         """A study by name. Raises ProfileError with the valid names."""
         require_known("study", name, self.studies, place=str(self.path), error=ProfileError)
@@ -190,7 +207,10 @@ class Profile:
 
     def studies_for(self, artefact: str) -> list[Study]:
         """The studies that an artefact shows. Raises ProfileError for one that the profile does not make."""
-        require_known("artefact", artefact, self.artefacts, place=str(self.path), error=ProfileError)
+        try:
+            require_known("artefact", artefact, self.artefacts, place=str(self.path), error=ProfileError)
+        except ProfileError as error:
+            raise ProfileError(f"{error}{_elsewhere(artefact)}") from None
         return [self.studies[name] for name in self.artefacts[artefact]]
 
 
@@ -200,5 +220,18 @@ def load_profile(path: str | Path) -> Profile:
     Raises ProfileError with a line for each unknown key, wrong type, unknown name and value out of range.
     """
     read = profiles.read(path)
-    studies = {name: Study(name=name, profile=read["name"], **values) for name, values in read["studies"].items()}
-    return Profile(**{**read, "studies": studies})
+    taken = places.project_root() / "params" / f"{read['name']}.yaml"
+    if taken.is_file() and not taken.samefile(read["path"]):  # what is anyone's own goes into a folder of its own
+        read["name"] += f"-{read['path'].stem}"
+    profile = Profile(**{**read, "studies": {}})
+    for name, values in read["studies"].items():
+        profile.studies[name] = Study(name=name, profile=profile.name, handle=profile.handle, **values)
+    return profile
+
+
+def _elsewhere(artefact: str) -> str:
+    """Which of the project's profiles have an artefact that one lacks, in words."""
+    has = {path.stem: profiles.read(path)["artefacts"] for path in (places.project_root() / "params").glob("*.yaml")}
+    names = sorted(name for name in has if artefact in has[name])
+    commands = [places.command("reproduce", artefact, "--profile", name) for name in names]
+    return f" Another profile has {artefact}: {' or '.join(commands)}" if names else ""

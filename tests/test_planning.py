@@ -255,7 +255,7 @@ def finish(folder, run, seconds, device="cpu"):
 def test_the_cost_is_that_of_finished_runs(study, runs, tmp_path, device, unit):
     for key, seconds in {("teacher", 0, None): 3600, ("nds", 0, None): 1800, ("ds", 0, 1.0): 7200}.items():
         finish(tmp_path, runs[key], seconds, device)
-    told = planning.cost(study, runs_dir=tmp_path, profile="tiny")
+    told = planning.cost(study, runs_dir=tmp_path)
     # 2 teachers, 2 NDS and 4 DS: 2 + 1 + 8 hours, of which 1 + 0.5 + 2 are spent
     assert f"11 {unit} for 8 runs, 7.5 still to spend" in told
 
@@ -263,7 +263,7 @@ def test_the_cost_is_that_of_finished_runs(study, runs, tmp_path, device, unit):
 def test_what_was_never_measured_is_not_guessed(study, runs, tmp_path):
     for role in ("teacher", "nds"):
         finish(tmp_path, runs[role, 0, None], 60)
-    told = planning.cost(study, runs_dir=tmp_path, profile="tiny")
+    told = planning.cost(study, runs_dir=tmp_path)
     assert "lenet5 as ds" in told and "as nds" not in told and "train tiny --profile tiny" in told
 
 
@@ -274,10 +274,10 @@ def test_released_runs_are_scaled_by_epochs(tmp_path):
     entries = json.loads((ROOT / "figures/real-small/predictions/cifar10.json").read_bytes())["runs"]
     teachers = sum(entry["seconds"] for entry in entries if " teacher " in entry["run"])
     students = sum(entry["seconds"] for entry in entries if " teacher " not in entry["run"])
-    told = planning.cost(study, runs_dir=tmp_path, profile="real-small")
+    told = planning.cost(study, runs_dir=tmp_path)
     assert f"about {(2 * teachers + students / 2) / 3600:.2g} core-hours for 35 runs" in told
     assert "scaled by epochs" in told
-    of_its_own = planning.cost(released, runs_dir=tmp_path, profile="real-small")
+    of_its_own = planning.cost(released, runs_dir=tmp_path)
     assert f"about {(teachers + students) / 3600:.2g} core-hours" in of_its_own and "runs of its own" in of_its_own
 
 

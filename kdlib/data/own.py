@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -62,9 +63,7 @@ def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprin
     if name in ("", ".", "..") or name != Path(name).name:
         raise InvalidInput(f"name = {name!r} in data set 'own': give the name of a folder in {places.data_dir(root)}.")
     folder = places.data_dir(root) / name
-    paths = _files(folder)
-    key = {"version": 1, "part": part, "image_size": image_size, "files": cache.stamps(paths)}
-    made = cache.prepared(folder, key, lambda: _prepared(folder, _read(folder, paths), part, image_size=image_size))
+    made = _made(folder, part, image_size)
     if fingerprint != (right := str(made["fingerprint"])):
         raise InvalidInput(
             f'fingerprint {fingerprint!r} is not that of the data in {folder}. Write `fingerprint: "{right}"` under '
@@ -75,6 +74,30 @@ def load_own(part: str, /, *, root: Root, name: str, image_size: int, fingerprin
     groups = {group: values[some] for group, values in store.under("group:", made).items()}
     x = made["x"][some] if "x" in made else Images([folder / part / i for i in ids[some].tolist()], image_size)
     return Split(ids[some], x, y[some], groups, names)
+
+
+def _made(folder: Path, part: str, image_size: int) -> dict[str, np.ndarray]:
+    paths = _files(folder)
+    key = {"version": 1, "part": part, "image_size": image_size, "files": cache.stamps(paths)}
+    return cache.prepared(folder, key, lambda: _prepared(folder, _read(folder, paths), part, image_size=image_size))
+
+
+def fingerprint(folder: Path, image_size: int) -> str:
+    """What a profile has to say that means the data in this folder. Raises DataError for damaged data."""
+    return str(_made(folder, "train", image_size)["fingerprint"])
+
+
+def holds(folder: Path) -> bool:
+    """Whether there is data of one of the formats in a folder, whole or not."""
+    with suppress(DataError):
+        return bool(_files(folder))
+    return False
+
+
+def side(folder: Path) -> int:
+    """Pixels on each side of images that are arrays; 0 of image files, each of which has its own."""
+    paths = _files(folder)
+    return _read(folder, paths)[0]["train"].content.shape[-1] if paths[:1] and paths[0].suffix == ".npz" else 0
 
 
 def _shares(ids: np.ndarray, y: np.ndarray, n: int, names: tuple[str, ...]) -> np.ndarray:

@@ -33,7 +33,7 @@ def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
                 for e in history
             ]
     if not rows:
-        raise NotTrained(f"no distilled student of {study.name!r} is in {runs_dir}: python -m kdlib train {study.name}")
+        raise NotTrained(f"no distilled student of {study.name!r} is in {runs_dir}: {study.command(runs_dir)}")
     return pd.DataFrame(rows)
 
 

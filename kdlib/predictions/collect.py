@@ -59,7 +59,7 @@ def _read(study: Study, given: Path | str | None, released: Path | str | None) -
             there = [run for run, _, _ in found]
             return found, tuple(f"{run}: not released" for run in runs if run not in there)
     if not done:
-        raise NotTrained(f"no run of study {study.name!r} in {runs_dir}. Train it: python -m kdlib train {study.name}")
+        raise NotTrained(f"no run of study {study.name!r} in {runs_dir}. Train it: {study.command(runs_dir)}")
     absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
     _warn_of_mixtures(study, {run: store.provenance(runs_dir, run) for run in done})
     return [(run, partial(_arrays, runs_dir, run), {}) for run in done], absent
@@ -221,7 +221,7 @@ def collect_parts(
             parts = published.parts_of(found[0][1]()) if validation else ["test"]
             collected[study.name] = {part: _of_part(study, found, absent, part) for part in parts}
         else:
-            reasons.append(f"an arm of study {study.name!r} has one seed so far: python -m kdlib train {study.name}")
+            reasons.append(f"an arm of study {study.name!r} has one seed so far: {study.command(runs_dir)}")
     if not collected:
         raise NotTrained(" ".join(reasons))
     return collected

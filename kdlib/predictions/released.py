@@ -63,7 +63,7 @@ def write(
     if missing := [run for run in runs if store.state(runs_dir, run) != "done"]:
         raise NotTrained(
             f"study {study.name!r} lacks {len(missing)} of {len(runs)} runs, such as {missing[0]}. Train it: "
-            f"python -m kdlib train {study.name}"
+            f"{study.command(runs_dir)}"
         )
     known = [store.provenance(Path(runs_dir), run) for run in runs]
     about = [
@@ -161,6 +161,14 @@ def _summary(study: Study, about: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Provenance for people: where, when and how long, by run."""
     runs = [{"run": str(Run.from_dict(a["run"])), "id": a["id"], **a["provenance"], **a["scalars"]} for a in about]
     return {"study": study.name, "title": study.title, "runs": runs, "seconds": sum(run["seconds"] for run in runs)}
+
+
+def ids(folder: Path | str, study: Study) -> set[str]:
+    """The ids of the runs that are released of a study, as the file for people says; empty where there is none."""
+    try:
+        return {run["id"] for run in json.loads(path_of(folder, study).with_suffix(".json").read_bytes())["runs"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def read(folder: Path | str, study: Study) -> list[tuple[Run, Callable[[], dict[str, np.ndarray]], dict[str, float]]]:

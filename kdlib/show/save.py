@@ -25,13 +25,13 @@ LIST = "KDLIB_SAVED"  # environment variable: a file that gets the path of every
 
 
 def about(study: Study, predictions: Predictions, *, profile: str, shows: str, part: str = "test") -> dict[str, object]:
-    """What a saved picture is of: profile, study, reasons of a stand-in, seeds, runs, and `shows` in words."""
+    """What a saved picture is of: profile, study, reasons of a stand-in or `own`, seeds, runs, and `shows` in words."""
     collapsed = {"collapsed": runs} if (runs := named_collapsed(predictions)) else {}
     return {
         "profile": profile,
         "study": study.name,
         "title": study.title,
-        "stand_in": stand_in_reasons(study),
+        **({"own": True} if study.own else {"stand_in": stand_in_reasons(study)}),
         "seeds": int(predictions.runs["seed"].nunique()),
         "runs": len(predictions.runs),
         "absent": list(predictions.absent),

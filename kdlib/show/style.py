@@ -91,9 +91,10 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 def heading(study: Study, *more: str) -> str:
-    """The study's title, and in a second line whether it is a stand-in, and `more`."""
-    second = [*(["stand-in, not the paper's study"] if stand_in_reasons(study) else []), *more]
-    return "\n".join(filter(None, [study.title, "; ".join(second)]))
+    """The study's title (one's own study has its name ahead), and below whether it is a stand-in, and `more`."""
+    title = f"{study.name}: {study.title}" if study.own else study.title
+    second = [*(["stand-in, not the paper's study"] if stand_in_reasons(study) and not study.own else []), *more]
+    return "\n".join(filter(None, [title, "; ".join(second)]))
 
 
 def seeds(runs: pd.DataFrame) -> str:

@@ -24,8 +24,8 @@ from typing import Any
 from kdlib import files, places, store
 from kdlib.catalogue import DEVICES
 from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known, unknown
+from kdlib.progress import Report, tell
 from kdlib.studies import Run, Study
-from kdlib.training.progress import Report, tell
 
 
 @dataclass(frozen=True)

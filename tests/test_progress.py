@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from kdlib import store
-from kdlib.training import progress
+from kdlib import progress, store
 
 
 def finish(folder, run, seconds, accuracy=0.75):
@@ -53,5 +52,5 @@ def test_times_in_words(seconds, said):
 
 def test_a_log_has_a_line_at_once():
     """Python keeps what it prints to a pipe in a buffer; whoever reads the log must not wait for its end."""
-    code = "import os\nfrom kdlib.training import progress\nprogress.tell('a run'); os._exit(0)"
+    code = "import os\nfrom kdlib import progress\nprogress.tell('a run'); os._exit(0)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "a run\n"

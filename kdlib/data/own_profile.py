@@ -1,0 +1,119 @@
+"""`kdlib init my.yaml`: a commented profile for anyone's own images, so that nobody has to guess its keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import yaml
+
+from kdlib import data, files, places
+from kdlib.catalogue import DATASETS
+from kdlib.data import PUBLISHED, Root, own
+from kdlib.errors import InvalidInput
+
+SMALL, OF_FILES = 64, 32  # pixels: arrays up to here keep their size; image files are made so large
+TEXT = """\
+# A study of your own images. Change what you like: a misspelt key is told, and runs whose recipe changes are new runs.
+#   {train}
+#   {reproduce}
+profile: {profile}  # its figures go into figures/{profile}/
+
+recipes:
+  sgd: {{optimizer: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.001, batch_size: 64, milestones: [0.3, 0.6, 0.9]}}
+
+studies:
+  {study}:
+    dataset: own
+    # {counts} images in {n_classes} classes: {classes}; groups: {groups}
+    data:
+      name: {name}  # the folder {folder}
+      image_size: {image_size}
+      fingerprint: "{fingerprint}"  # of all that is in the folder: other images are another study
+      # train_images: 1000  # fewer training images, every class in its share
+    augment: {{crop: {crop}, flip: false}}  # pixels to shift by; flip: true where left and right mean the same
+    recipe: sgd
+    # A network of your own: model: "nets.py:mynet", a function in nets.py beside this file; see docs/own_study.md.
+    teacher: {{model: resnet20, epochs: 30}}
+    student: {{model: lenet5, epochs: 30, lr: 0.02}}
+    temperatures: [1, 2, 4, 10]
+    alpha: 0.8  # weight of the teacher; the labels have the rest
+    seeds: 5  # teachers, each with students of its own; two at the least
+
+artefacts:  # which tables and figures show it
+{artefacts}
+"""
+
+
+def write(path: Path | str, given: Path | str = "", *, root: Root = None) -> Path:
+    """Write a profile for the images in `given`, a folder (or a file in it) of the data folder; returns its path.
+
+    given: '' takes the only folder there that holds images of one's own. The formats are those of `data.own`.
+    Raises InvalidInput for a file that is there already or is no YAML, a folder elsewhere, none or several;
+    DataError for data that are damaged.
+    """
+    path, folder = places.user_path(path), _folder(given, root)
+    if path.suffix not in (".yaml", ".yml") or path.exists():
+        wrong = "is there already, and is not written over" if path.exists() else "does not end in .yaml"
+        raise InvalidInput(f"{path} {wrong}: give another name.")
+    files.replace_file(path, _text(path, folder, root).encode())
+    return path
+
+
+def _folder(given: Path | str, root: Root) -> Path:
+    home = places.data_dir(root)
+    if not given:
+        held = [p for p in sorted(home.glob("*/")) if p.name not in DATASETS and own.holds(p)]
+        if len(held) == 1:
+            return held[0]
+        several = f"{home} holds {', '.join(p.name for p in held)}: name one of them.\n" if held else ""
+        raise InvalidInput(several or PUBLISHED["nothing"]["own"].format(folder=home / "own"))
+    here = Path(os.path.abspath(Path(given).expanduser()))  # a link in the data folder is in the data folder
+    path = here if here.exists() else home / given
+    folder = path if path.is_dir() or not path.exists() else path.parent
+    if path.suffix == ".npz" and path.stem != folder.name:
+        into = shlex.quote(str(home / path.stem))
+        raise InvalidInput(
+            f"{path} has to be in a folder of its name: mkdir -p {into} && mv {shlex.quote(str(path))} {into}/"
+        )
+    if folder.parent.resolve() != home.resolve():
+        link = f"mkdir -p {shlex.quote(str(home))} && ln -s {shlex.quote(str(folder))} {shlex.quote(str(home))}/"
+        raise InvalidInput(f"{folder} is not in {home}, where kdlib looks for data. Link it: {link}")
+    return home / folder.name
+
+
+def _text(path: Path, folder: Path, root: Root) -> str:
+    side = own.side(folder)
+    image_size = next(s for s in range(min(side, SMALL), 0, -1) if side % s == 0) if side else OF_FILES
+    known = {"name": folder.name, "image_size": image_size, "fingerprint": own.fingerprint(folder, image_size)}
+    parts = {part: data.load("own", part, root=root, **known) for part in own.PARTS}
+    train, study = parts["train"], re.sub(r"[^\w.-]+", "-", folder.name).lstrip("-.") or "own"
+    shown = ["fig1", "fig2", "fig3", "table06", *["fig4", "table02"] * bool(train.groups)]
+    return TEXT.format(
+        **known | {"name": _quoted(folder.name)},
+        train=places.command("train", "--profile", str(path)),
+        reproduce=places.command("reproduce", "--profile", str(path)),
+        profile=_quoted(re.sub(r"[^\w.-]+", "-", path.stem).lstrip("-.") or "own"),
+        study=_quoted(study),
+        counts=", ".join(f"{len(split.y):,} {part}" for part, split in parts.items() if len(split.y)),
+        n_classes=len(train.class_names),
+        classes=_listed(train.class_names),
+        groups=_listed(train.groups) or "none",
+        folder=" ".join(str(folder).split()),
+        crop=image_size // 8,
+        artefacts="\n".join(f"  {artefact}: [{_quoted(study)}]" for artefact in shown),
+    )
+
+
+def _quoted(name: str) -> str:
+    """A name as YAML reads it as text."""
+    return name if re.fullmatch(r"[A-Za-z][\w-]*", name) and yaml.safe_load(name) == name else json.dumps(name)
+
+
+def _listed(names: object) -> str:
+    """At most ten names on one line, whatever is in them."""
+    names = [" ".join(ascii(str(name))[1:-1].split()) for name in names]
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
