@@ -199,7 +199,7 @@ class Artefact:
     """A table or figure of the paper, and what it needs of the studies that it shows.
 
     notebook     its file in notebooks/
-    seeds        the fewest
+    seeds, temperatures  the fewest
     groups       whether it compares groups
     datasets     the only ones that it can show; empty: any
     of_paper     whether it is about the paper itself, and has nothing to say of one's own studies
@@ -208,6 +208,7 @@ class Artefact:
     title: str
     notebook: str
     seeds: int = 2
+    temperatures: int = 1
     groups: bool = False
     datasets: tuple[str, ...] = ()
     of_paper: bool = False
@@ -239,7 +240,7 @@ ARTEFACTS = {
     "fig1": Artefact("Accuracy of each class over temperatures", "fig1_class_accuracy.ipynb"),
     "fig2": Artefact("Disagreement matrices with the teacher", "fig2_disagreement.ipynb", seeds=1),
     "fig3": Artefact("Temperature against #SC, #TC and accuracy", "fig3_temperature.ipynb", seeds=3),
-    "fig4": Artefact("EOD and DPD against temperature", "fig4_fairness.ipynb", groups=True),
+    "fig4": Artefact("EOD and DPD against temperature", "fig4_fairness.ipynb", groups=True, temperatures=3),
     "fig5": Artefact("EOD and DPD against temperature: HateXplain", "fig5_fairness_hatexplain.ipynb", groups=True),
     "fig6": Artefact("CelebA: histogram of the 40 attributes", "fig6_celeba_attributes.ipynb", of_paper=True),
     "fig7": Artefact("Trifeature: example images", "fig7_trifeature.ipynb", of_paper=True),

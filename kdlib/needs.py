@@ -24,6 +24,8 @@ def lacking(artefact: str, profile: Profile) -> list[str]:
             lines.append(f"{place}: it shows {shows}, and study {study.name!r} is of {study.dataset}. Leave it out.")
         elif known.groups and not _has_groups(study):
             lines.append(f"{place}: it compares groups, and the data of study {study.name!r} have none. Give some.")
+        elif len(study.temperatures) < known.temperatures:
+            lines.append(f"{place}: it needs {known.temperatures} temperatures, and study {study.name!r} has fewer.")
         elif study.seeds < known.seeds:
             lines.append(
                 f"{place}: it compares seeds, and study {study.name!r} has {study.seeds}. Take {known.seeds} or more."

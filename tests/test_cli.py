@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kdlib import cli, store
+from kdlib import cli, places, store
 from kdlib.errors import DataError, InvalidInput
 from kdlib.studies import load_profile
 from kdlib.training import sweep
@@ -169,7 +169,8 @@ def test_bad_times(text):
 def test_reproduce_without_runs_names_the_command(command, tmp_path):
     status, out, _ = command("reproduce", "--no-train", "--out-dir", str(tmp_path / "out"))
     assert status == 0
-    assert "not run: python -m kdlib train tiny" in out.splitlines()[-1]
+    whole = places.command("train", "tiny", "--profile", str(tmp_path / "tiny.yaml"), runs=tmp_path / "runs")
+    assert out.splitlines()[-1].endswith(f"not run: {whole}")
     assert json.loads((tmp_path / "out/summary.json").read_text())[0]["verdict"].startswith("not run")
 
 

@@ -264,7 +264,11 @@ def test_what_was_never_measured_is_not_guessed(study, runs, tmp_path):
     for role in ("teacher", "nds"):
         finish(tmp_path, runs[role, 0, None], 60)
     told = planning.cost(study, runs_dir=tmp_path)
-    assert "lenet5 as ds" in told and "as nds" not in told and "train tiny --profile tiny" in told
+    assert (
+        "lenet5 as ds" in told
+        and "as nds" not in told
+        and f"train tiny --profile {study.profile} --runs-dir {tmp_path} --budget 10m" in told
+    )
 
 
 def test_released_runs_are_scaled_by_epochs(tmp_path):

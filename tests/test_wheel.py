@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.data import test_own
+from tests.test_your_own import SMALLER
+
 ROOT = Path(__file__).resolve().parents[1]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
@@ -70,12 +73,12 @@ def run(installed, tmp_path):
     paths = sysconfig.get_paths()
     path = os.pathsep.join(dict.fromkeys([str(installed), paths["purelib"], paths["platlib"]]))
 
-    def python(*arguments, **options):
+    def python(*arguments, status=0, **options):
         command = [sys.executable, "-S", "-P", *arguments]
         environment = os.environ | {"PYTHONPATH": path}
         ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, **options)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+        assert ran.returncode == status, ran.stderr
+        return ran.stderr if status else ran.stdout
 
     return python
 
@@ -120,3 +123,35 @@ def test_released_predictions_can_be_read(run):
     said = run("-c", READS, ROOT / "params/real-small.yaml", ROOT / "figures/real-small/predictions")
     runs, samples, absent = map(int, said.split())
     assert runs > 0 and samples > 0 and absent == 0
+
+
+USED = """
+import kdlib
+
+if __name__ == "__main__":
+    study = kdlib.load_profile("my.yaml").study("pets")
+    print(kdlib.train(study, device="cpu"))
+    found = kdlib.collect(study, runs_dir="runs")
+    print(len(found.runs), len(found.labels), found.class_names, sorted(found.groups))
+"""
+
+
+def test_ones_own_study_works_in_any_folder_and_what_needs_a_checkout_is_said(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLIB_DATA", "data")
+    (tmp_path / "data").mkdir()
+    test_own.npz(tmp_path / "data")
+    assert "my.yaml is written" in run("-m", "kdlib", "init", "my.yaml")
+    text = (tmp_path / "my.yaml").read_text(encoding="utf-8")
+    for full, small in SMALLER.items():
+        text = text.replace(full, small.replace("100", "9"))
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    said = run("-m", "kdlib", "train", "--profile", "my.yaml", "--device", "cpu")
+    assert "6 of 6" in said and "test accuracy" in said and "pets: 6 of 6 runs are there" in said
+    assert run("-m", "kdlib", "status", "--profile", "my.yaml") == "pets  6 runs: 6 done\n"
+    assert "pets: pets at 8 px" in run("-m", "kdlib", "plan", "my.yaml")
+    assert "digits comes with scikit-learn" in run("-m", "kdlib", "fetch", "digits")
+    (tmp_path / "used.py").write_text(USED, encoding="utf-8")
+    assert "6 6 ('cat', 'ant', 'bee') ['size']" in run("used.py")
+    for words in (["status"], ["reproduce"], ["reproduce", "fig1", "--profile", "my.yaml"]):
+        assert "in a checkout" in run("-m", "kdlib", *words, status=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "my.yaml", "runs", "used.py"]

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from pathlib import Path
+from string import Template
 
 import yaml
 
@@ -16,36 +17,7 @@ from kdlib.data import PUBLISHED, Root, own
 from kdlib.errors import InvalidInput
 
 SMALL, OF_FILES = 64, 32  # pixels: arrays up to here keep their size; image files are made so large
-TEXT = """\
-# A study of your own images. Change what you like: a misspelt key is told, and runs whose recipe changes are new runs.
-#   {train}
-#   {reproduce}
-profile: {profile}  # its figures go into figures/{profile}/
-
-recipes:
-  sgd: {{optimizer: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.001, batch_size: 64, milestones: [0.3, 0.6, 0.9]}}
-
-studies:
-  {study}:
-    dataset: own
-    # {counts} images in {n_classes} classes: {classes}; groups: {groups}
-    data:
-      name: {name}  # the folder {folder}
-      image_size: {image_size}
-      fingerprint: "{fingerprint}"  # of all that is in the folder: other images are another study
-      # train_images: 1000  # fewer training images, every class in its share
-    augment: {{crop: {crop}, flip: false}}  # pixels to shift by; flip: true where left and right mean the same
-    recipe: sgd
-    # A network of your own: model: "nets.py:mynet", a function in nets.py beside this file; see docs/own_study.md.
-    teacher: {{model: resnet20, epochs: 30}}
-    student: {{model: lenet5, epochs: 30, lr: 0.02}}
-    temperatures: [1, 2, 4, 10]
-    alpha: 0.8  # weight of the teacher; the labels have the rest
-    seeds: 5  # teachers, each with students of its own; two at the least
-
-artefacts:  # which tables and figures show it
-{artefacts}
-"""
+TEXT = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def write(path: Path | str, given: Path | str = "", *, root: Root = None) -> Path:
@@ -69,7 +41,7 @@ def _folder(given: Path | str, root: Root) -> Path:
         held = [p for p in sorted(home.glob("*/")) if p.name not in DATASETS and own.holds(p)]
         if len(held) == 1:
             return held[0]
-        several = f"{home} holds {', '.join(p.name for p in held)}: name one of them.\n" if held else ""
+        several = f"{home} holds {', '.join(p.name for p in held)}: name one of them." if held else ""
         raise InvalidInput(several or PUBLISHED["nothing"]["own"].format(folder=home / "own"))
     here = Path(os.path.abspath(Path(given).expanduser()))  # a link in the data folder is in the data folder
     path = here if here.exists() else home / given
@@ -92,7 +64,7 @@ def _text(path: Path, folder: Path, root: Root) -> str:
     parts = {part: data.load("own", part, root=root, **known) for part in own.PARTS}
     train, study = parts["train"], re.sub(r"[^\w.-]+", "-", folder.name).lstrip("-.") or "own"
     shown = ["fig1", "fig2", "fig3", "table06", *["fig4", "table02"] * bool(train.groups)]
-    return TEXT.format(
+    return TEXT.substitute(
         **known | {"name": _quoted(folder.name)},
         train=places.command("train", "--profile", str(path)),
         reproduce=places.command("reproduce", "--profile", str(path)),
