@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kdlib import __version__, places, store
@@ -261,15 +260,14 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     profile = load_profile(arguments.profile)
-    folder = places.figures_dir(profile.name) / "predictions"
-    lines = [_study_status(study, arguments, folder) for study in profile.studies.values()]
+    lines = [_study_status(study, arguments) for study in profile.studies.values()]
     width = max(len(study) for study in profile.studies)
     for study, (text, _) in zip(profile.studies, lines, strict=True):
         print(f"{study:{width}}  {text}")
     return int(any(bad for _, bad in lines))
 
 
-def _study_status(study: Study, arguments: argparse.Namespace, of_release: Path) -> tuple[str, bool]:
+def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
     from kdlib.predictions import released
 
@@ -277,7 +275,7 @@ def _study_status(study: Study, arguments: argparse.Namespace, of_release: Path)
         return "simulated: its predictions are drawn, there is nothing to train", False
     folder = places.runs_dir(arguments.runs_dir)
     states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
-    there = released.ids(of_release, study)
+    there = released.ids(places.released_dir(study.profile), study)
     counts = Counter("released" if s in ("missing", "partial") and run.id in there else s for run, s in states.items())
     shown = [name for name in STATES if counts[name] or (name == "damaged" and arguments.verify)]
     lines = [f"{len(states)} runs: {', '.join(f'{counts[name]} {name}' for name in shown)}"]

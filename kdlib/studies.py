@@ -231,6 +231,8 @@ def load_profile(path: str | Path) -> Profile:
 
 def _elsewhere(artefact: str) -> str:
     """Which of the project's profiles have an artefact that one lacks, in words."""
+    if not isinstance(artefact, str):
+        return ""
     has = {path.stem: profiles.read(path)["artefacts"] for path in (places.project_root() / "params").glob("*.yaml")}
     names = sorted(name for name in has if artefact in has[name])
     commands = [places.command("reproduce", artefact, "--profile", name) for name in names]

@@ -131,7 +131,7 @@ import kdlib
 if __name__ == "__main__":
     study = kdlib.load_profile("my.yaml").study("pets")
     print(kdlib.train(study, device="cpu"))
-    found = kdlib.collect(study, runs_dir="runs")
+    found = kdlib.collect(study)
     print(len(found.runs), len(found.labels), found.class_names, sorted(found.groups))
 """
 
