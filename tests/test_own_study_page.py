@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,10 @@ SHELL, CODE = (re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTI
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A checkout with tiny images in data/pets; its notebooks and its Python are the real ones."""
+    """A checkout with tiny images in data/pets; its notebooks are copies, its Python is the real one."""
     folder = tmp_path_factory.mktemp("checkout")
     make_project(folder)
-    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "data/pets").mkdir(parents=True)
     rng, parts = np.random.default_rng(0), {}

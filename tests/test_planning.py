@@ -267,7 +267,7 @@ def test_what_was_never_measured_is_not_guessed(study, runs, tmp_path):
     assert (
         "lenet5 as ds" in told
         and "as nds" not in told
-        and f"train tiny --profile {study.profile} --runs-dir {tmp_path} --budget 10m" in told
+        and f"train tiny --profile {study.handle} --runs-dir {tmp_path} --budget 10m" in told
     )
 
 
