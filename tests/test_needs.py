@@ -91,7 +91,7 @@ def test_nothing_of_it_is_called_a_stand_in(mine, tmp_path):
     (shown,) = here.load().values()
     rows = here.beside(class_bias.table(shown.predictions), shown)
     table = tables.class_bias_table(rows, title=shown.title)
-    assert shown.heading == "tiny: pets at 8 px, ResNet-8 → LeNet-5" == table.caption.splitlines()[0]
+    assert shown.heading.splitlines()[0] == "tiny: pets at 8 px, ResNet-8 → LeNet-5" == table.caption.splitlines()[0]
     assert notebook.brief_kind(shown.study) == "your own study tiny" and "| your own |" in repr(here)
     here.save({"tiny": table}, {"tiny": rows}, shows="counts")
     about = json.loads((tmp_path / "figures/mine/table06_tiny.json").read_text())
