@@ -12,7 +12,8 @@ from docutils.utils.math.latex2mathml import tex2mathml
 import kdlib
 
 ACCENTS = ("\u02c9", "\u02c6", "~")  # bar, hat, tilde
-ElementTree.register_namespace("", "http://www.w3.org/1998/Math/MathML")
+MATHML = "http://www.w3.org/1998/Math/MathML"
+ElementTree.register_namespace("", MATHML)
 
 project = "kdlib"
 author = "kdlib authors"
@@ -83,11 +84,11 @@ def mathml(translator, node, display: bool) -> None:
     text = tex2mathml(node.astext(), as_block=display)
     text = re.sub(r"&(?!lt;|gt;|amp;)\w+;", lambda entity: html.unescape(entity[0]), text)
     tree = ElementTree.fromstring(text)
-    for both in tree.iter("{*}munderover"):  # docutils puts the index of an accented letter below it
+    for both in list(tree.iter(f"{{{MATHML}}}munderover")):  # docutils puts the index of an accented letter below it
         letter, index, over = both
         if over.text in ACCENTS:
-            both.tag = both.tag.replace("munderover", "msub")
-            both[:] = [ElementTree.Element(both.tag.replace("msub", "mover"), accent="true"), index]
+            both.tag = f"{{{MATHML}}}msub"
+            both[:] = [ElementTree.Element(f"{{{MATHML}}}mover", accent="true"), index]
             both[0].extend([letter, over])
     text = ElementTree.tostring(tree, encoding="unicode")
     translator.body.append(f'<div class="equation" tabindex="0">{text}</div>' if display else text)

@@ -85,8 +85,7 @@ def table(path: Path) -> str:
     style, body = (re.search(rf"<{tag}.*</{tag}>", text, flags=re.DOTALL)[0] for tag in ("style", "table"))
     caption = re.search(r"<caption>(.*?)</caption>", body, flags=re.DOTALL)
     body = body.replace(caption[0], "")
-    label = caption[1].splitlines()[0].replace('"', "")
-    scroll = f'<div tabindex="0" role="region" aria-label="{label}">{body}</div>'
+    scroll = f'<div tabindex="0" role="region" aria-label="{path.stem.replace("_", " ")}">{body}</div>'
     figure = f'<figure class="wide">\n<figcaption>{caption[1].strip()}</figcaption>\n{scroll}\n</figure>'
     return f"```{{raw}} html\n{style}\n{figure}\n```"
 
@@ -118,9 +117,6 @@ def artefact_page(name: str) -> NotebookNode:
     told = f"{MADE_OF[profile].format(name=name)}\n\n{details}"
     for cell in notebook.cells:
         cell.metadata["mystnb"] = {"image": {"alt": f"{ARTEFACTS[name].title}, described in the text"}}
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = ["hide-input"]
-            cell.metadata["mystnb"]["code_prompt_show"] = "Parameters"
     if profile:  # the defaults that these parameters replace
         notebook.cells = [cell for cell in notebook.cells if "parameters" not in cell.metadata.get("tags", [])]
     notebook.cells.insert(1, new_markdown_cell(told, id="about-this-page"))
