@@ -11,7 +11,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 import kdlib
 
-ACCENTS = ("\u02c9", "\u02c6", "~")  # bar, hat, tilde
+ACCENTS = ("\u02c9", "\u02c6", "~", "^")  # bar, hat, tilde
 MATHML = "http://www.w3.org/1998/Math/MathML"
 ElementTree.register_namespace("", MATHML)
 

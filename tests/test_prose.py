@@ -213,7 +213,7 @@ def test_third_finding_of_the_readme():
     size, low, high = re.match(
         r"(.+?) \((.+?) to (.+?)\)", change(("celeba64-eyeglasses", "young"), "teacher")
     ).groups()
-    says(f"the student's DPD by age is larger than its teacher's: {size} (+{low} to +{high}) points.", README)
+    says(f"the student's DPD by Young is larger than its teacher's: {size} (+{low} to +{high}) points.", README)
 
 
 def test_nothing_of_the_paper_is_judged():

@@ -57,7 +57,7 @@ TESTED = {
     9: "at T = 10 the DPD of DS is below its teacher's",
     10: "EOD and DPD rise again at T = 40",
     11: "when only the group changes, outputs move less at higher T",
-    12: "the trends at alpha = 0.6 and 0.8 agree",
+    12: "the trends at both weights of the teacher (alpha 0.6 and 0.8) agree",
 }
 NOT_TESTED = {
     7: "No rule tests whether one pair of classes dominates.",
@@ -185,7 +185,7 @@ def findings() -> str:
         f"**Groups: no gain from temperature is shown.** A trend of EOD and DPD with T is not told from chance in "
         f"{no_trend} of {len(verdicts[8])} studies; each doubling of T changes EOD by "
         f"{number(by[8, 'celeba64-smiling'])} (CelebA, smiling) and {number(by[8, 'utkface'])} (UTKFace). Against the "
-        f"paper, for eyeglasses at T = 10 the student's DPD by age is larger than its teacher's: {_gap(joint)}.",
+        f"paper, for eyeglasses at T = 10 the student's DPD by Young is larger than its teacher's: {_gap(joint)}.",
     )
     return "\n".join(textwrap.fill(f"{n}. {text}", 120, subsequent_indent="   ") for n, text in enumerate(texts, 1))
 
