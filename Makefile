@@ -45,7 +45,7 @@ bench: $(INSTALLED)  ## race training against torchdistill's and loading against
 
 site: $(INSTALLED)  ## build the website in build/site from docs/ and what reproductions wrote; a warning is an error
 	$(BIN)/python tools/website.py
-	$(BIN)/python -m sphinx -q -W --keep-going build/site-source build/site
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees build/site-source build/site
 
 lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks: rules and format
 	$(BIN)/ruff check .

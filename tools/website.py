@@ -45,10 +45,12 @@ def main() -> None:
         nbformat.write(artefact_page(name), SOURCES / f"artefacts/{name}.ipynb")
     if "audit" in kdlib.PUBLIC:
         sample_audit()
-        guides = SOURCES / "guides.md"
-        guides.write_text(
-            guides.read_text(encoding="utf-8").replace("\naudit\n", "\naudit\nsample_audit\n"), encoding="utf-8"
-        )
+
+
+def absent() -> list[str]:
+    """Pages that the guides name and that are not there yet."""
+    pages = [page for page in PENDING if not (ROOT / "docs" / f"{page}.md").is_file()]
+    return pages if "audit" in kdlib.PUBLIC else [*pages, "sample_audit"]
 
 
 def page_of(text: str) -> str:
@@ -58,9 +60,8 @@ def page_of(text: str) -> str:
     )
     text = re.sub(r"^(!\[[^\]]*\]\(\.\./([^)\s]+)\.png\))$", _with_caption, text, flags=re.MULTILINE)
     text = re.sub(r"(?<!!)\[([^\]]+)\]\(\.\./([^)\s]+)\)", lambda found: link(found[1], found[2]), text)
-    for page in PENDING:
-        if not (ROOT / "docs" / f"{page}.md").is_file():
-            text = re.sub(rf"\[([^\]]+)\]\({page}\.md\)|^{page}\n", r"\1", text, flags=re.MULTILINE)
+    for page in absent():
+        text = re.sub(rf"\[([^\]]+)\]\({page}\.md\)|^{page}\n", r"\1", text, flags=re.MULTILINE)
     listed = "".join(f"artefacts/{name}\n" for name in ARTEFACTS)
     return text.replace("](../", f"]({UP}").replace("artefacts/*\n", listed)
 
