@@ -43,7 +43,10 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_context = {"default_mode": "light"}  # pictures and tables are drawn on white
-html_sidebars = {"index": [], "summary": [], "method": [], "results": [], "api": [], "deviations": []}
+NAVIGATION = ["sidebar-nav-bs"]
+GUIDES = ("guides", "reproduce", "audit", "sample_audit", "own_study", "plan", "cluster", "gpu")
+html_sidebars = {"*": [], "tables/*": [], "artefacts/*": NAVIGATION}
+html_sidebars |= dict.fromkeys(("artefacts", *GUIDES), NAVIGATION)
 html_theme_options = {
     "logo": {"text": "kdlib"},
     "navbar_end": [],

@@ -80,6 +80,12 @@ def test_links_lead_to_pages_of_the_site(sources):
     )
 
 
+def test_the_api_has_every_public_module():
+    shown = set(re.findall(r"automodule:: (\S+)", PAGES["api"]))
+    assert {target.split(":")[0] for target in kdlib.PUBLIC.values()} <= shown
+    assert "kdlib.__main__" not in shown  # importing it would run the command
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_loads_nothing(tmp_path):
     subprocess.run([sys.executable, "tools/website.py"], cwd=ROOT, check=True)
