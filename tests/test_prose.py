@@ -226,7 +226,7 @@ def test_the_story_says_what_the_tables_say():
     story = re.sub(r"\s+", " ", (ROOT / "docs/summary.md").read_text(encoding="utf-8"))
     counts = found("fig8_cifar100", "n_significant_sc")
     assert counts.min() / 100 >= 0.2
-    says("can differ on a fifth of their classes", story)
+    says("can differ on a fifth of its classes", story)
     trends = [claim(number, "cifar100") for number in (2, 3)]
     assert [row["verdict"] for row in trends] == ["reproduced", "inconclusive"]
     says("The first trend is in our runs, on the paper's scale; on another scale, just as reasonable, it is not", story)
