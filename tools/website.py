@@ -23,7 +23,7 @@ from kdlib.catalogue import ARTEFACTS
 ROOT = places.project_root()
 SOURCES = ROOT / "build/site-source"
 UP = "../../"  # from SOURCES to the root
-PENDING = ("audit", "own_study", "cluster")  # pages written elsewhere; until then their links are plain words
+PENDING = ("own_study", "cluster")  # pages written elsewhere; until then their links are plain words
 SAMPLE = "celeba64-smiling"
 MADE_OF = {
     "real-small": "Executed on released predictions of real data at a small size (`kdlib reproduce {name} --profile "
@@ -43,14 +43,7 @@ def main() -> None:
         (SOURCES / page.name).write_text(page_of(page.read_text(encoding="utf-8")), encoding="utf-8")
     for name in ARTEFACTS:
         nbformat.write(artefact_page(name), SOURCES / f"artefacts/{name}.ipynb")
-    if "audit" in kdlib.PUBLIC:
-        sample_audit()
-
-
-def absent() -> list[str]:
-    """Pages that the guides name and that are not there yet."""
-    pages = [page for page in PENDING if not (ROOT / "docs" / f"{page}.md").is_file()]
-    return pages if "audit" in kdlib.PUBLIC else [*pages, "sample_audit"]
+    sample_audit()
 
 
 def page_of(text: str) -> str:
@@ -60,8 +53,9 @@ def page_of(text: str) -> str:
     )
     text = re.sub(r"^(!\[[^\]]*\]\(\.\./([^)\s]+)\.png\))$", _with_caption, text, flags=re.MULTILINE)
     text = re.sub(r"(?<!!)\[([^\]]+)\]\(\.\./([^)\s]+)\)", lambda found: link(found[1], found[2]), text)
-    for page in absent():
-        text = re.sub(rf"\[([^\]]+)\]\({page}\.md\)|^{page}\n", r"\1", text, flags=re.MULTILINE)
+    for page in PENDING:
+        if not (ROOT / "docs" / f"{page}.md").is_file():
+            text = re.sub(rf"\[([^\]]+)\]\({page}\.md\)|^{page}\n", r"\1", text, flags=re.MULTILINE)
     listed = "".join(f"artefacts/{name}\n" for name in ARTEFACTS)
     return text.replace("](../", f"]({UP}").replace("artefacts/*\n", listed)
 
