@@ -43,6 +43,10 @@ bench: $(INSTALLED)  ## race training against torchdistill's and loading against
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/loading.py
 
+site: $(INSTALLED)  ## build the website in build/site from docs/ and what reproductions wrote; a warning is an error
+	$(BIN)/python tools/website.py
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees build/site-source build/site
+
 lint: $(INSTALLED)  ## ruff over the library, the tests and the notebooks: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
@@ -62,4 +66,4 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help setup reproduce paper-gpu test test-notebooks test-slow test-browser bench lint lab lock
+.PHONY: help setup reproduce paper-gpu test test-notebooks test-slow test-browser bench site lint lab lock

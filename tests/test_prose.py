@@ -1,4 +1,4 @@
-"""Every sentence of the README on results says what the released tables say."""
+"""Every sentence on results, in README.md and docs/results.md, says what the released tables say."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,17 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+README, TEXT = (
+    re.sub(r"\s+", " ", (ROOT / page).read_text(encoding="utf-8")) for page in ("README.md", "docs/results.md")
+)
 
 
 def read(name):
     return pd.read_csv(ROOT / f"figures/real-small/{name}.csv")
 
 
-def says(sentence):
-    assert sentence in TEXT, f"the tables say: {sentence}"
+def says(sentence, text=TEXT):
+    assert sentence in text, f"the tables say: {sentence}"
 
 
 def found(name, metric, model="ds"):
@@ -157,3 +159,86 @@ def test_hatexplain():
     says(f"have {of_race}: a small DPD is not closeness to the labels.")
     a, b = (change(("hatexplain", feature), "teacher") for feature in ("gender", "race"))
     says(f"DS less its teacher at T = 10: by gender {a}, by race {b}")
+
+
+def points(row):
+    """'−10.3 (−11.2 to −9.4) points', every number with its sign."""
+    value, low, high = (minus(f"{100 * row[name]:+.1f}") for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high}) points"
+
+
+def test_first_finding_of_the_readme():
+    rows = read("claims_by_study").query("claim == 7")
+    assert set(rows["verdict"]) == {"reproduced", "inconclusive"}
+    seen = (rows["verdict"] == "reproduced").sum()
+    pool = read("claims_forest").set_index("claim").loc[7]
+    says(
+        f"disagrees with its teacher less often than the same network trained on labels alone, in {seen} of "
+        f"{len(rows)} studies: {points(claim(7, 'cifar100'))} on CIFAR-100, {points(claim(7, 'utkface'))} on UTKFace; "
+        f"pooled over {pool['data_sets']:.0f} data sets {points(pool)}. On CIFAR-100 its accuracy is higher: "
+        f"{points(claim(1, 'cifar100'))}.",
+        README,
+    )
+    assert claim(7, "cifar100")["high"] < 0 and claim(7, "utkface")["high"] < 0 and claim(1, "cifar100")["low"] > 0
+
+
+def test_second_finding_of_the_readme():
+    counts, band = found("fig8_cifar100", "n_significant_sc"), read("fig8_cifar100").query("metric == 'null_band'")
+    assert counts.min() > band["high"].max()
+    says(f"On CIFAR-100, {counts.min():.0f} to {counts.max():.0f} of 100 classes differ between the two", README)
+    says(f"where chance gives {band['low'].min():.0f} to {band['high'].max():.0f}.", README)
+    trend = claim(2, "cifar100")
+    change, around = re.search(r"a change of (.+?) \((.+?)\)", trend["sentence"]).groups()
+    says(
+        f"rise with temperature is there, {counts[2]:.0f} classes at T = 2 and {counts[10]:.0f} at T = 10 (change "
+        f"{change}, {around}; tau {trend['value']:.2f}, p = {trend['p']:.3f})",
+        README,
+    )
+    assert trend["verdict"] == "reproduced" and claim(3, "cifar100")["verdict"] == "inconclusive"
+    tau, p = re.search(r"arcsine scale tau is \+([\d.]+) \(p = ([\d.]+)\)", trend["sentence"]).groups()
+    assert float(p) > 0.05
+    says(f"on the arcsine scale tau is {tau} (p = {p})", README)
+    says(f"On CIFAR-10 at most {found('table06_cifar10', 'n_significant_sc').max():.0f} of 10 classes differs", README)
+
+
+def test_third_finding_of_the_readme():
+    rows = read("claims_by_study").query("claim == 8")
+    assert set(rows["verdict"]) == {"inconclusive"}
+    says(f"is not told from chance in {len(rows)} of {len(rows)} studies;", README)
+    smiling, faces = (claim(8, study) for study in ("celeba64-smiling", "utkface"))
+    each = [[minus(f"{100 * row[name]:+.2f}") for name in ("value", "low", "high")] for row in (smiling, faces)]
+    (a, b, c), (d, e, f) = each
+    says(f"changes EOD by {a} ({b} to {c}) points (CelebA, smiling) and {d} ({e} to {f}) points (UTKFace)", README)
+    assert claim(9, "celeba64-eyeglasses")["verdict"] == "not reproduced"
+    size, low, high = re.match(
+        r"(.+?) \((.+?) to (.+?)\)", change(("celeba64-eyeglasses", "young"), "teacher")
+    ).groups()
+    says(f"the student's DPD by Young is larger than its teacher's: {size} (+{low} to +{high}) points.", README)
+
+
+def test_nothing_of_the_paper_is_judged():
+    assert set(read("claims")["verdict"]) == {"not run"}
+    says('none has been trained, so the verdict on each of its twelve claims is "not run"')
+    says("whose own studies need GPUs and are not trained yet", README)
+
+
+def test_the_story_says_what_the_tables_say():
+    story = re.sub(r"\s+", " ", (ROOT / "docs/summary.md").read_text(encoding="utf-8"))
+    counts = found("fig8_cifar100", "n_significant_sc")
+    assert counts.min() / 100 >= 0.2
+    says("can differ on a fifth of its classes", story)
+    trends = [claim(number, "cifar100") for number in (2, 3)]
+    assert [row["verdict"] for row in trends] == ["reproduced", "inconclusive"]
+    says("The first trend is in our runs, on the paper's scale; on another scale, just as reasonable, it is not", story)
+    slope = found("fig8_cifar100_without_counts", "slope")
+    assert (slope > 0).all() and slope.idxmin() >= 10
+    says("students move towards their teacher's class profile at every temperature, and least at high ones", story)
+    rows = read("claims_by_study")
+    assert set(rows[rows["claim"].isin((8, 11)) & (rows["verdict"] != "not run")]["verdict"]) == {"inconclusive"}
+    says(
+        "We see no such trend, neither for smiling nor for eyeglasses. For eyeglasses the distilled student ends", story
+    )
+    ten = read("table06_cifar10")
+    band = ten.query("metric == 'null_band'")["high"].max()
+    assert found("table06_cifar10", "n_significant_sc").max() <= band
+    says("On CIFAR-10 our counts of #SC lie inside it, and so do the paper's own", story)

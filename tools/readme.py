@@ -1,13 +1,16 @@
-"""What is generated of the README: the table of artefacts, the board of claims, and the gallery of pictures.
+"""What is generated of README.md and docs/: the findings, the boards of claims, the artefacts, the speed.
 
-`python tools/readme.py` writes it from the last `make reproduce`. What it is made of stays in the gallery, so that a
-test can compare.
+`python tools/readme.py` writes it from the last `make reproduce` and the released study. What the quick profile gives
+stays in its gallery, so that a test can compare. Fractions become points of percent here, and nowhere else.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,13 @@ import pandas as pd
 from kdlib import places
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import InvalidInput
+from kdlib.paper import silences
 from kdlib.reproduce import first_output
-from kdlib.show.boards import SEEN, numbers_of
+from kdlib.show.boards import SEEN
 from kdlib.studies import load_profile
 
+ROOT = places.project_root()
+REAL = ROOT / "figures/real-small"
 PICTURES = (
     "fig1_digits.png",
     "fig2_digits.png",
@@ -28,6 +34,37 @@ PICTURES = (
     "fig7_trifeature.png",
 )
 GALLERY = (*PICTURES, "claims.csv", "claims.md", "summary.json")
+MINUTES = "minutes.json"  # written by tools/minutes.py
+
+STUDIES = {
+    "cifar100": "CIFAR-100",
+    "cifar10": "CIFAR-10",
+    "celeba64-smiling": "CelebA, smiling",
+    "celeba64-eyeglasses": "CelebA, eyeglasses",
+    "utkface": "UTKFace",
+    "hatexplain": "HateXplain",
+}
+# What the rule of each claim tests, which can be less than what the paper says.
+TESTED = {
+    1: "DS is at least as accurate as NDS",
+    2: "#SC rises with T from 2 to 10",
+    3: "#TC falls with T from 2 to 10",
+    4: "of ten classes no more than chance gives are affected",
+    5: "more classes, a larger share affected",
+    6: "#SC and #TC turn back at T = 40",
+    7: "DS disagrees with its teacher less often than NDS does",
+    8: "EOD and DPD fall as T rises from 1 to 10",
+    9: "at T = 10 the DPD of DS is below its teacher's",
+    10: "EOD and DPD rise again at T = 40",
+    11: "when only the group changes, outputs move less at higher T",
+    12: "the trends at both weights of the teacher (alpha 0.6 and 0.8) agree",
+}
+NOT_TESTED = {
+    7: "No rule tests whether one pair of classes dominates.",
+    8: "The rule tests the trend alone, not whether DS and teacher lie below NDS.",
+}
+SYMBOLS = {"seen": "✓", "opposite": "✗", "not told from chance": "○", "explained by accuracy": "A"}
+SHARES = ("accuracy", "disagreement", "EOD", "DPD", "output change")  # statistics that are fractions
 
 
 def artefact_table(summary: list[dict[str, Any]]) -> str:
@@ -35,7 +72,7 @@ def artefact_table(summary: list[dict[str, Any]]) -> str:
 
     summary: the entries of a summary.json; its seconds are those of the notebook alone.
     """
-    quick = load_profile(places.project_root() / "params/quick.yaml")
+    quick = load_profile(ROOT / "params/quick.yaml")
     made = {entry["artefact"]: entry for entry in summary}
     rows = ["| artefact | what | notebook | quick studies | output | seconds |", "|---|---|---|---|---|---|"]
     for name, artefact in ARTEFACTS.items():
@@ -48,33 +85,143 @@ def artefact_table(summary: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def claims_board(board: pd.DataFrame) -> str:
-    """One row per claim of the paper: the verdict, the study that decides, and what the same rule finds on a stand-in.
+def verdict(row: dict[str, Any]) -> str:
+    """The verdict of one study in the words of the pages: seen, opposite, not told from chance."""
+    return SEEN.get(row["verdict"], row["verdict"])
 
-    board: what `claims.board.verdicts` returned.
+
+def number(row: dict[str, Any], digits: int = 2) -> str:
+    """'+3.55 (+3.09 to +4.02) points': what was found with its 95 % interval, shares in points of percent."""
+    share = row["statistic"].startswith(SHARES)
+    form = f"{{:+.{digits}f}}" if share else "{:.2f}" if "tau" in row["statistic"] else "{:.0f}"
+    value, low, high = (form.format(100 * row[name] if share else row[name]) for name in ("value", "low", "high"))
+    around = "" if pd.isna(row["low"]) else f" ({low} to {high})"
+    return f"{value}{around}{' points' if share else ''}".replace("-", "−")
+
+
+def unanswerable(row: dict[str, Any]) -> bool:
+    """Whether the design of a study can never give p <= 0.05 for a claim, as three temperatures for a trend."""
+    return not pd.isna(row["p"]) and pd.isna(row["p_holm"])
+
+
+def chance(row: dict[str, Any]) -> str:
+    """'0.002 (Holm 0.006)': p and what Holm's correction makes of it; 'bounds' where a rule has no p."""
+    if pd.isna(row["p"]):
+        return "bounds"
+    if unanswerable(row):
+        return f"{row['p']:.3f} (its design cannot answer)"
+    shown = [f"{p:.3f}" if p >= 0.0005 else "< 0.001" for p in (row["p"], row["p_holm"])]
+    return shown[0] if shown[0] == shown[1] else f"{shown[0]} (Holm {shown[1]})"
+
+
+def claims_short(rows: pd.DataFrame) -> str:
+    """One row per claim and one column per study, a symbol in each cell; empty where a study cannot answer.
+
+    rows: what `board.by_study` returned.
     """
-    rows = ["| claim | verdict on the paper | study that decides | the same rule on a stand-in |", "|---|---|---|---|"]
-    for row in board.to_dict("records"):
-        found = numbers_of(row, "stand_in_")
-        beside = f"{row['stand_in_verdict']}{f': {found}' if found else ''}"
-        rows.append(f"| {row['claim']}. {row['says']} | **{row['verdict']}** | {row['study']} | {beside} |")
-    return "\n".join(rows)
-
-
-def real_data_board(rows: pd.DataFrame) -> str:
-    """One row per claim: for each study of real data whether the trend is seen, with its number, interval and p.
-
-    rows: what `board.by_study` returned; those without a study are left out.
-    """
-    lines = ["| what the paper says | on real data at this size |", "|---|---|"]
     tried = rows[rows["verdict"] != "not run"]
-    for _, found in tried.groupby("claim", sort=True):
-        each = [
-            f"{row['studies']}: **{SEEN.get(row['verdict'], row['verdict'])}**, {numbers_of(row)}"
-            for row in found.to_dict("records")
-        ]
-        lines.append(f"| {found['claim'].iloc[0]}. {found['says'].iloc[0]} | {'<br>'.join(each)} |")
+    studies = list(tried["studies"].unique())
+    asked = [row for row in tried.to_dict("records") if not unanswerable(row)]
+    symbols = {(row["claim"], row["studies"]): SYMBOLS[verdict(row)] for row in asked}
+    lines = [f"| claim, as tested | {' | '.join(map(title, studies))} |", f"|---|{':-:|' * len(studies)}"]
+    for claim, words in TESTED.items():
+        lines.append(f"| {claim}. {words} | {' | '.join(symbols.get((claim, study), '') for study in studies)} |")
     return "\n".join(lines)
+
+
+def title(study: str) -> str:
+    """The name of a study of real data for readers; one without such a name keeps its own."""
+    return STUDIES.get(study, study)
+
+
+def claims_long(rows: pd.DataFrame) -> str:
+    """One section per claim: what the paper says, what is tested, and a line a study with number, interval and p.
+
+    rows: what `board.by_study` returned; a claim without a study says why.
+    """
+    parts = []
+    for claim, found in rows.groupby("claim", sort=True):
+        tried = found[found["verdict"] != "not run"]
+        words = f"{found['says'].iloc[0]}\n\nTested: {TESTED[claim]}. {NOT_TESTED.get(claim, '')}".rstrip()
+        parts.append(f"### Claim {claim}\n\n{words}\n\n{_lines(tried) if len(tried) else found['sentence'].iloc[0]}")
+    return "\n\n".join(parts)
+
+
+def _lines(rows: pd.DataFrame) -> str:
+    lines = ["| study | measured | found (95 % interval) | p | verdict |", "|---|---|---|---|---|"]
+    for row in rows.to_dict("records"):
+        cells = (title(row["studies"]), row["statistic"], number(row), chance(row), f"**{verdict(row)}**")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def findings() -> str:
+    """Three findings in plain words with 95 % intervals, from the released tables."""
+    rows = pd.read_csv(REAL / "claims_by_study.csv")
+    by = {(row["claim"], row["studies"]): row for row in rows.to_dict("records")}
+    verdicts = {claim: rows[(rows["claim"] == claim) & (rows["verdict"] != "not run")]["verdict"] for claim in (7, 8)}
+    seen, no_trend = (verdicts[7] == "reproduced").sum(), (verdicts[8] == "inconclusive").sum()
+    counts, ten = (_counts(name) for name in ("fig8_cifar100", "table06_cifar10"))
+    band = pd.read_csv(REAL / "fig8_cifar100.csv").query("metric == 'null_band'")
+    trend = by[2, "cifar100"]
+    change = re.search(r"a change of (.+?) \((.+?)\)", trend["sentence"]).groups()
+    arcsine = re.search(r"arcsine scale tau is \+([\d.]+) \(p = ([\d.]+)\)", trend["sentence"]).groups()
+    joint = pd.read_csv(REAL / "fig4_celeba64-eyeglasses_young_joint.csv").query(
+        "metric == 'dpd' and against == 'teacher'"
+    )
+    pool = pd.read_csv(REAL / "claims_forest.csv").set_index("claim").loc[7]
+    texts = (
+        f"**A student becomes more like its teacher.** At T = 10 the distilled student disagrees with its teacher less "
+        f"often than the same network trained on labels alone, in {seen} of {len(verdicts[7])} studies: "
+        f"{number(by[7, 'cifar100'], 1)} on CIFAR-100, {number(by[7, 'utkface'], 1)} on UTKFace; pooled over "
+        f"{pool['data_sets']:.0f} data sets {number({'statistic': 'disagreement', **pool}, 1)}. On CIFAR-100 its "
+        f"accuracy is higher: {number(by[1, 'cifar100'], 1)}.",
+        f"**Not all classes move alike.** On CIFAR-100, {counts.min():.0f} to {counts.max():.0f} of 100 classes differ "
+        f"between the two students, where chance gives {band['low'].min():.0f} to {band['high'].max():.0f}. The "
+        f"paper's rise with temperature is there, {counts[2]:.0f} classes at T = 2 and {counts[10]:.0f} at T = 10 "
+        f"(change {change[0]}, {change[1]}; tau {trend['value']:.2f}, p = {trend['p']:.3f}), but it depends on the "
+        f"scale: on the arcsine scale tau is {arcsine[0]} (p = {arcsine[1]}). On CIFAR-10 at most {ten.max():.0f} of "
+        "10 classes differs.",
+        f"**Groups: no gain from temperature is shown.** A trend of EOD and DPD with T is not told from chance in "
+        f"{no_trend} of {len(verdicts[8])} studies; each doubling of T changes EOD by "
+        f"{number(by[8, 'celeba64-smiling'])} (CelebA, smiling) and {number(by[8, 'utkface'])} (UTKFace). Against the "
+        f"paper, for eyeglasses at T = 10 the student's DPD by Young is larger than its teacher's: {_gap(joint)}.",
+    )
+    return "\n".join(textwrap.fill(f"{n}. {text}", 120, subsequent_indent="   ") for n, text in enumerate(texts, 1))
+
+
+def _gap(joint: pd.DataFrame) -> str:
+    """'+3.3 (+1.8 to +4.9) points': how much larger the gap between two groups is; the CSV's difference is signed."""
+    (row,) = joint.to_dict("records")
+    ends = sorted((row["low"], row["high"]), key=abs)
+    return number({"statistic": "DPD", "value": abs(row["mean"]), "low": abs(ends[0]), "high": abs(ends[1])}, 1)
+
+
+def _counts(name: str) -> pd.Series:
+    """#SC by temperature, from a table of real data."""
+    rows = pd.read_csv(REAL / f"{name}.csv")
+    return rows[rows["metric"] == "n_significant_sc"].set_index("temperature")["mean"]
+
+
+def commands(gallery: Path) -> str:
+    """The two commands, with their minutes where tools/minutes.py has measured them."""
+    took = json.loads((gallery / MINUTES).read_text("utf-8")) if (gallery / MINUTES).is_file() else {}
+    does = {
+        "reproduce": "train teachers and students, run the notebooks, print one summary",
+        "test": "everything that must pass",
+    }
+    after = {name: f"{took[name]:.0f} minutes: {words}" if name in took else words for name, words in does.items()}
+    return "\n".join(f"    make {name:9}  # {words}" for name, words in after.items())
+
+
+def deviations() -> str:
+    """One section per point on which the paper is silent or contradicts itself."""
+    entries = silences.every()
+    parts = [
+        f"### {entry['point'][0].upper()}{entry['point'][1:]}\n\n{entry['known']}\n\n**Ours.** {entry['ours']}"
+        for entry in entries
+    ]
+    return "\n\n".join(f"{part}\n\n*{', '.join(e['artefacts'])}*" for part, e in zip(parts, entries, strict=True))
 
 
 def first_table(text: str) -> str:
@@ -85,40 +232,70 @@ def first_table(text: str) -> str:
     return "\n\n".join(paragraphs[max(place - 1, 0) : place + 1])
 
 
+def sections(gallery: Path) -> dict[str, Callable[[], str]]:
+    """{name between the marks: what writes it}."""
+    by_study = pd.read_csv(REAL / "claims_by_study.csv")
+    return {
+        "findings": findings,
+        "commands": lambda: commands(gallery),
+        "claims": lambda: claims_short(by_study),
+        "claims by study": lambda: claims_long(by_study),
+        "artefacts": lambda: artefact_table(json.loads((gallery / "summary.json").read_text(encoding="utf-8"))),
+        "silences": deviations,
+        "speed": lambda: first_table((ROOT / "benchmarks/results/table.md").read_text(encoding="utf-8")),
+    }
+
+
+# Where each section stands; a page may share one with another.
+PAGES = {
+    "README.md": ("findings", "commands", "claims"),
+    "docs/index.md": ("findings", "claims"),
+    "docs/results.md": ("claims by study",),
+    "docs/artefacts.md": ("artefacts",),
+    "docs/deviations.md": ("silences",),
+    "docs/speed.md": ("speed",),
+}
+
+
 def with_section(text: str, name: str, body: str) -> str:
-    """The README with `body` between the marks of a section. Raises InvalidInput if they are not there."""
+    """A page with `body` between the marks of a section. Raises InvalidInput if they are not there."""
     start, end = f"<!-- {name}: written by `python tools/readme.py` -->", f"<!-- /{name} -->"
     if start not in text or end not in text:
-        raise InvalidInput(f"README.md lacks the lines {start} and {end}; put them where {name} belong.")
+        raise InvalidInput(f"the page lacks the lines {start} and {end}; put them where {name} belong.")
     head, rest = text.split(start, 1)
     return f"{head}{start}\n\n{body}\n\n{end}{rest.split(end, 1)[1]}"
 
 
-def generated(text: str, gallery: Path) -> str:
-    """The README with every generated section written anew from the gallery."""
-    summary = json.loads((gallery / "summary.json").read_text(encoding="utf-8"))
-    speed = (places.project_root() / "benchmarks/results/table.md").read_text(encoding="utf-8")
-    text = with_section(text, "artefacts", artefact_table(summary))
-    text = with_section(text, "claims", claims_board(pd.read_csv(gallery / "claims.csv")))
-    real = places.figures_dir("real-small") / "claims_by_study.csv"
-    text = with_section(text, "real data", real_data_board(pd.read_csv(real)))
-    return with_section(text, "speed", first_table(speed))
+def generated(page: str, text: str, gallery: Path) -> str:
+    """A page of PAGES with every generated section written anew."""
+    written = sections(gallery)
+    for name in PAGES[page]:
+        body = written[name]()
+        text = with_section(text, name, body.replace("](notebooks/", "](../notebooks/") if "/" in page else body)
+    return text
 
 
 def update() -> list[Path]:
-    """Rewrite README.md and the gallery from figures/quick/, and say what was written.
+    """Rewrite the pages, and the gallery from figures/quick/, and say what was written.
 
     Raises InvalidInput where `make reproduce` has not been run.
     """
     made = places.figures_dir("quick")
-    gallery, readme = made / "gallery", places.project_root() / "README.md"
+    gallery = made / "gallery"
     missing = [name for name in GALLERY if not (made / name).is_file()]
     if missing:
         raise InvalidInput(f"{made} lacks {', '.join(missing)}; run `make reproduce` first.")
     gallery.mkdir(exist_ok=True)
     written = [Path(shutil.copy(made / name, gallery / name)) for name in GALLERY]
-    readme.write_text(generated(readme.read_text(encoding="utf-8"), gallery), encoding="utf-8")
-    return [readme, *written]
+    return [*write(gallery), *written]
+
+
+def write(gallery: Path) -> list[Path]:
+    """Rewrite the generated sections of every page."""
+    paths = [ROOT / page for page in PAGES]
+    for page, path in zip(PAGES, paths, strict=True):
+        path.write_text(generated(page, path.read_text(encoding="utf-8"), gallery), encoding="utf-8")
+    return paths
 
 
 if __name__ == "__main__":

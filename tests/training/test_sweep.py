@@ -242,7 +242,7 @@ def two_studies(tiny_yaml):
 
 
 def bring_back(folder: Path, home: Path) -> None:
-    """What the README says: runs, checkpoints and failures, without the tables and the locks."""
+    """What docs/gpu.md says: runs, checkpoints and failures, without the tables and the locks."""
     shutil.copytree(folder, home, ignore=shutil.ignore_patterns("tables", "locks"), dirs_exist_ok=True)
 
 
