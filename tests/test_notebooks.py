@@ -19,7 +19,8 @@ from kdlib.studies import load_profile
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 INDEX = "00_index.ipynb"
 EVERY = sorted(path.name for path in FOLDER.glob("*.ipynb"))
-YOURS = [name for name in EVERY if name.startswith("your_own")]  # of no artefact: test_your_own.py runs them
+# Of no artefact: test_your_own.py and show/test_explorer.py run them.
+YOURS = [name for name in EVERY if name == "explore.ipynb" or name.startswith("your_own")]
 NOTEBOOKS = [name for name in EVERY if name not in (INDEX, *YOURS)]
 PARAMETERS = """profile = "quick"  # quick, real-small, paper, or the path of a YAML file
 runs_dir = ""  # "" is runs/ of the project

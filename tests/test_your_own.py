@@ -7,7 +7,6 @@ import nbformat
 import papermill
 import pytest
 
-import kdlib
 from kdlib.data import own_profile
 from tests.test_notebooks import FOLDER, YOURS, code
 
@@ -29,10 +28,9 @@ def executed(name: str, folder: Path, **parameters: str) -> str:
 
 
 def test_every_one_is_run_here():
-    assert YOURS == ["your_own_predictions.ipynb", "your_own_study.ipynb"]
+    assert YOURS == ["explore.ipynb", "your_own_predictions.ipynb", "your_own_study.ipynb"]
 
 
-@pytest.mark.skipif("audit" not in kdlib.PUBLIC, reason="kdlib.audit is not there yet")
 @pytest.mark.filterwarnings("default")
 def test_your_own_predictions(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
