@@ -23,7 +23,7 @@ from kdlib.catalogue import ARTEFACTS
 ROOT = places.project_root()
 SOURCES = ROOT / "build/site-source"
 UP = "../../"  # from SOURCES to the root
-PENDING = ("own_study", "cluster")  # pages written elsewhere; until then their links are plain words
+PENDING = ("cluster",)  # pages written elsewhere; until then their links are plain words
 SAMPLE = "celeba64-smiling"
 MADE_OF = {
     "real-small": "Executed on released predictions of real data at a small size (`kdlib reproduce {name} --profile "
