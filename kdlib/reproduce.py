@@ -78,10 +78,12 @@ def reproduce(
     train = read.train if train is None else train
     problems = {}
     if train and device != "none":
-        for study in {study.name: study for space in spaces for study in space.studies}.values():
-            say(f"study {study.name}: {study.title}")
-            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed}
-            problems[study.name] = _train(study, say, runs_dir=spaces[0].runs_dir, **options)
+        options = {"device": device, "engine": engine, "workers": workers}
+        with sweep.session(**options):
+            for study in {study.name: study for space in spaces for study in space.studies}.values():
+                say(f"study {study.name}: {study.title}")
+                more = {"runs_dir": spaces[0].runs_dir, "retry_failed": retry_failed}
+                problems[study.name] = _train(study, say, **options, **more)
     return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))
 
 

@@ -12,9 +12,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
@@ -24,8 +25,10 @@ from tqdm import tqdm
 
 from kdlib import files, places, store
 from kdlib.catalogue import DEVICES
-from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known, unknown
+from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known
 from kdlib.studies import Run, Study
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,23 @@ def train(
     workers: int | None = None,
     retry_failed: bool = False,
 ) -> Progress:
-    """Train every run of a study (or several) that is not on disk.
+    """Train every run of a study (or several, the first in the order first) that is not on disk.
 
+    engine          'local': processes on this machine; 'ray': tasks of Ray, on this machine or the cluster RAY_ADDRESS
     device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
-    workers         processes; default one per core on CPU, one on a GPU
+    workers         runs at a time; default one per core on CPU, one on a GPU; with 'ray' what fits on all GPUs
     retry_failed    also train runs again that failed before
     A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
     checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
-    TrainingFailed where a training process cannot start or is killed.
+    TrainingFailed where a training process cannot start or is killed, or no cluster answers.
     """
     _check_arguments(device, engine, budget_minutes, workers)
     folder = places.runs_dir(runs_dir)
     studies = list(study) if isinstance(study, Iterable) and not isinstance(study, str) else [study]
     if wrong := [one for one in studies if not isinstance(one, Study)]:
         raise InvalidInput(f"{wrong[0]!r} is no study: load_profile(...).study(name) gives one.")
-    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in one.runs()))
+    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in _in_order(one.runs())))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped, failed = time.monotonic(), False, {}
@@ -90,7 +94,8 @@ def train(
         for run in missing:
             store.forget_failure(folder, run)
         deadline = math.inf if budget_minutes is None else time.monotonic() + 60 * budget_minutes
-        stopped, failed = _train_missing(missing, folder, device, deadline, workers)
+        by = _train_by_ray if engine == "ray" else _train_missing
+        stopped, failed = by(missing, folder, device, deadline, workers)
     states, wrong, collapsed = states_of(runs, folder)
     done, trained = list(states.values()).count("done"), sum(states[run] == "done" for run in missing)
     return Progress(len(runs), done, trained, failed | wrong, collapsed, stopped, time.monotonic() - started)
@@ -120,8 +125,11 @@ def states_of(
 
 def _check_arguments(device: str, engine: str, budget_minutes: float | None, workers: int | None) -> None:
     require_known("device", device, DEVICES)
-    if engine != "local":
-        raise unknown("engine", engine, ("local",))
+    require_known("engine", engine, ENGINES)
+    if engine == "ray":
+        from kdlib.training import ray_engine
+
+        ray_engine.check()
     if budget_minutes is not None and not (math.isfinite(budget_minutes) and budget_minutes > 0):
         raise InvalidInput(f"budget_minutes must be above 0, not {budget_minutes!r}; leave it out for no limit.")
     if workers is not None and workers < 1:
@@ -151,9 +159,7 @@ def _train_missing(
                 outcomes[run] = future.result()
                 bar.update(outcomes[run] == "done")
                 bar.set_postfix_str(run, refresh=False)
-        plain = ("done", "stopped", "failed")
-        damaged = {run: outcome for run, outcome in outcomes.items() if outcome not in plain}
-        return "stopped" in outcomes.values(), damaged
+        return _summed(outcomes)
     except BrokenProcessPool as error:
         pool.shutdown(wait=True)  # only then is it known how each process ended
         raise TrainingFailed(
@@ -168,6 +174,40 @@ def _train_missing(
     finally:
         stop.value = 1  # on an interrupt too: the workers write checkpoints and return
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _train_by_ray(
+    missing: list[Run], folder: Path, device: str, deadline: float, workers: int | None
+) -> tuple[bool, dict[str, str]]:
+    """As `_train_missing`, by tasks of Ray."""
+    from kdlib.training import ray_engine
+
+    outcomes, options = {}, {"device": device, "deadline": deadline, "workers": workers}
+    with (
+        tqdm(total=len(missing), unit="run", desc="training", mininterval=1, disable=None) as bar,
+        closing(ray_engine.outcomes(missing, folder, **options)) as found,
+    ):
+        for run, outcome in found:
+            outcomes[str(run)] = outcome
+            bar.update(outcome == "done")
+            bar.set_postfix_str(str(run), refresh=False)
+    return _summed(outcomes)
+
+
+def _summed(outcomes: dict[str, str]) -> tuple[bool, dict[str, str]]:
+    """Whether any run was stopped, and {run: outcome} of those that are damaged or lost."""
+    plain = ("done", "stopped", "failed")
+    return "stopped" in outcomes.values(), {run: out for run, out in outcomes.items() if out not in plain}
+
+
+def session(engine: str, *, workers: int | None = None, device: str = "auto") -> AbstractContextManager[Any]:
+    """What several calls of `train` share: a Ray that need not start for each. Nothing for the local engine."""
+    _check_arguments(device, engine, None, workers)
+    if engine == "local":
+        return nullcontext()
+    from kdlib.training import ray_engine
+
+    return ray_engine.session(workers=workers, device=device)
 
 
 def _ending(exit_codes: Iterable[int | None]) -> str:
@@ -219,13 +259,16 @@ def _stopping() -> bool:
 
 
 def _work(run: Run, folder: Path, device: str) -> str:
-    if _stopping():
-        return "stopped"
+    return "stopped" if _stopping() else outcome_of(run, folder, device, stop=_stopping)
+
+
+def outcome_of(run: Run, folder: Path, device: str, **options: Callable[[], Any]) -> str:
+    """Train a run in this process, with `train_run`'s options: 'done', 'stopped', 'failed', or what is damaged."""
     from kdlib.training import loop, process
 
     process.prepare_process()
     try:
-        loop.train_run(run, runs_dir=folder, device=device, stop=_stopping)
+        loop.train_run(run, runs_dir=folder, device=device, **options)
     except files.Stopped:
         return "stopped"
     except TrainingFailed:
