@@ -1,0 +1,158 @@
+"""Ray trains the same bits as the local engine, once each, whatever is killed; and no packet leaves the machine.
+
+Ray's runtime lives in a network namespace of its own here: at its start it asks a link-local address for its cloud.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from kdlib import places, store
+from kdlib.errors import InvalidInput, StoreError, TrainingFailed
+from kdlib.studies import load_profile
+from kdlib.training import ray_engine, sweep
+from tests.conftest import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+UNSHARE = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+ALL_ROADS_LEAD_HOME = (  # every address is this machine's, so a packet to any other is seen, and goes nowhere
+    "ip link set lo up && ip addr add 10.9.9.1/32 dev lo && ip route add local 0.0.0.0/0 dev lo src 10.9.9.1 && "
+)
+LONGER = TINY.replace("resnet8, epochs: 3", "resnet8, epochs: 30").replace("lenet5, epochs: 3", "lenet5, epochs: 60")
+# Notes every run that is saved, in whatever process: PYTHONPATH reaches them all.
+NOTES = """
+import os, kdlib.store as store
+save = store.save
+def noted(runs_dir, run, **rest):
+    home = save(runs_dir, run, **rest)
+    with open(os.environ["KDLIB_SAVED"], "a") as file:
+        file.write(run.id[:16] + "\\n")
+    return home
+store.save = noted
+"""
+LISTENS = """
+import signal, socket, sys
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+raw.bind(("lo", 0))
+print("listening", flush=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+while True:
+    packet, (_, protocol, *_) = raw.recvfrom(65535)
+    to = socket.inet_ntoa(packet[16:20]) if protocol == 0x800 else "127.0.0.1"
+    if not to.startswith("127.") and to != "10.9.9.1":
+        print(to, flush=True)
+"""
+
+
+def no_namespace() -> str:
+    """Why no network namespace can be made here; '' if one can."""
+    if not shutil.which("unshare") or not shutil.which("ip"):
+        return "needs unshare and ip, to keep Ray's question for its cloud on this machine"
+    made = subprocess.run([*UNSHARE, "sh", "-c", ALL_ROADS_LEAD_HOME + "true"], capture_output=True, text=True)
+    return f"no network namespace of its own can be made for Ray: {made.stderr.strip()}" if made.returncode else ""
+
+
+WHY_NOT = no_namespace()
+needs_namespace = [pytest.mark.xdist_group("ray"), pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+
+
+@pytest.fixture
+def world(tmp_path):
+    """(run a command in a namespace, folder): with a home of its own, and notes of what is saved."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "sitecustomize.py").write_text(NOTES)
+    (tmp_path / "home").mkdir()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": f"{tmp_path / 'notes'}:{ROOT}",
+        "KDLIB_SAVED": str(tmp_path / "saved"),
+        "KDLIB_DATA": str(places.data_dir()),
+    }
+
+    def start(command: list[str], **options) -> subprocess.Popen:
+        inside = [*UNSHARE, "bash", "-c", ALL_ROADS_LEAD_HOME + 'exec "$@"', "--", *command]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(inside, env=environment, process_group=0, **pipes | options)
+
+    return start, tmp_path
+
+
+def train(profile: Path, folder: Path, *more: str) -> list[str]:
+    command = [sys.executable, "-m", "kdlib", "train", "tiny", "--device", "cpu", "--engine", "ray"]
+    return [*command, "--profile", str(profile), "--runs-dir", str(folder), *more]
+
+
+def saved(folder: Path) -> list[str]:
+    """Ids of the runs that were saved, once for each time."""
+    path = folder / "saved"
+    return sorted(path.read_text().split()) if path.exists() else []
+
+
+def bits(folder: Path, study) -> list[bytes]:
+    return [store.read_weights(folder, run) for run in study.runs()]
+
+
+def local(study, folder: Path) -> list[bytes]:
+    sweep.train(study, runs_dir=folder, device="cpu")
+    return bits(folder, study)
+
+
+def until(condition, process=None, seconds=90) -> None:
+    for _ in range(seconds * 20):
+        if condition():
+            return
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+def longer(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(LONGER)
+    return path, load_profile(path).study("tiny")
+
+
+@pytest.mark.filterwarnings("ignore::kdlib.errors.KdlibWarning")
+class TestRay:
+    pytestmark = needs_namespace
+
+    def test_the_bits_are_those_of_the_local_engine_and_nothing_leaves_the_machine(self, world, tiny_yaml, study):
+        start, tmp_path = world
+        listener = f"{sys.executable} -c '{LISTENS}' > {tmp_path}/heard & until [ -s {tmp_path}/heard ]; do sleep .1; done"
+        command = ["bash", "-c", f'{listener}; "$@"; rc=$?; kill $!; exit $rc', "--", *train(tiny_yaml, tmp_path / "runs")]
+        process = start(command)
+        out, error = process.communicate(timeout=100)
+        assert process.returncode == 0 and "8 of 8 runs are there" in out and "8 trained now" in out, error
+        assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
+        assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
+        assert (tmp_path / "heard").read_text().split() == ["listening"]
+        assert not list((tmp_path / "home").rglob("*"))
+        assert not [line for line in error.splitlines() if "training" not in line]
+
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupt_writes_checkpoints_and_the_same_command_ends_with_the_same_bits(self, world, longer, how):
+        start, tmp_path = world
+        profile, study = longer
+        process = start(["sh", "-c", 'echo $$; exec "$@"', "--", *train(profile, tmp_path / "runs")])
+        driver = int(process.stdout.readline())
+        until(lambda: list((tmp_path / "runs").glob("locks/*.claim")), process)
+        time.sleep(1)
+        os.killpg(process.pid, how) if how == signal.SIGINT else os.kill(driver, how)  # a terminal's goes to all
+        error = process.communicate(timeout=120)[1]
+        assert process.returncode == 130 and "start the same command again to go on" in error, error
+        assert list((tmp_path / "runs").glob("*.partial/checkpoint"))
+        assert not list((tmp_path / "runs").glob("locks/*.claim"))
+        process = start(train(profile, tmp_path / "runs"))
+        assert process.wait(100) == 0
+        assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
