@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from importlib import metadata
 from pathlib import Path
@@ -129,8 +128,16 @@ class TestRay:
 
     def test_the_bits_are_those_of_the_local_engine_and_nothing_leaves_the_machine(self, world, tiny_yaml, study):
         start, tmp_path = world
-        listener = f"{sys.executable} -c '{LISTENS}' > {tmp_path}/heard & until [ -s {tmp_path}/heard ]; do sleep .1; done"
-        command = ["bash", "-c", f'{listener}; "$@"; rc=$?; kill $!; exit $rc', "--", *train(tiny_yaml, tmp_path / "runs")]
+        listener = (
+            f"{sys.executable} -c '{LISTENS}' > {tmp_path}/heard & until [ -s {tmp_path}/heard ]; do sleep .1; done"
+        )
+        command = [
+            "bash",
+            "-c",
+            f'{listener}; "$@"; rc=$?; kill $!; exit $rc',
+            "--",
+            *train(tiny_yaml, tmp_path / "runs"),
+        ]
         process = start(command)
         out, error = process.communicate(timeout=100)
         assert process.returncode == 0 and "8 of 8 runs are there" in out and "8 trained now" in out, error
@@ -156,3 +163,131 @@ class TestRay:
         process = start(train(profile, tmp_path / "runs"))
         assert process.wait(100) == 0
         assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
+
+    @pytest.mark.slow
+    def test_of_two_nodes_one_is_killed_and_every_run_is_there_once(self, world, longer):
+        start, tmp_path = world
+        profile, study = longer
+        nodes = start([sys.executable, "-c", TWO_NODES, str(tmp_path), *train(profile, tmp_path / "runs")])
+        out, error = nodes.communicate(timeout=400)
+        assert nodes.returncode == 0 and "8 of 8 runs are there" in out, error
+        assert json.loads((tmp_path / "killed.json").read_text())["training"]
+        assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
+        assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
+
+    @pytest.mark.slow
+    def test_the_head_is_killed_and_the_same_command_goes_on(self, world, longer):
+        start, tmp_path = world
+        profile, study = longer
+        process = start(train(profile, tmp_path / "runs"))
+        until(lambda: saved(tmp_path), process)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            words = path.read_bytes().split(b"\0")
+            if words[0].endswith(b"gcs_server") and str(process.pid) in ancestors(path.parent.name):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        process.wait(150)
+        assert process.returncode
+        process = start(train(profile, tmp_path / "runs"))
+        assert process.wait(150) == 0
+        assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
+        assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
+
+    @pytest.mark.slow
+    def test_four_drivers_share_a_folder_and_train_nothing_twice(self, world, longer):
+        start, tmp_path = world
+        profile, study = longer
+        command = train(profile, tmp_path / "runs", "--workers", "1")
+        drivers = [start(command) for _ in range(3)] + [start([word.replace("ray", "local") for word in command])]
+        for driver in drivers:
+            out, error = driver.communicate(timeout=400)
+            assert driver.returncode == 0 and "8 of 8 runs are there" in out, error
+        assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
+        assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
+
+
+def ancestors(pid: str) -> list[str]:
+    found = [pid]
+    while found[-1] not in ("0", "1"):
+        found.append(Path(f"/proc/{found[-1]}/stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+# A head without cores, two nodes of one core each; the one that trains first is killed with all its processes.
+TWO_NODES = """
+import json, os, pathlib, subprocess, sys, time
+folder, command = pathlib.Path(sys.argv[1]), sys.argv[2:]
+home = folder / "home"
+(home / "ray_bootstrap_config.yaml").write_text("{}")
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_raylet_start_wait_time_s="120")
+from ray.cluster_utils import Cluster
+options = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
+nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
+driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": cluster.address})
+claims = lambda: [*(folder / "runs/locks").glob("*.claim")]
+while len(claims()) < 2 and driver.poll() is None:
+    time.sleep(0.05)
+time.sleep(1)
+training = [path.name for path in claims()]
+(folder / "killed.json").write_text(json.dumps({"training": training}))
+cluster.remove_node(nodes[1], allow_graceful=False)
+status = driver.wait()
+cluster.shutdown()
+sys.exit(status)
+"""
+
+
+# ---------------------------------------------------------------------------------------------------- without a runtime
+
+
+@pytest.mark.parametrize(("version", "message"), [(None, r"kdlib\[ray\]"), ("2.51.3", "2.51.3 .*CVE-2025-62593")])
+def test_ray_that_is_missing_or_too_old_is_refused_before_anything_changes(
+    tmp_path, study, monkeypatch, version, message
+):
+    def found(name):
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(metadata, "version", found)
+    store.record_failure(tmp_path, study.runs()[0], "kept")
+    with pytest.raises(InvalidInput, match=message):
+        sweep.train(study, runs_dir=tmp_path, engine="ray", retry_failed=True)
+    assert store.failure(tmp_path, study.runs()[0]) == "kept"
+
+
+def test_a_student_waits_for_its_teacher_and_a_run_that_is_elsewhere_for_its_turn(runs):
+    teacher, nds, student = runs["teacher", 0, None], runs["nds", 0, None], runs["ds", 0, 4.0]
+    plan = ray_engine.Plan([teacher, nds, student])
+    assert [*plan.ready(0)] == [teacher, nds]
+    plan.start(teacher)
+    plan.again(teacher, at=5)
+    assert [*plan.ready(4)] == [nds] and [*plan.ready(5)] == [teacher, nds]
+    plan.start(teacher)
+    plan.end(teacher, well=True)
+    assert [*plan.ready(5)] == [nds, student]
+
+
+def test_a_share_of_a_gpu_holds_the_context_and_a_fifth_more_than_the_peak():
+    assert ray_engine.share(10 * 2**30, 80 * 2**30) == 0.17  # (1.2 * 10 + 1) / 80 = 0.1625
+    assert ray_engine.share(0, 80 * 2**30) == ray_engine.LEAST_SHARE
+    assert ray_engine.share(80 * 2**30, 24 * 2**30) > 1
+
+
+def test_a_node_with_another_kdlib_or_another_folder_is_refused(tmp_path):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/probe-1").touch()
+    ray_engine._check_node(ray_engine.Order(tmp_path, "cpu", "probe-1", ray_engine.code(), {}))
+    with pytest.raises(TrainingFailed, match="kdlib is .* 0.0 .*where this started. Install the same"):
+        ray_engine._check_node(ray_engine.Order(tmp_path, "cpu", "probe-1", "0.0 (123)", {}))
+    with pytest.raises(StoreError, match="--runs-dir"):
+        ray_engine._check_node(ray_engine.Order(tmp_path, "cpu", "probe-2", ray_engine.code(), {}))
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:10001", "nowhere"])
+def test_a_cluster_that_does_not_answer_is_an_error_within_seconds(tmp_path, tiny_yaml, address):
+    environment = {**os.environ, "RAY_ADDRESS": address, "HOME": str(tmp_path)}
+    command = train(tiny_yaml, tmp_path / "runs")
+    done = subprocess.run([*UNSHARE, *command], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "RAY_ADDRESS" in done.stderr and len(done.stderr.splitlines()) == 1
