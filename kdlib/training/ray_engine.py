@@ -66,7 +66,9 @@ def session(*, workers: int | None, device: str) -> Iterator[ModuleType]:
     Raises TrainingFailed where it does not start, or the cluster does not answer within CONNECT_SECONDS.
     """
     check()
-    before, address = signal.getsignal(signal.SIGTERM), os.environ.get("RAY_ADDRESS", "local")
+    before, address = signal.getsignal(signal.SIGTERM), os.environ.get("RAY_ADDRESS") or "local"
+    if address not in ("local", "auto"):
+        _check_address(address)
     # with the latter it listens on loopback alone, if it was not imported before
     alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address == "local" else {}
     with _environment(RAY_USAGE_STATS_ENABLED="0", **alone):
@@ -81,20 +83,29 @@ def session(*, workers: int | None, device: str) -> Iterator[ModuleType]:
             yield ray
 
 
-@contextmanager
-def _connected(ray: ModuleType, address: str) -> Iterator[None]:
+def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
-    if "://" in address or (address != "auto" and not (host and port.isdigit())):
+    if "://" in address or not (host and port.isdigit()):
         raise InvalidInput(f"RAY_ADDRESS is {address!r}; give host:port of a cluster that this machine is a node of.")
     try:
-        if address != "auto":
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> TrainingFailed:
+    return TrainingFailed(
+        f"no Ray cluster that lets us in answers at RAY_ADDRESS={address} within {CONNECT_SECONDS} s "
+        f"({_first_line(error)}). Start one, or unset RAY_ADDRESS to train on this machine alone."
+    )
+
+
+@contextmanager
+def _connected(ray: ModuleType, address: str) -> Iterator[None]:
+    try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray has many kinds, and for a wrong token a plain one
-        raise TrainingFailed(
-            f"no Ray cluster answers at RAY_ADDRESS={address} within {CONNECT_SECONDS} s, or it lets us not in "
-            f"({_first_line(error)}). Start it, or unset RAY_ADDRESS to train on this machine alone."
-        ) from error
+        raise _unreachable(address, error) from error
     try:
         yield
     finally:
@@ -241,7 +252,7 @@ def outcomes(
 
 def _home() -> dict[str, str]:
     """The user's home for tasks of a Ray that has one of its own."""
-    embedded = os.environ.get("RAY_ADDRESS", "local") == "local" and "HOME" in os.environ
+    embedded = (os.environ.get("RAY_ADDRESS") or "local") == "local" and "HOME" in os.environ
     return {"HOME": os.environ["HOME"]} if embedded else {}
 
 
@@ -387,7 +398,7 @@ class _Driver:
                 self.plan.start(other)
                 self.plan.end(other, well=False)
             return "failed"
-        if isinstance(error, KdlibError | ImportError | SyntaxError):
+        if isinstance(error, KdlibError):
             raise error
         raise TrainingFailed(f"{run}: {type(error).__name__}: {_first_line(error)}") from error
 

@@ -147,7 +147,7 @@ class TestRay:
         assert not list((tmp_path / "home").rglob("*"))
         assert not [line for line in error.splitlines() if "training" not in line]
 
-    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
     def test_an_interrupt_writes_checkpoints_and_the_same_command_ends_with_the_same_bits(self, world, longer, how):
         start, tmp_path = world
         profile, study = longer
@@ -161,7 +161,8 @@ class TestRay:
         assert list((tmp_path / "runs").glob("*.partial/checkpoint"))
         assert not list((tmp_path / "runs").glob("locks/*.claim"))
         process = start(train(profile, tmp_path / "runs"))
-        assert process.wait(100) == 0
+        process.communicate(timeout=100)
+        assert process.returncode == 0
         assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
 
     @pytest.mark.slow
@@ -185,10 +186,11 @@ class TestRay:
             words = path.read_bytes().split(b"\0")
             if words[0].endswith(b"gcs_server") and str(process.pid) in ancestors(path.parent.name):
                 os.kill(int(path.parent.name), signal.SIGKILL)
-        process.wait(150)
+        process.communicate(timeout=150)
         assert process.returncode
         process = start(train(profile, tmp_path / "runs"))
-        assert process.wait(150) == 0
+        process.communicate(timeout=150)
+        assert process.returncode == 0
         assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
         assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
 
