@@ -79,10 +79,10 @@ def simulate(runs: list[Run], seconds: Callable[[Run], float], slots: int) -> fl
         for run in plan.ready(now):
             if len(running) == slots:
                 break
-            plan.start(run)
+            plan.waiting.discard(run)
             heapq.heappush(running, (now + seconds(run), plan.turn[run], run))
         now, _, run = heapq.heappop(running)
-        plan.end(run, well=True)
+        plan.unfinished.discard(run)
     return now
 
 
@@ -216,10 +216,15 @@ def rows(runs: list[Run], name: str) -> list[str]:
         took = simulate(runs, each.__getitem__, gpus)
         busy = total / took / gpus
         lines.append(
-            f"| {name} | {gpus} | {took / 3600:,.1f} | {gpus * took / 3600:,.0f} | {100 * busy:.0f} % | "
-            f"{chain / 3600:,.1f} | {DOLLARS * gpus * took / 3600:,.0f} |"
+            f"| {name} | {gpus} | {_hours(took)} | {_hours(gpus * took)} | {100 * busy:.0f} % | "
+            f"{_hours(chain)} | {DOLLARS * gpus * took / 3600:,.0f} |"
         )
     return lines
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def tables() -> str:
@@ -248,7 +253,7 @@ def tables() -> str:
         chain = max(each[run] + each.get(run.teacher, 0) for run in runs)
         last = max(runs, key=lambda run: each[run] + each.get(run.teacher, 0))
         limits.append(
-            f"- {name}: {sum(each.values()) / 3600:,.0f} GPU-hours in all. From about "
+            f"- {name}: {_hours(sum(each.values()))} GPU-hours in all. From about "
             f"{sum(each.values()) / chain:.0f} GPUs on the longest chain decides: {last.dataset}, {last.teacher.model} "
             f"and then one {last.model}."
         )

@@ -10,20 +10,19 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import signal
 import socket
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import kdlib
@@ -50,108 +49,86 @@ def check() -> None:
     except metadata.PackageNotFoundError:
         raise InvalidInput("engine 'ray' needs Ray, which is not installed: pip install 'kdlib[ray]'.") from None
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
-        raise InvalidInput(
-            f"Ray {version} is refused: below 2.52 a web page can run code through it (CVE-2025-62593). "
-            "Update it: pip install -U 'kdlib[ray]'."
-        )
+        why = f"Ray {version} is refused: below 2.52 a web page can run code through it (CVE-2025-62593)"
+        raise InvalidInput(f"{why}. Update it: pip install -U 'kdlib[ray]'.")
 
 
 # ---------------------------------------------------------------------------------------------------- start and connect
 
 
 @contextmanager
-def session(*, workers: int | None, device: str) -> Iterator[ModuleType]:
+def session(*, workers: int | None, device: str) -> Iterator[Any]:
     """Ray, started here or connected to the cluster at RAY_ADDRESS, and left again; one that is there is used as it is.
 
     Raises TrainingFailed where it does not start, or the cluster does not answer within CONNECT_SECONDS.
     """
     check()
-    before, address = signal.getsignal(signal.SIGTERM), os.environ.get("RAY_ADDRESS") or "local"
-    if address not in ("local", "auto"):
-        _check_address(address)
-    # with the latter it listens on loopback alone, if it was not imported before
-    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if address == "local" else {}
-    with _environment(RAY_USAGE_STATS_ENABLED="0", **alone):
+    address, before = _address(), signal.getsignal(signal.SIGTERM)
+    # with the latter it listens on loopback alone, unless it was imported before
+    settings = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if address == "local":
+        settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    with _environment(settings):
         import ray
-
-        if ray.is_initialized():
-            yield ray
-            return
-        with _connected(ray, address) if address != "local" else _embedded(ray, workers, device):
+    if ray.is_initialized():
+        yield ray
+        return
+    folder = tempfile.gettempdir()
+    short = folder if len(folder) + len("/kdlib-12345678") <= SOCKET_PATH else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="kdlib-", dir=short, ignore_cleanup_errors=True) as home:
+        try:
+            with _environment(settings):
+                _connect(ray, address) if address != "local" else _start(ray, Path(home), workers, device)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # Ray took it, and would leave without checkpoints
             yield ray
+        finally:
+            ray.shutdown()
+            _forget_token()
 
 
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if "://" in address or not (host and port.isdigit()):
+def _address() -> str:
+    """'local', 'auto', or host:port of a cluster."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    if address not in ("local", "auto") and not re.fullmatch(r"[^/\s]+:\d{1,5}", address):
         raise InvalidInput(f"RAY_ADDRESS is {address!r}; give host:port of a cluster that this machine is a node of.")
+    return address
+
+
+def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise _unreachable(address, error) from error
-
-
-def _unreachable(address: str, error: Exception) -> TrainingFailed:
-    return TrainingFailed(
-        f"no Ray cluster that lets us in answers at RAY_ADDRESS={address} within {CONNECT_SECONDS} s "
-        f"({_first_line(error)}). Start one, or unset RAY_ADDRESS to train on this machine alone."
-    )
-
-
-@contextmanager
-def _connected(ray: ModuleType, address: str) -> Iterator[None]:
-    try:
+        if host:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray has many kinds, and for a wrong token a plain one
-        raise _unreachable(address, error) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        raise TrainingFailed(
+            f"no Ray cluster that lets us in answers at RAY_ADDRESS={address} within {CONNECT_SECONDS} s "
+            f"({_first_line(error)}). Start one, or unset RAY_ADDRESS to train on this machine alone."
+        ) from error
 
 
-@contextmanager
-def _embedded(ray: ModuleType, workers: int | None, device: str) -> Iterator[None]:
-    """Ray on this machine alone, behind a token, in a folder that goes with it.
+def _start(ray: Any, home: Path, workers: int | None, device: str) -> None:
+    """Start Ray on this machine alone, behind a token.
 
     At its start Ray asks a link-local address which cloud it is on, whatever one sets, unless its home folder describes
     a cluster. So it gets a home of its own with an empty description; tasks get the user's back.
     """
-    roomy = len(tempfile.gettempdir()) + len("/kdlib-12345678") <= SOCKET_PATH
-    home = Path(tempfile.mkdtemp(prefix="kdlib-", dir=None if roomy else "/tmp"))
     (home / "ray_bootstrap_config.yaml").write_text("{}\n")
-    options: dict[str, Any] = {"num_gpus": 0} if device == "cpu" else {}
-    settings = {"HOME": str(home), "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE")}  # Ray sets it to "token"
+    cores = places.cores()
+    size = {"num_cpus": workers or cores, "num_gpus": 0} if device == "cpu" else {"num_cpus": max(workers or 0, cores)}
+    size["object_store_memory"] = 80 * 2**20  # nothing passes through it; the least that Ray takes is 75 MiB
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     _forget_token()
-    try:
-        with _environment(**settings):
-            for start in range(STARTS):
-                try:
-                    ray.init(
-                        address="local",
-                        num_cpus=max(workers or 0, places.cores()) if device != "cpu" else workers or places.cores(),
-                        include_dashboard=False,
-                        log_to_driver=False,
-                        logging_level="ERROR",
-                        object_store_memory=80 * 2**20,  # nothing passes through it; the least that Ray takes is 75 MiB
-                        _temp_dir=str(home),
-                        **options,
-                    )
-                    break
-                except Exception as error:
-                    ray.shutdown()
-                    if start == STARTS - 1:
-                        raise TrainingFailed(
-                            f"Ray did not start in {STARTS} attempts: {_first_line(error)} Give it a quieter machine, "
-                            "or use --engine local."
-                        ) from error
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(home, ignore_errors=True)
-        _forget_token()
+    for _ in range(STARTS):
+        try:
+            with _environment({"HOME": str(home)}):
+                ray.init(address="local", _temp_dir=str(home), **size, **quiet)
+            return
+        except Exception as error:
+            ray.shutdown()
+            why = f"Ray did not start in {STARTS} attempts: {_first_line(error)}"
+    raise TrainingFailed(f"{why} Give it a quieter machine, or use --engine local.")
 
 
 def _forget_token() -> None:
@@ -163,17 +140,16 @@ def _forget_token() -> None:
 
 
 @contextmanager
-def _environment(**values: str | None) -> Iterator[None]:
-    """Environment variables, as long as it lasts; None leaves one as it is."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: value for name, value in values.items() if value is not None})
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables for a moment; whatever changes others meanwhile, as Ray does, is undone as well."""
+    before = {**os.environ}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        for name in {*os.environ} - {*before}:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 # -------------------------------------------------------------------------------------------------------- in the driver
@@ -190,39 +166,19 @@ class Order:
     environment: dict[str, str]
 
 
-@dataclass
 class Plan:
-    """Which runs wait, and for what: no Ray in it.
+    """Which runs wait to be started, and which have not ended; not_before: {run: monotonic seconds}. No Ray in it."""
 
-    waiting: in turn. unfinished: all that have not ended. not_before: {run: monotonic seconds}.
-    """
-
-    waiting: list[Run]
-    unfinished: set[Run] = field(default_factory=set)
-    failed: set[Run] = field(default_factory=set)
-    not_before: dict[Run, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.waiting, self.unfinished = [*self.waiting], {*self.waiting}
-        self.turn = {run: number for number, run in enumerate(self.waiting)}
+    def __init__(self, runs: list[Run]) -> None:
+        self.turn = {run: number for number, run in enumerate(runs)}
+        self.waiting, self.unfinished = {*runs}, {*runs}
+        self.not_before: dict[Run, float] = {}
 
     def ready(self, now: float) -> Iterator[Run]:
         """Those that could start, in turn: a student waits for its teacher."""
-        for run in [*self.waiting]:
-            if run.teacher not in self.unfinished and self.not_before.get(run, 0) <= now:
+        for run in self.turn:
+            if run in self.waiting and run.teacher not in self.unfinished and self.not_before.get(run, 0) <= now:
                 yield run
-
-    def start(self, run: Run) -> None:
-        self.waiting.remove(run)
-
-    def again(self, run: Run, *, at: float) -> None:
-        self.waiting = sorted([*self.waiting, run], key=self.turn.__getitem__)
-        self.not_before[run] = at
-
-    def end(self, run: Run, *, well: bool) -> None:
-        self.unfinished.discard(run)
-        if not well:
-            self.failed.add(run)
 
 
 def kind(run: Run) -> tuple[str, ...]:
@@ -243,20 +199,19 @@ def outcomes(
     Closing it, a deadline and an interrupt all let the tasks write their checkpoints. Raises as `sweep.train`; where
     only one data set is missing, at the end.
     """
-    with session(workers=workers, device=device) as ray, _probe(folder) as probe:
-        device = _device(ray, device)
-        here = {"KDLIB_DATA": str(places.data_dir())} | _home()
-        order = Order(folder, device, probe, code(), here)
-        yield from _Driver(ray, order, missing, workers).run(deadline)
+    probe, here = folder / "locks" / f"probe-{uuid.uuid4().hex}", {"KDLIB_DATA": str(places.data_dir())}
+    if _address() == "local" and "HOME" in os.environ:  # this Ray has a home of its own
+        here["HOME"] = os.environ["HOME"]
+    files.replace_file(probe, b"")
+    try:
+        with session(workers=workers, device=device) as ray:
+            order = Order(folder, _device(ray, device), probe.name, code(), here)
+            yield from _Driver(ray, order, missing, workers).run(deadline)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
-def _home() -> dict[str, str]:
-    """The user's home for tasks of a Ray that has one of its own."""
-    embedded = (os.environ.get("RAY_ADDRESS") or "local") == "local" and "HOME" in os.environ
-    return {"HOME": os.environ["HOME"]} if embedded else {}
-
-
-def _device(ray: ModuleType, wanted: str) -> str:
+def _device(ray: Any, wanted: str) -> str:
     """'cuda' where any node has a GPU and it is wanted. Raises InvalidInput where only 'cuda' would do."""
     gpus = ray.cluster_resources().get("GPU", 0)
     if wanted == "cuda" and not gpus:
@@ -264,29 +219,24 @@ def _device(ray: ModuleType, wanted: str) -> str:
     return "cuda" if wanted != "cpu" and gpus else "cpu"
 
 
-@contextmanager
-def _probe(folder: Path) -> Iterator[str]:
-    """A file in the folder, as long as it lasts, by which a node sees that it is the same folder."""
-    with files.writing(folder):
-        (folder / "locks").mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkstemp(prefix="probe-", dir=folder / "locks")[1])
-    try:
-        yield path.name
-    finally:
-        path.unlink(missing_ok=True)
-
-
 class _Driver:
     """Submits what can start where there is room, and waits for what runs."""
 
-    def __init__(self, ray: ModuleType, order: Order, runs: list[Run], workers: int | None) -> None:
-        self.ray, self.order, self.workers = ray, order, workers
-        self.plan, self.running, self.nodes, self.shares = Plan(runs), {}, {}, {}
-        self.seen = time.monotonic()
-        self.no_data: DataError | None = None
-        self.task = ray.remote(max_retries=RETRIES, max_calls=0)(task)  # a GPU's worker, too, serves run after run
+    def __init__(self, ray: Any, order: Order, runs: list[Run], workers: int | None) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray, self.order, self.workers, self.near = ray, order, workers, NodeAffinitySchedulingStrategy
+        self.plan, self.running, self.failed, self.nodes, self.shares = Plan(runs), {}, set(), {}, {}
+        self.seen, self.no_data = time.monotonic(), None
+        self.task = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=0)(
+            task
+        )  # a GPU's worker, too, serves run after run
         if order.device == "cuda" and workers:
-            per_gpu = math.ceil(workers / ray.cluster_resources()["GPU"])
+            per_gpu = math.ceil(workers / (gpus := ray.cluster_resources()["GPU"]))
+            if per_gpu * LEAST_SHARE > 1:
+                raise InvalidInput(
+                    f"workers is {workers}, and {gpus:g} GPUs train at most {gpus / LEAST_SHARE:g} runs."
+                )
             self.shares = {kind(run): 1 / per_gpu for run in runs}
 
     def run(self, deadline: float) -> Iterator[tuple[Run, str]]:
@@ -316,18 +266,20 @@ class _Driver:
             need = self._need(run)
             if len(self.running) >= (self.workers or math.inf) or not _fits(need, free):
                 return
-            self.plan.start(run)
-            state = "failed" if run.teacher in self.plan.failed else store.state(self.order.folder, run)
+            self.plan.waiting.discard(run)
+            state = "failed" if run.teacher in self.failed else store.state(self.order.folder, run)
             if state in ("done", "failed"):
                 yield self._end(run, state)
             else:
                 free.subtract(need)
-                self._submit(run, need)
-
-    def _submit(self, run: Run, need: Mapping[str, float]) -> None:
-        where = {"scheduling_strategy": self._near(run)} if run.teacher in self.nodes else {}
-        options = {"num_cpus": need["CPU"], "num_gpus": need.get("GPU", 0), "name": str(run), **where}
-        self.running[self.task.options(**options).remote(run, self.order)] = run
+                options = {"num_gpus": need.get("GPU", 0), "name": str(run)}
+                if (
+                    run.teacher in self.nodes
+                ):  # where its teacher, and so the logit table, was used last, if it has room
+                    options["scheduling_strategy"] = self.near(
+                        self.nodes[run.teacher], True, _spill_on_unavailable=True
+                    )
+                self.running[self.task.options(**options).remote(run, self.order)] = run
 
     def _free(self) -> Counter:
         """What Ray has beyond what its tasks here asked for. Raises TrainingFailed after a while without a node."""
@@ -337,10 +289,8 @@ class _Driver:
         if self.running or _fits(self._need(None), free):
             self.seen = time.monotonic()
         elif time.monotonic() - self.seen > ALONE_SECONDS:
-            raise TrainingFailed(
-                f"for {ALONE_SECONDS} s no node of Ray had {_words(self._need(None))} to give. Finished runs are kept; "
-                "start the same command again where there are nodes to go on."
-            )
+            why = f"for {ALONE_SECONDS} s no node of Ray had a core and, on '{self.order.device}', what else it takes"
+            raise TrainingFailed(f"{why}. Finished runs are kept; start the same command again to go on.")
         return free
 
     def _need(self, run: Run | None) -> dict[str, float]:
@@ -348,28 +298,24 @@ class _Driver:
         share = self.shares.get(kind(run), 1) if run else LEAST_SHARE
         return {"CPU": 1} | ({"GPU": share} if self.order.device == "cuda" else {})
 
-    def _near(self, run: Run) -> Any:
-        """The node where the run's teacher, and so the logit table, was used last; another where that has no room."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return NodeAffinitySchedulingStrategy(self.nodes[run.teacher], soft=True, _spill_on_unavailable=True)
-
     def _ended(self, refs: Iterable[Any]) -> Iterator[tuple[Run, str]]:
         for ref in refs:
             run = self.running.pop(ref)
             outcome = self._outcome(ref, run)
             if outcome == "elsewhere":
-                self.plan.again(run, at=time.monotonic() + AGAIN_SECONDS)
+                self.plan.waiting.add(run)
+                self.plan.not_before[run] = time.monotonic() + AGAIN_SECONDS
             elif outcome == "memory" and self.shares.get(kind(run), 1) < 1:
                 self.shares[kind(run)] = min(1, 2 * self.shares[kind(run)])
-                self.plan.again(run, at=0)
+                self.plan.waiting.add(run)
             elif outcome == "memory":
                 yield self._end(run, "it needs more memory than a whole GPU has here. Use larger GPUs, or --device cpu")
             else:
                 yield self._end(run, outcome)
 
     def _end(self, run: Run, outcome: str) -> tuple[Run, str]:
-        self.plan.end(run, well=outcome == "done")
+        self.plan.unfinished.discard(run)
+        self.failed |= set() if outcome == "done" else {run}
         return run, outcome
 
     def _outcome(self, ref: Any, run: Run) -> str:
@@ -383,20 +329,18 @@ class _Driver:
             return outcome
         except lost.TaskCancelledError:
             return "stopped"
-        except (lost.WorkerCrashedError, lost.NodeDiedError, lost.OutOfMemoryError, lost.LocalRayletDiedError) as error:
-            return f"its process was lost {RETRIES + 1} times ({_first_line(error)}). Fewer workers need less memory"
         except lost.RayTaskError as error:
             return self._raised(error.cause, run)
-        except lost.RayError as error:
-            raise TrainingFailed(f"{run} could not be started by Ray: {_first_line(error)}") from error
+        except lost.RayError as error:  # a process or node that died again and again, most often for lack of memory
+            return f"Ray lost it {RETRIES + 1} times: {_first_line(error)} Fewer workers need less memory"
 
     def _raised(self, error: BaseException, run: Run) -> str:
         """A data set that is missing keeps its own runs back, and is raised when the others have ended."""
         if isinstance(error, DataError):
             self.no_data = error
-            for other in [one for one in self.plan.waiting if (one.dataset, one.data) == (run.dataset, run.data)]:
-                self.plan.start(other)
-                self.plan.end(other, well=False)
+            same = {one for one in self.plan.waiting if (one.dataset, one.data) == (run.dataset, run.data)}
+            self.plan.waiting -= same
+            self.plan.unfinished -= same
             return "failed"
         if isinstance(error, KdlibError):
             raise error
@@ -414,19 +358,11 @@ def _fits(need: Mapping[str, float], free: Mapping[str, float]) -> bool:
     return all(amount <= free.get(name, 0) + 1e-9 for name, amount in need.items())
 
 
-def _words(need: Mapping[str, float]) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in need.items())
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ in a task
-
-
-class _Elsewhere(Exception):
-    """Another process has the run."""
 
 
 @lru_cache
@@ -443,26 +379,25 @@ def task(run: Run, order: Order) -> tuple[str, str, tuple[int, int] | None]:
     Raises StoreError where the node does not see the folder, TrainingFailed where it has another kdlib.
     """
     import ray
+    import torch
 
     os.environ.update(order.environment)
     _check_node(order)
-    stop: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda *_: stop.append(1))  # as Ray cancels a task
+    stop: list[str] = []
+    before = signal.signal(signal.SIGINT, lambda *_: stop.append("stopped"))  # as Ray cancels a task
+    options = {"stop": lambda: bool(stop), "waiting": lambda: stop.append("elsewhere")}
     try:
-        outcome = outcome_of(run, order.folder, order.device, stop=lambda: bool(stop), waiting=_elsewhere)
-    except _Elsewhere:
-        outcome = "elsewhere"
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
+        outcome = outcome_of(run, order.folder, order.device, **options)
+        outcome = stop[-1] if outcome == "stopped" else outcome
+    except torch.OutOfMemoryError:
         outcome = "memory"
     finally:
         signal.signal(signal.SIGINT, before)
-    return outcome, ray.get_runtime_context().get_node_id(), _memory(order.device)
-
-
-def _elsewhere() -> None:
-    raise _Elsewhere
+    memory = None
+    if order.device == "cuda":
+        memory = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.empty_cache()
+    return outcome, ray.get_runtime_context().get_node_id(), memory
 
 
 def _check_node(order: Order) -> None:
@@ -476,13 +411,3 @@ def _check_node(order: Order) -> None:
             return
         time.sleep(patience)
     raise StoreError(f"node {node} does not see this {order.folder}. Give --runs-dir a folder that all nodes share.")
-
-
-def _memory(device: str) -> tuple[int, int] | None:
-    if device != "cuda":
-        return None
-    import torch
-
-    memory = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.empty_cache()
-    return memory

@@ -199,7 +199,7 @@ class TestRay:
         start, tmp_path = world
         profile, study = longer
         command = train(profile, tmp_path / "runs", "--workers", "1")
-        drivers = [start(command) for _ in range(3)] + [start([word.replace("ray", "local") for word in command])]
+        drivers = [start(command) for _ in range(3)] + [start([{"ray": "local"}.get(word, word) for word in command])]
         for driver in drivers:
             out, error = driver.communicate(timeout=400)
             assert driver.returncode == 0 and "8 of 8 runs are there" in out, error
@@ -262,11 +262,11 @@ def test_a_student_waits_for_its_teacher_and_a_run_that_is_elsewhere_for_its_tur
     teacher, nds, student = runs["teacher", 0, None], runs["nds", 0, None], runs["ds", 0, 4.0]
     plan = ray_engine.Plan([teacher, nds, student])
     assert [*plan.ready(0)] == [teacher, nds]
-    plan.start(teacher)
-    plan.again(teacher, at=5)
+    plan.not_before[teacher] = 5
     assert [*plan.ready(4)] == [nds] and [*plan.ready(5)] == [teacher, nds]
-    plan.start(teacher)
-    plan.end(teacher, well=True)
+    plan.waiting.discard(teacher)
+    assert [*plan.ready(5)] == [nds]
+    plan.unfinished.discard(teacher)
     assert [*plan.ready(5)] == [nds, student]
 
 
