@@ -12,6 +12,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,7 +34,7 @@ from kdlib.studies import Run
 from kdlib.training.sweep import outcome_of
 
 OLDEST = (2, 52)
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 60  # of which Ray's import may take many
 STARTS = 3  # a busy machine may take longer than Ray waits
 RETRIES = 3  # of a run whose process or node is lost
 AGAIN_SECONDS = 5  # after which a run that another process has is asked for again
@@ -96,16 +98,13 @@ def _address() -> str:
 
 
 def _connect(ray: Any, address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        if host:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    try:  # in a process of its own first: where something else listens Ray waits for minutes
+        hello = f"import ray; ray.init({address!r}, log_to_driver=False)"
+        subprocess.run([sys.executable, "-c", hello], capture_output=True, check=True, timeout=CONNECT_SECONDS)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray has many kinds, and for a wrong token a plain one
-        raise TrainingFailed(
-            f"no Ray cluster that lets us in answers at RAY_ADDRESS={address} within {CONNECT_SECONDS} s "
-            f"({_first_line(error)}). Start one, or unset RAY_ADDRESS to train on this machine alone."
-        ) from error
+        why = f"no Ray cluster that lets us in answers at RAY_ADDRESS={address} within {CONNECT_SECONDS} s"
+        raise TrainingFailed(f"{why}. Start one, or unset RAY_ADDRESS to train on this machine alone.") from error
 
 
 def _start(ray: Any, home: Path, workers: int | None, device: str) -> None:
