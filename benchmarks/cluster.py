@@ -128,6 +128,7 @@ def measured() -> str:
         f"{ray.runs.iloc[0]} runs of a small study: Ray did {_spread(ratio)} of the local engine's work in the same "
         f"time, its start aside (median and range). It started in {_spread(ray.start)} s, torch's import included. "
         f"What a worker did beside training steps (data, evaluation, writing) took {_spread(overhead)} s a run. "
+        "A ratio above 1 is the shared machine's doing: Ray adds work and saves none. "
         f"The simulation below gives {_spread(ahead)} of the measured time from the measured runs: it knows of no work "
         "beside training steps."
     )

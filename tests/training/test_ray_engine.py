@@ -139,7 +139,7 @@ class TestRay:
             *train(tiny_yaml, tmp_path / "runs"),
         ]
         process = start(command)
-        out, error = process.communicate(timeout=100)
+        out, error = process.communicate(timeout=300)
         assert process.returncode == 0 and "8 of 8 runs are there" in out and "8 trained now" in out, error
         assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
         assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
@@ -161,7 +161,7 @@ class TestRay:
         assert list((tmp_path / "runs").glob("*.partial/checkpoint"))
         assert not list((tmp_path / "runs").glob("locks/*.claim"))
         process = start(train(profile, tmp_path / "runs"))
-        process.communicate(timeout=100)
+        process.communicate(timeout=300)
         assert process.returncode == 0
         assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
 
@@ -186,10 +186,10 @@ class TestRay:
             words = path.read_bytes().split(b"\0")
             if words[0].endswith(b"gcs_server") and str(process.pid) in ancestors(path.parent.name):
                 os.kill(int(path.parent.name), signal.SIGKILL)
-        process.communicate(timeout=150)
+        process.communicate(timeout=300)
         assert process.returncode
         process = start(train(profile, tmp_path / "runs"))
-        process.communicate(timeout=150)
+        process.communicate(timeout=300)
         assert process.returncode == 0
         assert saved(tmp_path) == sorted(run.id[:16] for run in study.runs())
         assert bits(tmp_path / "runs", study) == local(study, tmp_path / "local")
