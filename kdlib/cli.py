@@ -68,8 +68,10 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--runs-dir", default="", help="where runs are kept (default: runs/)")
     working = argparse.ArgumentParser(add_help=False)
     working.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    working.add_argument("--engine", default="local", help="local: processes on this machine")
-    working.add_argument("--workers", type=int, help="processes (default: one a core, or one on a GPU)")
+    working.add_argument(
+        "--engine", default="local", help="local: processes on this machine; ray: Ray, see docs/cluster.md"
+    )
+    working.add_argument("--workers", type=int, help="runs at a time (default: one a core, or one on a GPU)")
     working.add_argument("--allow-code", action="store_true", help="run the file of `model: FILE.py:FUNCTION`")
     working.add_argument("--retry-failed", action="store_true", help="also train runs again that failed before")
 
@@ -190,21 +192,26 @@ def _training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    """One study after the other, so that those first in the profile are complete first."""
+    """One study after the other, so that those first in the profile are complete first.
+
+    Ray gets all of them at once: nodes with nothing left to do in the first go on with the next.
+    """
     profile, budget = load_profile(arguments.profile), minutes(arguments.budget)
     started, complete = time.monotonic(), True
-    for study in [profile.study(name) for name in arguments.studies or profile.studies]:
+    studies = [profile.study(name) for name in arguments.studies or profile.studies]
+    for group in [studies] if arguments.engine == "ray" else [[study] for study in studies]:
+        name = group[0].name if len(group) == 1 else f"{len(group)} studies"
         left = None if budget is None else budget - (time.monotonic() - started) / 60
         if left is not None and left <= 0:
-            print(f"{study.name}: no time left, start again to go on")
+            print(f"{name}: no time left, start again to go on")
             return MORE_TO_DO
         try:
-            progress = sweep.train(study, budget_minutes=left, **_training(arguments))
+            progress = sweep.train(group, budget_minutes=left, **_training(arguments))
         except DataError as error:
-            print(f"{study.name}: not run: {error}", flush=True)
+            print(f"{name}: {'not run' if len(group) == 1 else 'not all run'}: {error}", flush=True)
             complete = False
             continue
-        print(f"{study.name}: {progress} ({progress.trained} trained now in {progress.seconds:.0f} s)", flush=True)
+        print(f"{name}: {progress} ({progress.trained} trained now in {progress.seconds:.0f} s)", flush=True)
         if progress.stopped:
             return MORE_TO_DO
         complete &= progress.complete

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from kdlib.errors import StoreError
 SEAL = 64  # bytes
 SUMS = "SHA256SUMS"
 LEFT_OVER_SECONDS = 86_400
+BEAT_SECONDS = 30  # between two signs of life of a claim
+CLAIM_SECONDS = 300  # without one, after which a claim is taken from a host that is gone
 
 
 class Stopped(Exception):
@@ -134,6 +138,91 @@ def locked(
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed(
+    path: Path, *, stop: Callable[[], bool] = lambda: False, waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """`locked`, for hosts that share a folder but perhaps not its locks, as some network file systems have it.
+
+    Beside the lock stands `<path>.claim`, which names its holder and is touched every BEAT_SECONDS. One of this very
+    host is worth nothing without the lock. One of another host holds until CLAIM_SECONDS passed without a touch, by the
+    clock of the file server. stop and waiting as in `locked`.
+    """
+    claim, told = path.with_name(f"{path.name}.claim"), False
+    holder = f"{_host()} {uuid.uuid4().hex}"
+    with locked(path, stop=stop, waiting=waiting):
+        while not _take(claim, holder):
+            if stop():
+                raise Stopped
+            if not told:
+                waiting()
+            told = True
+            time.sleep(1)
+        over = threading.Event()
+        threading.Thread(target=_touch, args=(claim, over), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            if _text(claim) == holder:
+                claim.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """This host until it starts again. Containers of one machine have names of their own, and may share no locks."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{platform.node()} {boot.read_text().strip() if boot.is_file() else ''}"
+
+
+def _take(claim: Path, holder: str) -> bool:
+    """Whether the claim is ours now. Only one host can make the file, and only one can move away what is abandoned."""
+    seen = _text(claim)
+    if seen is not None:
+        if not _abandoned(claim, seen):
+            return False
+        grave = _beside(claim)
+        try:
+            os.rename(claim, grave)
+        except FileNotFoundError:
+            return False
+        moved = _text(grave) == seen
+        grave.unlink(missing_ok=True) if moved else os.rename(grave, claim)  # another host was faster
+        if not moved:
+            return False
+    try:
+        with open(claim, "x", encoding="utf-8") as file:
+            file.write(holder)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _abandoned(claim: Path, holder: str) -> bool:
+    if holder.rpartition(" ")[0] == _host():
+        return True  # we have the lock, so whoever wrote this is gone
+    now = _beside(claim)
+    try:
+        now.touch()
+        return now.stat().st_mtime - claim.stat().st_mtime > CLAIM_SECONDS
+    except FileNotFoundError:
+        return False
+    finally:
+        now.unlink(missing_ok=True)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _touch(claim: Path, over: threading.Event) -> None:
+    while not over.wait(BEAT_SECONDS):
+        with suppress(OSError):  # the disk says so to whoever writes the run
+            os.utime(claim)
 
 
 def write_sealed(path: Path, data: bytes) -> None:

@@ -56,6 +56,8 @@ class Report:
     def finished(self, run: Run, outcome: str) -> None:
         """A run ended: 'done', 'failed', 'stopped', or what is damaged, in words."""
         self.left.remove(run)
+        if outcome == "stopped":  # as all the others are that had not begun
+            return
         about, told = {}, outcome
         if outcome == "done":
             about = self._note(run)

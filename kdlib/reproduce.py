@@ -91,10 +91,12 @@ def reproduce(
         studies = {study.name: study for space in spaces for study in space.studies}.values()
         seconds = planning.seconds_left(studies, runs_dir=spaces[0].runs_dir) / (workers or places.cores())
         say(f"training: {_in_words(seconds)}")
-        for study in studies:
-            say(f"study {study.name}: {study.title}")
-            options = {"device": device, "engine": engine, "workers": workers, "retry_failed": retry_failed}
-            problems[study.name] = _train(study, say=say, allow_code=allow_code, runs_dir=spaces[0].runs_dir, **options)
+        options = {"device": device, "engine": engine, "workers": workers}
+        more = {"runs_dir": spaces[0].runs_dir, "retry_failed": retry_failed, "allow_code": allow_code}
+        with sweep.session(**options):
+            for study in studies:
+                say(f"study {study.name}: {study.title}")
+                problems[study.name] = _train(study, say=say, **options, **more)
     times = [_seconds(spaces[0].out_dir).get(name, nan) for name in wanted]
     say(f"notebooks: {_in_words(sum(times) / (workers or places.cores()))}")
     return asyncio.run(_side_by_side(spaces, problems, workers or places.cores(), say))

@@ -58,9 +58,9 @@ def failure_path(runs_dir: Path, run: Run) -> Path:
     return folder(runs_dir, run).with_suffix(".failed.json")
 
 
-def locked(runs_dir: Path, run: Run, *, stop: Callable[[], bool] = lambda: False) -> AbstractContextManager[None]:
-    """Hold the run for one process, as `files.locked` does."""
-    return files.locked(Path(runs_dir) / "locks" / run.id[:16], stop=stop)
+def locked(runs_dir: Path, run: Run, **options: Callable[[], Any]) -> AbstractContextManager[None]:
+    """Hold the run for one process among all hosts that share the folder. options: those of `files.claimed`."""
+    return files.claimed(Path(runs_dir) / "locks" / run.id[:16], **options)
 
 
 def save(

@@ -23,7 +23,6 @@ from kdlib.catalogue import ARTEFACTS
 ROOT = places.project_root()
 SOURCES = ROOT / "build/site-source"
 UP = "../../"  # from SOURCES to the root
-PENDING = ("cluster",)  # pages written elsewhere; until then their links are plain words
 SAMPLE = "celeba64-smiling"
 MADE_OF = {
     "real-small": "Executed on released predictions of real data at a small size (`kdlib reproduce {name} --profile "
@@ -53,9 +52,6 @@ def page_of(text: str) -> str:
     )
     text = re.sub(r"^(!\[[^\]]*\]\(\.\./([^)\s]+)\.png\))$", _with_caption, text, flags=re.MULTILINE)
     text = re.sub(r"(?<!!)\[([^\]]+)\]\(\.\./([^)\s]+)\)", lambda found: link(found[1], found[2]), text)
-    for page in PENDING:
-        if not (ROOT / "docs" / f"{page}.md").is_file():
-            text = re.sub(rf"\[([^\]]+)\]\({page}\.md\)|^{page}\n", r"\1", text, flags=re.MULTILINE)
     listed = "".join(f"artefacts/{name}\n" for name in ARTEFACTS)
     return text.replace("](../", f"]({UP}").replace("artefacts/*\n", listed)
 

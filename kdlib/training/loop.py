@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,17 +41,25 @@ def _load(dataset: str, options: str, root: str, part: str) -> data.Split:
     return data.load(dataset, part, root=root, **json.loads(options))
 
 
-def train_run(run: Run, *, runs_dir: Path, device: str = "cpu", stop: Stop = lambda: False) -> None:
+def train_run(
+    run: Run,
+    *,
+    runs_dir: Path,
+    device: str = "cpu",
+    stop: Stop = lambda: False,
+    waiting: Callable[[], None] = lambda: None,
+) -> None:
     """Train one run, its teacher before it, and store it; returns when it is on disk, at once if it was.
 
     stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
-    run goes on and ends with the same bits (on CPU). Raises TrainingFailed, after recording it, for a loss that is
-    not finite; StoreError where the disk refuses; DataError where the data set is not there.
+    run goes on and ends with the same bits (on CPU). waiting is called once when another process has it. Raises
+    TrainingFailed, after recording it, for a loss that is not finite; StoreError where the disk refuses; DataError
+    where the data set is not there.
     """
     runs_dir = Path(runs_dir)
-    if run.teacher:
-        train_run(run.teacher, runs_dir=runs_dir, device=device, stop=stop)
-    with store.locked(runs_dir, run, stop=stop):
+    if run.teacher and store.state(runs_dir, run.teacher) != "done":
+        train_run(run.teacher, runs_dir=runs_dir, device=device, stop=stop, waiting=waiting)
+    with store.locked(runs_dir, run, stop=stop, waiting=waiting):
         state = store.state(runs_dir, run)
         if state == "done":
             return
@@ -84,6 +92,8 @@ def train_run(run: Run, *, runs_dir: Path, device: str = "cpu", stop: Stop = lam
             "test_accuracy": float((logits.argmax(axis=1) == arrays["labels"]).mean()),
         }
         weights = packed(state.model.state_dict())
+        if store.state(runs_dir, run) == "done":  # a host that was taken for gone is back, and another has trained it
+            return
         store.save(runs_dir, run, arrays=arrays, weights=weights, provenance=provenance)
 
 
@@ -225,6 +235,7 @@ def _provenance(state: State, device: str) -> dict[str, Any]:
     return {
         "device": device,
         "hardware": hardware,
+        **({"gpu_bytes": torch.cuda.max_memory_reserved()} if device.startswith("cuda") else {}),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

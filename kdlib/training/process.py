@@ -16,12 +16,16 @@ def prepare_process() -> None:
     """Take one thread and keep freed memory. Both last as long as the process, so it should do nothing but train.
 
     By default glibc hands the large activations back to the system at every step and gets them anew, zeroed page by
-    page: half of LeNet-5's step at 224 pixels. Other C libraries are left as they are.
+    page: half of LeNet-5's step at 224 pixels. Other C libraries are left as they are. A GPU's freed memory is given
+    back, and its peak counted anew.
     """
     torch.set_num_threads(1)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    if torch.cuda.is_initialized():  # what the run before left is not this one's need
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def choose_device(wanted: str) -> str:

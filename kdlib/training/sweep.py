@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import active_children, connection, get_context, parent_process
@@ -23,9 +24,11 @@ from typing import Any
 
 from kdlib import files, places, store
 from kdlib.catalogue import DEVICES
-from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known, unknown
+from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known
 from kdlib.progress import Report, tell
 from kdlib.studies import Run, Study
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -68,24 +71,25 @@ def train(
     allow_code: bool = False,
     say: Callable[[str], None] = tell,
 ) -> Progress:
-    """Train every run of a study (or several) that is not on disk.
+    """Train every run of a study (or several, the first in the order first) that is not on disk.
 
+    engine          'local': processes on this machine; 'ray': tasks of Ray, on this machine or the cluster RAY_ADDRESS
     device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
-    workers         processes; default one per core on CPU, one on a GPU
+    workers         runs at a time; default one per core on CPU, one on a GPU; with 'ray' what fits on all GPUs
     retry_failed    also train runs again that failed before
     allow_code      run the files that hold networks of the user's own (`model: nets.py:mynet`)
     say             called with the plan, then with a line for each run that ends; default: they are shown at once
     A run that fails is recorded, its students are left out, the others go on. An interrupt (Ctrl-C) writes
     checkpoints first. Raises InvalidInput for bad arguments, DataError where the data set is missing, StoreError,
-    TrainingFailed where a training process cannot start or is killed.
+    TrainingFailed where a training process cannot start or is killed, or no cluster answers.
     """
     _check_arguments(device, engine, budget_minutes, workers)
     folder = places.runs_dir(runs_dir)
     studies = list(study) if isinstance(study, Iterable) and not isinstance(study, str) else [study]
     if wrong := [one for one in studies if not isinstance(one, Study)]:
         raise InvalidInput(f"{wrong[0]!r} is no study: load_profile(...).study(name) gives one.")
-    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in one.runs()))
+    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in _in_order(one.runs())))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped, failed = time.monotonic(), False, {}
@@ -97,7 +101,8 @@ def train(
         deadline = math.inf if budget_minutes is None else time.monotonic() + 60 * budget_minutes
         done = [run for run in {*runs} - {*missing} if store.state(folder, run) == "done"]
         report = partial(Report, missing, done=done, folder=folder, say=say)
-        stopped, failed = _train_missing(missing, folder, device, deadline, workers, report)
+        by = _train_by_ray if engine == "ray" else _train_missing
+        stopped, failed = by(missing, folder, device, deadline, workers, report)
     states, wrong, collapsed = states_of(runs, folder)
     done, trained = list(states.values()).count("done"), sum(states[run] == "done" for run in missing)
     return Progress(len(runs), done, trained, failed | wrong, collapsed, stopped, time.monotonic() - started)
@@ -143,8 +148,11 @@ def states_of(
 
 def _check_arguments(device: str, engine: str, budget_minutes: float | None, workers: int | None) -> None:
     require_known("device", device, DEVICES)
-    if engine != "local":
-        raise unknown("engine", engine, ("local",))
+    require_known("engine", engine, ENGINES)
+    if engine == "ray":
+        from kdlib.training import ray_engine
+
+        ray_engine.check()
     if budget_minutes is not None and not (math.isfinite(budget_minutes) and budget_minutes > 0):
         raise InvalidInput(f"budget_minutes must be above 0, not {budget_minutes!r}; leave it out for no limit.")
     if workers is not None and workers < 1:
@@ -178,9 +186,7 @@ def _train_missing(
                 run = futures[future]
                 outcomes[str(run)] = future.result()
                 shown.finished(run, outcomes[str(run)])
-        plain = ("done", "stopped", "failed")
-        damaged = {run: outcome for run, outcome in outcomes.items() if outcome not in plain}
-        return "stopped" in outcomes.values(), damaged
+        return _summed(outcomes)
     except BrokenProcessPool as error:
         pool.shutdown(wait=True)  # only then is it known how each process ended
         raise TrainingFailed(
@@ -195,6 +201,44 @@ def _train_missing(
     finally:
         stop.value = 1  # on an interrupt too: the workers write checkpoints and return
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _train_by_ray(
+    missing: list[Run],
+    folder: Path,
+    device: str,
+    deadline: float,
+    workers: int | None,
+    report: Callable[..., Report],
+) -> tuple[bool, dict[str, str]]:
+    """As `_train_missing`, by tasks of Ray."""
+    from kdlib.training import ray_engine
+
+    outcomes, options = {}, {"device": device, "deadline": deadline, "workers": workers}
+    with (
+        report(workers=workers or places.cores()) as shown,
+        closing(ray_engine.outcomes(missing, folder, **options)) as found,
+    ):
+        for run, outcome in found:
+            outcomes[str(run)] = outcome
+            shown.finished(run, outcome)
+    return _summed(outcomes)
+
+
+def _summed(outcomes: dict[str, str]) -> tuple[bool, dict[str, str]]:
+    """Whether any run was stopped, and {run: outcome} of those that are damaged or lost."""
+    plain = ("done", "stopped", "failed")
+    return "stopped" in outcomes.values(), {run: out for run, out in outcomes.items() if out not in plain}
+
+
+def session(engine: str, *, workers: int | None = None, device: str = "auto") -> AbstractContextManager[Any]:
+    """What several calls of `train` share: a Ray that need not start for each. Nothing for the local engine."""
+    _check_arguments(device, engine, None, workers)
+    if engine == "local":
+        return nullcontext()
+    from kdlib.training import ray_engine
+
+    return ray_engine.session(workers=workers, device=device)
 
 
 def _ending(exit_codes: Iterable[int | None]) -> str:
@@ -246,13 +290,16 @@ def _stopping() -> bool:
 
 
 def _work(run: Run, folder: Path, device: str) -> str:
-    if _stopping():
-        return "stopped"
+    return "stopped" if _stopping() else outcome_of(run, folder, device, stop=_stopping)
+
+
+def outcome_of(run: Run, folder: Path, device: str, **options: Callable[[], Any]) -> str:
+    """Train a run in this process, with `train_run`'s options: 'done', 'stopped', 'failed', or what is damaged."""
     from kdlib.training import loop, process
 
     process.prepare_process()
     try:
-        loop.train_run(run, runs_dir=folder, device=device, stop=_stopping)
+        loop.train_run(run, runs_dir=folder, device=device, **options)
     except files.Stopped:
         return "stopped"
     except TrainingFailed:
