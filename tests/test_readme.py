@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pandas as pd
 import pytest

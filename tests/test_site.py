@@ -37,15 +37,7 @@ def listed(text):
 def test_every_page_is_in_a_toctree_and_every_entry_a_page():
     entries = set().union(*map(listed, PAGES.values()))
     written_when_built = {"artefacts/*", "sample_audit"}
-    assert entries == set(PAGES) - {"index"} | set(website.PENDING) | written_when_built
-
-
-def test_what_is_pending_is_not_there():
-    assert not set(website.PENDING) & set(PAGES), "these pages are there: take them off website.PENDING"
-
-
-def test_what_is_pending_is_left_out_of_the_guides(sources):
-    assert listed(website.page_of(PAGES["guides"])) == listed(PAGES["guides"]) - set(website.PENDING)
+    assert entries == set(PAGES) - {"index"} | written_when_built
 
 
 def test_every_artefact_has_a_page(sources):
