@@ -158,7 +158,9 @@ def _baseline(arms: pd.DataFrame, wanted: str | None) -> str:
 def _without_copies(predictions: Predictions, names: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """The runs to keep, and what to say of copies. Runs without an error are bound to agree and are no copies."""
     keep, told = np.ones(len(names), bool), []
+    own = {row: first for arm in pd.unique(names) for first, row in predictions.repeats(np.flatnonzero(names == arm))}
     for first, row in predictions.repeats(range(len(names))):
+        first = own.get(row, first)  # a copy of its own arm's, though another arm has the same before
         if not predictions.correct[row].all():
             ids = " and ".join(f"{names[i]} seed {predictions.runs['seed'].iloc[i]}" for i in (first, row))
             once = ", and count as one run" if names[first] == names[row] else ""

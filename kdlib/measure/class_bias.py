@@ -181,6 +181,8 @@ def _null_counts(
     for study in range(len(found)):
         truth = rng.uniform(0.5, 0.95, n_classes)
         correct = rng.binomial(test_images, truth, (n_a + n_b, n_classes))
+        while (wrong := ~correct.any(axis=1)).any():  # of few images; no arm with such a run is compared
+            correct[wrong] = rng.binomial(test_images, truth, (wrong.sum(), n_classes))
         found[study] = count_significant(correct[:n_a], correct[n_a:], totals, level=level, **options)
     found.setflags(write=False)
     return found

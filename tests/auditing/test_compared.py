@@ -61,6 +61,14 @@ def test_a_copy_counts_once_and_is_named():
     assert any(text.startswith("One run of v2") for text in told)
 
 
+@pytest.mark.filterwarnings("ignore:runs .* predict the same class")
+def test_a_copy_counts_once_though_the_baseline_predicts_the_same():
+    made = {("v1", 0): np.zeros(40, int)} | {("v2", s): np.zeros(40, int) for s in range(3)}
+    found = compared(table(made, LABELS), "v1")
+    assert found.arms["n_runs"].to_dict() == {"v1": 1, "v2": 1}
+    kdlib.audit(table(made, LABELS), baseline="v1")
+
+
 def test_runs_without_an_error_are_no_copies():
     made = runs("v1") | {("v2", 0): LABELS, ("v2", 1): LABELS}
     assert compared(table(made, LABELS), "v1").arms.loc["v2", "n_runs"] == 2

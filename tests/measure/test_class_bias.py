@@ -416,6 +416,11 @@ def test_null_band_honours_its_arguments():
     assert class_bias.null_band(100, 5, test_images=1)[1] <= class_bias.null_band(100, 5)[1]
 
 
+def test_null_band_of_a_handful_of_images():
+    """A simulated run often gets none of them right."""
+    assert class_bias.null_band(2, 2, test_images=1) == (0, 0)
+
+
 @pytest.mark.parametrize("arguments", [(0, 5), (10, 1), (10, (5, 1))])
 def test_null_band_refuses(arguments):
     with pytest.raises(InvalidInput):
