@@ -27,14 +27,17 @@ from kdlib.measure.stats import require_share
 from kdlib.predictions import Predictions, named_collapsed
 from kdlib.show.save import harmless
 
+TABLES = {"metrics", "classes", "class_counts", "groups", "differences", "runs", "samples", "calibration"}
+TABLES |= {"fairlearn", "limits"}
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
     """What an audit found. `print(report)` is the answer; `.html` is the page, `.write(path)` keeps all of it.
 
     about     what was compared: baseline, arms (the baseline first), samples, classes, sensitive, margin
-    tables    {name: DataFrame}, shares as fractions: metrics, classes, class_counts, groups, differences, runs,
-              samples, calibration, fairlearn, limits; what could not be measured is NaN, an empty table is left out
+    tables    {one of TABLES: DataFrame}, shares as fractions; what could not be measured is NaN, an empty table is left
+              out
     """
 
     about: dict[str, Any]
@@ -89,6 +92,8 @@ class Report:
             contents[out.with_suffix(f".{name}.csv")] = harmless(frame).to_csv(index=False, lineterminator="\n")
         for path, text in contents.items():
             files.replace_file(path, text.encode("utf-8", "replace"))
+        for name in TABLES - {*self.tables}:  # of an audit that was here before
+            out.with_suffix(f".{name}.csv").unlink(missing_ok=True)
         return list(contents)
 
 
@@ -114,6 +119,9 @@ def audit(
     is enough for intervals over test samples, two or more are needed to know what seeds do.
     Raises InvalidInput for a baseline, feature, metric or limit that does not fit, UndefinedMetric for a single group.
     """
+    if not isinstance(predictions, Predictions):
+        what = f"{type(predictions).__name__} {str(predictions)[:80]!r}".splitlines()[0]
+        raise InvalidInput(f"predictions is the {what}: read the table first, kdlib.audit(kdlib.read_table(...)).")
     sensitive = (sensitive,) if isinstance(sensitive, str) else tuple(dict.fromkeys(sensitive))
     require_share("margin", margin)
     limits = [gate.parse(text, grouped=bool(sensitive)) for text in fail_on]
@@ -152,7 +160,7 @@ def _measured(
             by_class = classes.changes(pair, p.class_names, margin=margin)
             ends = (by_class[name].to_numpy() for name in ("change", "all_low", "all_high"))
             rows.append({"arm": pair.name, "metric": "class_drop"} | classes.largest_drop(*ends, p.class_names))
-            counted.append(classes.counts(pair, by_class["verdict"]))
+            counted.append(classes.counts(pair, by_class["verdict"]) | {"lost_samples": individuals.n_lost(pair)})
             parts["classes"].append(by_class)
             parts["samples"].append(individuals.samples(pair, p))
     runs = p.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
@@ -164,8 +172,15 @@ def _measured(
     tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items() if frames}
     order = ["arm", "sensitive", "metric", "mean", "sd", "low", "high", "where"]
     words = {"sensitive": "", "where": ""}
-    tables["metrics"] = tables["metrics"].reindex(columns=order).astype(dict.fromkeys(words, object)).fillna(words)
-    return tables | {"class_counts": pd.DataFrame(counted)}
+    metrics = tables["metrics"].reindex(columns=order).astype(dict.fromkeys(words, object)).fillna(words)
+    return tables | {"metrics": _at_least_the_whole(metrics), "class_counts": pd.DataFrame(counted)}
+
+
+def _at_least_the_whole(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy as a whole falls by a mean over classes, or groups: where it falls most it falls by no less."""
+    whole = metrics[metrics["metric"] == "accuracy_drop"].set_index("arm")["low"].reindex(metrics["arm"]).to_numpy()
+    parts = metrics["metric"].isin(["class_drop", "group_drop"])
+    return metrics.assign(low=np.where(parts, np.fmax(metrics["low"], whole), metrics["low"]))
 
 
 def _about(found: Compared, predictions: Predictions, features: Mapping[str, Cells]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def changes(pair: Pair, class_names: Sequence[str], *, margin: float) -> pd.Data
 
     class_name, n (test samples), baseline, accuracy (0 .. 1), change (arm minus baseline), low, high (95 %, each class
     by itself), all_low, all_high (95 % for all classes together, Bonferroni), p_adjusted, p_equivalent, verdict.
+    The seed variances of classes are shrunk towards a common trend (`joint_counts.intervals`).
     Changed: p_adjusted <= 0.05; else equivalent: two one-sided tests (Schuirmann 1987) both place the change inside +-
     margin at 0.05; else undecided. Both p-values are adjusted for the number of classes (Benjamini-Hochberg).
     """
@@ -31,8 +32,9 @@ def changes(pair: Pair, class_names: Sequence[str], *, margin: float) -> pd.Data
     images, everywhere = np.where(n > 0, n, np.nan), np.zeros(len(pair.labels), int)
     _, hits = pair_counts(pair.predicted, pair.labels, everywhere, (1, len(n)))
     of = Moments.of_events(n[:, None], hits[0][:, None])
-    found = intervals(of, pair.change, ONE, change=True)
-    together = intervals(of, pair.change, ONE, change=True, coverage=1 - LEVEL / max(1, (n > 0).sum()))
+    found = intervals(of, pair.change, ONE, change=True, alike=True)
+    each = 1 - LEVEL / max(1, (n > 0).sum())
+    together = intervals(of, pair.change, ONE, change=True, coverage=each, alike=True)
     p = 2 * special.stdtr(found.df, -np.abs(found.center) / found.se)[:, 0]
     p_equivalent = special.stdtr(found.df, -(margin - np.abs(found.center)) / found.se)[:, 0]
     p, p_equivalent = (adjust(np.where(n > 0, values, np.nan), "bh") for values in (p, p_equivalent))

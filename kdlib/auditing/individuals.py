@@ -54,6 +54,17 @@ def _share(pair: Pair, event: Callable[[int, int], np.ndarray]) -> dict[str, flo
     return {"mean": found.value[0], "low": found.low[0], "high": found.high[0]}
 
 
+def n_lost(pair: Pair) -> int:
+    """How many samples are lost in more than half of all pairs of runs; `samples` has at most SHOWN of them."""
+    was, now = _right(pair)
+    return int((was * (1 - now) > 0.5).sum())
+
+
+def _right(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) share of the runs that are right, of the baseline and of the arm."""
+    return pair.correct[: pair.n_base].mean(axis=0), pair.correct[pair.n_base :].mean(axis=0)
+
+
 def samples(pair: Pair, p: Predictions) -> pd.DataFrame:
     """The samples that most runs of the baseline get right and most runs of the arm get wrong, the surest first.
 
@@ -61,8 +72,8 @@ def samples(pair: Pair, p: Predictions) -> pd.DataFrame:
     (their product, baseline right and arm wrong), and the groups. Samples that are lost in at most half are left out.
     """
     parts = slice(None, pair.n_base), slice(pair.n_base, None)
-    was, now = (pair.correct[part].mean(axis=0) for part in parts)
-    lost, names = was * (1 - now), np.array(p.class_names, object)
+    (was, now), names = _right(pair), np.array(p.class_names, object)
+    lost = was * (1 - now)
     rows = np.flatnonzero(lost > 0.5)
     rows = rows[np.lexsort([p.sample_ids[rows], -lost[rows]])][:SHOWN]
     usual = [[names[np.bincount(votes).argmax()] for votes in pair.predicted[part][:, rows].T] for part in parts]

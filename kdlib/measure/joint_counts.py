@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from kdlib.measure.stats import shrink_variances
+
 
 class Moments(NamedTuple):
     """Values of R runs in cells of rows, (...) cells: rows (...), sums (..., R), products of pairs (..., R, R)."""
@@ -63,6 +65,7 @@ def intervals(
     *,
     change: bool,
     coverage: float | np.ndarray = 0.95,
+    alike: bool = False,
 ) -> Intervals:
     """Intervals for J weighted sums over cells of the mean over rows and runs.
 
@@ -75,6 +78,8 @@ def intervals(
               certain: 0 and 1 for one arm (Agresti and Caffo 2000), halves of 1 and -1 and a 0 for a change (Agresti
               and Min 2005)
     coverage  0 .. 1, may be an array that fits (..., J)
+    alike     of cells (C, M), such as classes: their seed variances are shrunk towards a trend over the means
+              (`stats.shrink_variances`), without which intervals of many classes and few seeds say nothing
     The variance is that of joint_intervals.joint_interval; sets of a single run add nothing for seeds.
     """
     rows, some, padded = of.rows, np.maximum(of.rows, 1), of.rows + 2
@@ -92,9 +97,13 @@ def intervals(
         rest = np.trace(inner, axis1=-2, axis2=-1) - inner.sum(axis=(-2, -1)) / n - rows * n * means.var(axis=-1)
         df = (n - 1) * np.maximum(rows - 1, 1)
         both = np.maximum(rest, 0) / df / (some * n)
-        seeds = seeds + by_run.var(axis=-1, ddof=1) / n
+        of_seeds, prior = by_run.var(axis=-1, ddof=1), 0.0
+        if alike:
+            of_seeds, prior = shrink_variances(of_seeds[:, 0], by_run.mean(axis=-1)[:, 0], df=n - 1)
+            of_seeds = of_seeds[:, None]
+        seeds = seeds + of_seeds / n
         twice = twice + both @ (weights**2).T
-        parts += [(by_run.var(axis=-1, ddof=1) / n) ** 2 / (n - 1), _squared(weights, both, df)]
+        parts += [(of_seeds / n) ** 2 / (n - 1 + prior), _squared(weights, both, df)]
     by_rows = of_rows @ (weights**2).T
     variance = np.maximum(np.maximum(seeds + by_rows - twice, seeds), by_rows)
     df, se, center = variance**2 / sum(parts), np.sqrt(variance), middle @ weights.T

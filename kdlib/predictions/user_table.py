@@ -211,12 +211,18 @@ def _labels(t: Table, of_columns: Iterable[str]) -> dict[str, Column]:
 
 
 def _refuse_strangers(t: Table, labels: Mapping[str, Column]) -> None:
-    """Labels and predictions without a value in common, of two kinds (yes and 1) or two spellings (yes and Yes)."""
+    """Labels and predictions of two kinds (yes and 1), and a prediction in another spelling (Yes) than the labels."""
     true, predicted = labels["y_true"].texts, labels.get("y_pred", labels["y_true"]).texts
     kinds = {all(map(is_whole, texts)) for texts in (true, predicted)}
-    spelled = {*map(str.casefold, true)} & {*map(str.casefold, predicted)}
-    if not {*true} & {*predicted} and (len(kinds) > 1 or spelled):
+    if not {*true} & {*predicted} and len(kinds) > 1:
         raise InvalidInput(f"{t.cell('y_true', 0)}, but {t.cell('y_pred', 0)}: no class in common. Write both alike.")
+    spelled = {text.casefold(): text for text in true}
+    for text in (text for text in predicted if text not in true and text.casefold() in spelled):
+        cells = (
+            t.cell("y_true", labels["y_true"].first(spelled[text.casefold()])),
+            t.cell("y_pred", labels["y_pred"].first(text)),
+        )
+        raise InvalidInput(f"{cells[0]}, but {cells[1]}: one class in two spellings. Write it alike.")
 
 
 def _class_columns(t: Table) -> tuple[str, dict[str, str]]:
@@ -280,7 +286,7 @@ def _predictions(t: Table, classes: Sequence[object] | None) -> Predictions:
         have = ", ".join(map(repr, t.frame.columns[:40]))
         raise InvalidInput(
             f"{t.parts[0].name} has no column {' and no '.join(lacking)}; it has {have}. If yours have other names, "
-            "say which: columns={our name: yours}."
+            "say which: columns={'sample_id': 'img'}, in the command --columns sample_id=img."
         )
     grid, labels = _grid(t), _labels(t, of_class)
     names = _class_names(t, labels, of_class, classes)

@@ -131,3 +131,10 @@ def test_bad_limits_are_named(text, named):
 def test_a_limit_on_groups_needs_a_feature():
     with pytest.raises(InvalidInput, match="--sensitive"):
         gate.parse("eod>0.05", grouped=False)
+
+
+def test_the_class_and_the_group_that_fall_most_fall_as_much_as_the_whole():
+    p = binary(n=1000, seeds=3, drop=0.3)
+    rows = kdlib.audit(p, baseline="v1", sensitive="race").tables["metrics"].set_index("metric")["low"]
+    assert rows["accuracy_drop"] > 0.1
+    assert rows["class_drop"] >= rows["accuracy_drop"] and rows["group_drop"] >= rows["accuracy_drop"]

@@ -124,3 +124,31 @@ def test_many_classes_are_a_picture():
 def test_a_notebook_shows_the_page_in_a_frame(report):
     assert report._repr_html_().startswith("<iframe srcdoc=") and "<script" not in report._repr_html_()
     assert str(report).startswith("Accuracy changes")
+
+
+def test_another_audit_leaves_no_table_of_the_one_before(tmp_path):
+    page = tmp_path / "r.html"
+    kdlib.audit(binary(), baseline="v1", sensitive="sex", fail_on=["eod>0.2"], out=page)
+    before = {path.name for path in tmp_path.iterdir()}
+    kdlib.audit(binary(), baseline="v1", out=page)
+    gone = before - {path.name for path in tmp_path.iterdir()}
+    assert {"r.limits.csv", "r.groups.csv", "r.differences.csv"} == gone
+
+
+@pytest.mark.parametrize("given", ["p.csv", {"model": ["v1"]}])
+def test_what_is_no_predictions_is_told_how_to_be_read(given):
+    with pytest.raises(InvalidInput, match="read_table"):
+        kdlib.audit(given)
+
+
+def test_lost_samples_are_counted_though_few_are_shown():
+    labels = np.zeros(200, int)
+    found = {
+        ("v1", 0): labels,
+        ("v1", 1): np.r_[1, labels[1:]],
+        ("v2", 0): 1 - labels,
+        ("v2", 1): np.r_[0, 1 - labels[1:]],
+    }
+    report = kdlib.audit(table(found, np.r_[labels[:-1], 0]), baseline="v1")
+    assert report.tables["class_counts"]["lost_samples"].item() == 199 and len(report.tables["samples"]) == 50
+    assert "199, here the 10 surest" in report.html
