@@ -26,7 +26,7 @@ test: lint  ## lint, then every test that is not marked slow, then the executed 
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	@$(MAKE) --no-print-directory test-notebooks
 
-test-notebooks: $(INSTALLED)  ## run the executed notebooks of real-small again: outputs and saved files are the committed ones
+test-notebooks: $(INSTALLED)  ## run the executed notebooks of real-small and confirm again: outputs and saved files are the committed ones
 	$(BIN)/python -m pytest -m notebooks -rs tests/test_executed.py
 
 test-slow: $(INSTALLED)  ## the tests marked slow

@@ -1,4 +1,4 @@
-"""The executed notebooks of real-small, run again: every output and every saved file is the one that is committed.
+"""The executed notebooks of real-small and confirm, run again: every output and saved file is the one committed.
 
 nbval compares text and tables cell by cell. It leaves pictures out, but each one is also saved as a file, and the saved
 files are compared too. The notebooks run in this Python and in a copy of their folders: nothing is written here. One
@@ -25,11 +25,15 @@ from kdlib.show import celeba_attributes
 from tests.conftest import make_project
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES = Path("figures/real-small")
-EXECUTED = sorted(path.stem for path in (ROOT / FIGURES / "executed").glob("*.ipynb"))
+PROFILES = ("real-small", "confirm")
+EXECUTED = [
+    f"{profile}/{path.stem}"
+    for profile in PROFILES
+    for path in sorted((ROOT / "figures" / profile / "executed").glob("*.ipynb"))
+]
 # They say what is in CelebA's lists, which not everybody has. The other cells of these notebooks run all the same.
-NEED_LISTS = {("fig6_celeba_attributes", cell) for cell in (2, 3, 5)}
-NEED_LISTS |= {("table05_celeba_training", cell) for cell in (2, 4, 6)}
+NEED_LISTS = {("real-small/fig6_celeba_attributes", cell) for cell in (2, 3, 5)}
+NEED_LISTS |= {("real-small/table05_celeba_training", cell) for cell in (2, 4, 6)}
 NO_LISTS = bool(celeba_attributes.not_run(places.data_dir() / celeba.FOLDER))
 X86 = platform.machine() in ("x86_64", "AMD64")
 LOADED = {  # the cell, and what it must say
@@ -45,9 +49,15 @@ PROCESSES = 3  # more than two cores, because notebooks do not take the same tim
 pytestmark = pytest.mark.notebooks
 
 
+def notebook(stem):
+    """Where 'real-small/fig1_class_accuracy' is, from the root."""
+    profile, name = stem.split("/")
+    return Path("figures", profile, "executed", f"{name}.ipynb")
+
+
 def code_cells(stem):
-    notebook = json.loads((ROOT / FIGURES / "executed" / f"{stem}.ipynb").read_text("utf-8"))
-    return range(sum(cell["cell_type"] == "code" for cell in notebook["cells"]))
+    read = json.loads((ROOT / notebook(stem)).read_text("utf-8"))
+    return range(sum(cell["cell_type"] == "code" for cell in read["cells"]))
 
 
 def as_test(stem, cell):
@@ -60,13 +70,15 @@ def as_test(stem, cell):
 def project(tmp_path_factory):
     """A folder with what a notebook reads of the project: it finds the profile and writes its files there."""
     folder = tmp_path_factory.mktemp("project")
-    for part in ("params", FIGURES / "executed", FIGURES / "predictions"):
-        shutil.copytree(ROOT / part, folder / part)
+    shutil.copytree(ROOT / "params", folder / "params")
+    for profile in PROFILES:
+        for part in ("executed", "predictions"):
+            shutil.copytree(ROOT / "figures" / profile / part, folder / "figures" / profile / part)
     for stem in EXECUTED:
-        path = folder / FIGURES / "executed" / f"{stem}.ipynb"
-        notebook = json.loads(path.read_text("utf-8"))
-        notebook["cells"].append(LOADED)
-        path.write_text(json.dumps(notebook), "utf-8")
+        path = folder / notebook(stem)
+        read = json.loads(path.read_text("utf-8"))
+        read["cells"].append(LOADED)
+        path.write_text(json.dumps(read), "utf-8")
     make_project(folder)
     return folder
 
@@ -82,8 +94,8 @@ def said(project, request):
 
 
 def nbval(stems, project):
-    notebooks = [FIGURES / "executed" / f"{stem}.ipynb" for stem in stems]
-    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-rA", "--color=no", *notebooks]
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-rA", "--color=no"]
+    command += map(notebook, stems)
     environment = os.environ | {"KDLIB_DATA": str(places.data_dir()), "COLUMNS": "200"}
     ran = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     return ran.stdout + ran.stderr
@@ -100,22 +112,24 @@ def test_measuring_released_predictions_needs_no_torch(stem, said):
 
 
 def check(stem, cell, said):
-    name = f"{FIGURES}/executed/{stem}.ipynb::Cell {cell}"
+    name = f"{notebook(stem)}::Cell {cell}"
     if f"\nPASSED {name}\n" not in said[stem]:
         section = re.search(rf"^_+ {re.escape(name)} _+$(.+?)^[_=]{{3}}", said[stem], re.MULTILINE | re.DOTALL)
         pytest.fail(section[1] if section else said[stem][-5000:], pytrace=False)
 
 
 @pytest.mark.skipif(not X86, reason="the files were made on x86-64; float32 exp differs by 1e-8 elsewhere")
-def test_the_saved_files_are_the_committed_ones(said, project, tmp_path):
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_saved_files_are_the_committed_ones(profile, said, project, tmp_path):
     """Tables by value, pages and pictures exactly; a PDF is the same picture as the PNG of its name."""
-    written = {path.name for path in (project / FIGURES).iterdir() if path.is_file()}
-    names = sorted(name for name in written if (ROOT / FIGURES / name).is_file())  # else a cell has said another name
+    figures = Path("figures", profile)
+    written = {path.name for path in (project / figures).iterdir() if path.is_file()}
+    names = sorted(name for name in written if (ROOT / figures / name).is_file())  # else a cell has said another name
     before, after = tmp_path / "before", tmp_path / "after"
     for root, folder in ((ROOT, before), (project, after)):
         folder.mkdir()
         for name in names:
-            shutil.copy(root / FIGURES / name, folder)
+            shutil.copy(root / figures / name, folder)
     command = [sys.executable, ROOT / "tools/compare_tables.py", before, after]
     compared = subprocess.run(command, capture_output=True, text=True)
     assert compared.returncode == 0, compared.stdout + compared.stderr

@@ -1,0 +1,44 @@
+"""What confirms: new seeds, a recipe that was chosen apart, results of every study as it was planned."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kdlib.studies import load_profile
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "figures/confirm"
+AGAIN, FIRST = (load_profile(ROOT / f"params/{name}.yaml") for name in ("confirm", "real-small"))
+BY_STUDY = pd.read_csv(FOLDER / "claims_by_study.csv")
+each = pytest.mark.parametrize("study", AGAIN.studies.values(), ids=list(AGAIN.studies))
+
+
+@each
+def test_no_seed_is_an_old_one(study):
+    old = FIRST.study(study.name.removesuffix("-confirm"))
+    seeds, before = ({run.seed for run in one.runs()} for one in (study, old))
+    assert not seeds & before and study.dataset == old.dataset
+
+
+@each
+def test_the_recipe_is_among_those_that_were_tried(study):
+    tried = pd.read_csv(ROOT / f"params/recipes/{study.name}.csv")
+    for role, settings in (("teacher", study.teacher), ("nds", study.student)):
+        rows = tried[tried["role"] == role]
+        for key in ("model", "epochs", "batch_size", "optimizer", "lr"):
+            rows = rows[rows[key] == settings[key]]
+        assert len(rows), (role, settings)
+    assert (tried["seed"] >= 900).all()
+
+
+@each
+def test_every_planned_run_is_in_the_results(study):
+    rows = BY_STUDY[BY_STUDY["studies"] == study.name]
+    assert set(rows["n_blocks"]) == {study.seeds} and {1, 7} <= set(rows["claim"])
+    assert np.isfinite(rows["value"]).all() and set(rows["verdict"]) <= {"reproduced", "not reproduced", "inconclusive"}
+
+
+def test_every_artefact_has_files():
+    assert {name for name in AGAIN.artefacts if list(FOLDER.glob(f"{name}*.csv"))} == set(AGAIN.artefacts)
