@@ -62,13 +62,13 @@ def _text(path: Path, folder: Path, root: Root) -> str:
     image_size = next(s for s in range(min(side, SMALL), 0, -1) if side % s == 0) if side else OF_FILES
     known = {"name": folder.name, "image_size": image_size, "fingerprint": own.fingerprint(folder, image_size)}
     parts = {part: data.load("own", part, root=root, **known) for part in own.PARTS}
-    train, study = parts["train"], re.sub(r"[^\w.-]+", "-", folder.name).lstrip("-.") or "own"
+    train, study = parts["train"], _plain(folder.name)
     shown = ["fig1", "fig2", "fig3", "table06", *["fig4", "table02"] * bool(train.groups)]
     return TEXT.substitute(
         **known | {"name": _quoted(folder.name)},
         train=places.command("train", "--profile", str(path)),
         reproduce=places.command("reproduce", "--profile", str(path)),
-        profile=_quoted(re.sub(r"[^\w.-]+", "-", path.stem).lstrip("-.") or "own"),
+        profile=_quoted(_plain(path.stem)),
         study=_quoted(study),
         counts=", ".join(f"{len(split.y):,} {part}" for part, split in parts.items() if len(split.y)),
         n_classes=len(train.class_names),
@@ -78,6 +78,11 @@ def _text(path: Path, folder: Path, root: Root) -> str:
         crop=image_size // 8,
         artefacts="\n".join(f"  {artefact}: [{_quoted(study)}]" for artefact in shown),
     )
+
+
+def _plain(name: str) -> str:
+    """A name that a profile takes: plain, and not too long."""
+    return re.sub(r"[^\w.-]+", "-", name).lstrip("-.")[:80] or "own"
 
 
 def _quoted(name: str) -> str:

@@ -55,9 +55,9 @@ def read_lm_eval(folder: Path | str, *, group: str | Sequence[str] | None = None
     sets = {answer.options for answer in answers}
     n_classes = max(map(len, sets))
     rows = []
-    for answer in answers:
+    for answer, label in zip(answers, _decided(answers), strict=True):
         padded = np.pad(answer.probabilities, (0, n_classes - len(answer.options)))
-        sample = {"sample_id": answer.sample_id, "y_true": answer.label, "task": answer.log.task}
+        sample = {"sample_id": answer.sample_id, "y_true": label, "task": answer.log.task}
         sample |= {"model": answer.log.model, "seed": answer.log.seed, "y_pred": int(padded.argmax())}
         if clash := {*sample} & {*answer.groups}:
             raise InvalidInput(f"group {min(clash)!r} has the name of a column of its own. Choose another field.")
@@ -109,7 +109,10 @@ def _logs(folder: Path) -> list[_Log]:
 
 
 def _results(path: Path) -> dict[str, Any]:
-    return next(_json(path), {}) if path.is_file() else {}
+    about = next(_json(path), {}) if path.is_file() else {}
+    if not isinstance(about, dict) or not all(isinstance(about.get(k, {}), dict) for k in ("config", "results")):
+        raise InvalidInput(f"{path} holds no results of lm-evaluation-harness. Copy it again, or evaluate anew.")
+    return about
 
 
 def _model(about: Mapping[str, Any], path: Path) -> tuple[str, frozenset[str]]:
@@ -117,6 +120,8 @@ def _model(about: Mapping[str, Any], path: Path) -> tuple[str, frozenset[str]]:
     args = about.get("config", {}).get("model_args") or {}
     if isinstance(args, str):
         args = dict(pair.partition("=")[::2] for pair in args.split(",") if pair)
+    if not isinstance(args, dict):
+        raise InvalidInput(f"the results beside {path} have the model_args {args!r}, which are none.")
     name = about.get("model_name") or args.get("pretrained") or args.get("model") or path.parent.name
     return str(name), frozenset(f"{key}={value}" for key, value in args.items() if value != name)
 
@@ -130,13 +135,13 @@ def _json(path: Path) -> Iterator[Any]:
             yield from value if isinstance(value, list) else [value]
             return
         lines = text.split("\n")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is no log of lm-evaluation-harness: {error}.") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InvalidInput(
                     f"line {number} of {path} is no JSON: {error}. Was the evaluation cut off?"
                 ) from error
@@ -146,14 +151,14 @@ def _json(path: Path) -> Iterator[Any]:
 
 
 class _Answer(NamedTuple):
-    """What a model answered to one question: options in order, their probabilities, the place of the right one."""
+    """What a model answered to one question: options in order, their probabilities, and `_labels`."""
 
     log: _Log
     sample_id: str
     doc_hash: str | None
     options: tuple[str, ...]
     probabilities: np.ndarray
-    label: int
+    labels: tuple[int | None, int | None]
     groups: dict[str, Any]
 
 
@@ -167,14 +172,16 @@ def _answers(log: _Log, fields: Sequence[str]) -> Iterator[_Answer]:
                 continue  # the same answers once more, by another filter
             sample_id, doc = f"{log.task}:{record['doc_id']}", record["doc"]
             options, likelihoods = _options(record, place)
-            label = _label(record, options, int(likelihoods.argmax()), place)
-        except (LookupError, TypeError, AttributeError) as error:
+            labels = _labels(record, options, int(likelihoods.argmax()), place)
+        except InvalidInput:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise InvalidInput(f"{place} is no sample of lm-evaluation-harness: {error!r}.") from error
         for field in fields:
             if field not in doc:
                 raise unknown("field", field, doc, place=f"doc of {place}")
         groups = {field: doc[field] for field in fields}
-        yield _Answer(log, sample_id, record.get("doc_hash"), options, softmax(likelihoods), label, groups)
+        yield _Answer(log, sample_id, record.get("doc_hash"), options, softmax(likelihoods), labels, groups)
 
 
 def _options(record: Mapping[str, Any], place: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -197,20 +204,40 @@ def _options(record: Mapping[str, Any], place: str) -> tuple[tuple[str, ...], np
     return tuple(str(option).strip() for _, option, *_ in asked), likelihoods
 
 
-def _label(record: Mapping[str, Any], options: tuple[str, ...], predicted: int, place: str) -> int:
-    """The place of the right option: the target is that, or the option's text. Where it may be both, acc decides."""
+def _labels(
+    record: Mapping[str, Any], options: tuple[str, ...], predicted: int, place: str
+) -> tuple[int | None, int | None]:
+    """The place of the right option if the target is that, and if it is the option's text; None where acc denies it."""
     target = str(record["target"]).strip()
-    may_be = [int(target)] if target.isdecimal() and int(target) < len(options) else []
-    may_be += [options.index(target)] if options.count(target) == 1 else []
-    if not may_be:
+    as_place = int(target) if target.isdecimal() and int(target) < len(options) else None
+    as_text = options.index(target) if options.count(target) == 1 else None
+    if as_place is as_text is None:
         raise InvalidInput(
             f"{place} has the target {target[:80]!r}, which is not one of its options {', '.join(options)[:200]}: "
             "questions with one right option alone can be read."
         )
-    fits = [label for label in may_be if "acc" not in record or (label == predicted) == bool(record["acc"])]
-    if not fits:
+    fits = [None if label is None or _denied(record, label == predicted) else label for label in (as_place, as_text)]
+    if fits == [None, None]:
         raise InvalidInput(f"{place} has acc {record['acc']}, but its log-likelihoods and target say the opposite.")
-    return fits[0]
+    return fits[0], fits[1]
+
+
+def _denied(record: Mapping[str, Any], right: bool) -> bool:
+    return "acc" in record and bool(record["acc"]) != right
+
+
+def _decided(answers: Sequence[_Answer]) -> list[int]:
+    """The label of each answer: all targets of a task are places or all are texts, places where both are possible."""
+    ways = {answer.log.task: [0, 1] for answer in answers}
+    for answer in answers:
+        task = answer.log.task
+        ways[task] = [way for way in ways[task] if answer.labels[way] is not None]
+        if not ways[task]:
+            raise InvalidInput(
+                f"{answer.sample_id} in {answer.log.path}: its target cannot be read as those before, as "
+                "the place or the text of the right option, without contradicting acc. Evaluate that task anew."
+            )
+    return [answer.labels[ways[answer.log.task][0]] for answer in answers]
 
 
 def _refuse_other_questions(answers: Sequence[_Answer]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 
 from kdlib import data
 from kdlib.errors import KdlibError, KdlibWarning
@@ -92,7 +93,7 @@ class Explorer:
             self.feature.options = [(style.groups_by(name), name) for name in p.groups]
             self.feature.value = next(iter(p.groups), None)  # the widget itself would choose none
             self.of_class.options = [ALL, *((name, c) for c, name in enumerate(p.class_names))]
-            groups = [(name, value) for name, values in p.groups.items() for value in np.unique(values)]
+            groups = [(name, value) for name, values in p.groups.items() for value in _values(values)]
             self.of_group.options = [ALL, *((f"{style.groups_by(name)}: {v}", (name, v)) for name, v in groups)]
         except KdlibError as error:
             self._tell(error)
@@ -144,6 +145,11 @@ class Explorer:
         if name not in self._images:
             self._images[name] = _images(given) if isinstance(given, Study) else "These predictions have no images."
         return self._images[name]
+
+
+def _values(group: np.ndarray) -> list[str]:
+    """The different values as text, in its order; missing ones are no group."""
+    return sorted(map(str, pd.Series(group).dropna().unique()))
 
 
 def _images(study: Study) -> Mapping[str, np.ndarray] | str:

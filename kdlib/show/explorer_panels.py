@@ -117,7 +117,7 @@ def _matrix(counts: np.ndarray, a: Predictions, b: Predictions) -> Figure:
     square = class_figures.as_matrix(class_figures.long_matrix(counts, a.class_names, panel=""))
     figure = new_figure(6.4, 5.6, f"Where {_name(a)} and {_name(b)} disagree")
     ax = figure.subplots()
-    largest = class_figures.off_diagonal(square).max() or 1.0
+    largest = class_figures.off_diagonal(square).max(initial=0) or 1.0
     image = class_figures.disagreement_panel(ax, square, largest=largest)
     ax.set_ylabel(f"{_name(a)} predicts")
     ax.set_xlabel(f"{_name(b)} predicts")

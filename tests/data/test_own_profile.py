@@ -41,7 +41,7 @@ def test_a_profile_for_every_format_is_whole(home, write, size, groups, capsys):
 
 
 def test_names_are_read_as_text_whatever_they_are(home):
-    for name in ("yes", "123", 'a "b" #c', "ünï"):
+    for name in ("yes", "123", 'a "b" #c', "ünï", "p" * 100):
         folder = home / "data" / name
         test_own.npz(home / "data")
         (home / "data/pets").rename(folder)

@@ -129,9 +129,18 @@ def test_a_target_may_be_the_text_of_an_option(tmp_path):
     texts = [{**one, "target": ("no", "yes")[int(one["target"])]} for one in ONE]
     log(tmp_path, "m", texts)
     assert read_lm_eval(tmp_path).labels.tolist() == [1, 0, 1]
-    numerals = [sample(0, 1, [-1, -2, -3], "102", acc=1.0), sample(1, 1, [-1, -2, -3], "102", acc=0.0)]
-    log(tmp_path, "m", numerals)  # '1' is place 1 and the text of place 0; only the first can be right with acc 1
-    assert read_lm_eval(tmp_path).labels.tolist() == [0, 1]
+
+
+def test_what_targets_are_holds_for_the_whole_task(tmp_path):
+    """'1' is place 1 and the text of place 0; a wrong answer leaves open which is meant."""
+    of_texts = [sample(0, 1, [-2, -1.5, -1], "102", acc=0.0), sample(1, 1, [-1, -2, -3], "102", acc=1.0)]
+    log(tmp_path, "m", of_texts)
+    assert read_lm_eval(tmp_path).labels.tolist() == [0, 0]
+    of_places = [sample(0, 1, [-2, -1.5, -1], "102", acc=0.0), sample(1, 1, [-2, -1, -3], "102", acc=1.0)]
+    log(tmp_path, "m", of_places)
+    assert read_lm_eval(tmp_path).labels.tolist() == [1, 1]
+    log(tmp_path, "m", [of_texts[1], of_places[1]])
+    refused(tmp_path, "quiz:1", "acc", "task")
 
 
 def test_unconditional_likelihoods_and_further_filters_are_not_answers(tmp_path):
@@ -180,6 +189,15 @@ def test_damaged_and_missing_logs(tmp_path):
     refused(tmp_path, "sample 1 of", str(path), "arguments")
     path.write_text("[1, 2]")
     refused(tmp_path, "sample 1 of", str(path))
+    for wrong in ({"arguments": [["Is it?"], ["Is it?"]]}, {"arguments": [[], []]}, {"target": "1" * 5000}):
+        path.write_text(json.dumps({**ONE[0], **wrong}))
+        refused(tmp_path, "sample 1 of", str(path))
+    path.write_text("[" * 100_000)
+    refused(tmp_path, str(path))
+    path.write_bytes(whole)
+    for wrong in (1, [1], {"config": None}, {"config": {"model_args": 7}}):
+        (home / f"results_{DATE.format(1)}.json").write_text(json.dumps(wrong))
+        refused(tmp_path, "results", str(home))
 
 
 def test_groups_that_are_not_there(tmp_path):

@@ -79,6 +79,23 @@ def test_a_warning_stands_below_the_answer():
     assert "fewer than 5 seeds in nds (3), ds T=4 (3)" in Explorer({"few": p}).answer.value
 
 
+@pytest.mark.parametrize("values", [[0, 1], [None, "a"], [np.nan, 2.0]])
+def test_groups_may_be_numbers_and_may_be_missing(found, values):
+    """The samples of the second value are those of every second row."""
+    half = np.resize(np.array(values, object if None in values else None), len(found.labels))
+    shown = Explorer({"one": simulated.with_groups(found, half=half)})
+    shown.tabs.selected_index = 3
+    shown.of_group.value = shown.of_group.options[-1][1]
+    changed = fidelity.changed(*pair(found))
+    assert numbers(shown.answer.value)[0] == changed["sample_id"].isin(found.sample_ids[1::2]).sum() > 0
+
+
+def test_a_single_class_has_no_disagreement():
+    shown = Explorer({"one": simulated.study(n_classes=1, total=30, temperatures=(4,))})
+    shown.tabs.selected_index = 1
+    assert "disagree on 0.0 of 30 samples" in shown.answer.value and shown.picture.value
+
+
 def test_pictures_are_those_of_the_data_set():
     """Digits, whose images scikit-learn ships: the samples of the data set are found by their ids."""
     study = load_profile("quick").study("digits")
