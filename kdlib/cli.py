@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kdlib import __version__, places, store
@@ -219,8 +220,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from kdlib.auditing import audit, gate
+    from kdlib.auditing import audit, beside, gate
 
+    kept = {path.resolve() for path in beside(Path(arguments.out))}
+    if own := [name for name in arguments.files if Path(name).resolve() in kept]:
+        raise InvalidInput(f"{own[0]} would be replaced by a table of {arguments.out}: give --out another name.")
     if bool(arguments.files) == bool(arguments.lm_eval):
         raise InvalidInput("name either files with predictions, or a folder of sample logs with --lm-eval.")
     if arguments.lm_eval:

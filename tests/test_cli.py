@@ -279,3 +279,12 @@ def test_audit_of_language_models(tmp_path, capsys, monkeypatch):
     assert "undecided by student, task" in capsys.readouterr().out
     assert "toy_sums" in Path("report.html").read_text(encoding="utf-8")
     assert cli.main([*words, "--sensitive", "topic"]) == 2 and "'topic'" in capsys.readouterr().err
+
+
+def test_audit_never_replaces_the_table_that_it_reads(tmp_path, capsys):
+    table = tmp_path / "a.runs.csv"
+    table.write_text("sample_id,model,y_true,y_pred\n1,a,x,x\n2,a,y,x\n1,b,x,y\n2,b,y,y\n")
+    before = table.read_bytes()
+    assert cli.main(["audit", str(table), "--baseline", "a", "--out", str(tmp_path / "a.html")]) == 2
+    assert "a.runs.csv would be replaced" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [table.name] and table.read_bytes() == before

@@ -82,7 +82,8 @@ class Report:
     def write(self, out: str | Path) -> list[Path]:
         """Write the page `out`, and beside it, under the same name, .json, .md and one .csv a table. Returns the paths.
 
-        Raises InvalidInput for a name that is not an .html file, StoreError where the folder cannot be written.
+        An older report of that name is replaced. Raises InvalidInput for a name that is not an .html file, or where one
+        of the others is there without the page (it is no older report's), StoreError where none can be written.
         """
         out = Path(out)
         if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
@@ -90,11 +91,20 @@ class Report:
         contents = {out: self.html, out.with_suffix(".json"): self.to_json() + "\n", out.with_suffix(".md"): self.card}
         for name, frame in self.tables.items():
             contents[out.with_suffix(f".{name}.csv")] = harmless(frame).to_csv(index=False, lineterminator="\n")
+        if strange := [path for path in beside(out) if path.exists() and not out.exists()]:
+            raise InvalidInput(
+                f"{strange[0]} is there, and no report {out.name}: name another page, or move that file."
+            )
         for path, text in contents.items():
             files.replace_file(path, text.encode("utf-8", "replace"))
-        for name in TABLES - {*self.tables}:  # of an audit that was here before
-            out.with_suffix(f".{name}.csv").unlink(missing_ok=True)
+        for path in {*beside(out)} - {*contents}:
+            path.unlink(missing_ok=True)
         return list(contents)
+
+
+def beside(out: Path) -> list[Path]:
+    """The files that may stand beside a page."""
+    return [out.with_suffix(f".{name}") for name in ("json", "md", *(f"{table}.csv" for table in sorted(TABLES)))]
 
 
 def audit(

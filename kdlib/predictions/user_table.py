@@ -248,7 +248,7 @@ def _probabilities(
     values = {name: t.numbers(column) for name, column in of_class.items()}
     lacking = [name for name in names if name not in values]
     if prefix == "prob_" and len(lacking) == len(values) == 1:
-        values[lacking[0]] = 1 - next(iter(values.values()))
+        values[lacking[0]] = np.maximum(1 - next(iter(values.values())), 0)
     elif lacking:
         have = ", ".join(t.called(column) for column in [*of_class.values()][:9])
         text = f"no column {prefix + lacking[0]!r} for class {lacking[0]!r}; there are {have}."

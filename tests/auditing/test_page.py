@@ -152,3 +152,11 @@ def test_lost_samples_are_counted_though_few_are_shown():
     report = kdlib.audit(table(found, np.r_[labels[:-1], 0]), baseline="v1")
     assert report.tables["class_counts"]["lost_samples"].item() == 199 and len(report.tables["samples"]) == 50
     assert "199, here the 10 surest" in report.html
+
+
+@pytest.mark.parametrize("name", ["r.md", "r.runs.csv", "r.limits.csv"])
+def test_a_file_that_is_no_older_reports_is_never_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InvalidInput, match=name):
+        kdlib.audit(binary(), baseline="v1", out=tmp_path / "r.html")
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
