@@ -241,3 +241,28 @@ def test_the_story_says_what_the_tables_say():
     band = ten.query("metric == 'null_band'")["high"].max()
     assert found("table06_cifar10", "n_significant_sc").max() <= band
     says("On CIFAR-10 our counts of #SC lie inside it, and so do the paper's own", story)
+
+
+def test_the_fourth_finding_and_what_held_on_new_seeds():
+    rows = pd.read_csv(ROOT / "figures/confirm/claims_by_study.csv")
+    by = {(row["claim"], str(row["studies"]).removesuffix("-confirm")): row for row in rows.to_dict("records")}
+    seen = {"reproduced": "seen", "not reproduced": "opposite", "inconclusive": "not told from chance"}
+    for key, words in {
+        (1, "cifar100"): "accuracy of DS − NDS",
+        (7, "cifar100"): "disagreement with the teacher",
+        (1, "utkface"): "accuracy of DS − NDS",
+        (7, "utkface"): "disagreement with the teacher",
+        (9, "utkface"): "DPD less the teacher's",
+    }.items():
+        says(f"{words} {points(by[key])} ({seen[by[key]['verdict']]})", README)
+    counts = by[2, "cifar100"]
+    says(f"Kendall's tau of #SC and T {counts['value']:.2f} ({seen[counts['verdict']]})", README)
+    assert [by[n, s]["verdict"] for s in ("cifar100", "utkface") for n in (1, 7)] == ["reproduced"] * 4
+    first, last, change, around = re.match(
+        r"#SC is (\d+) of 100 classes at T = 2 and (\d+) at T = 10, a change of (.+?) \((.+?)\);", counts["sentence"]
+    ).groups()
+    says(f"{first} classes at T = 2, {last} at T = 10 ({change}, {around}).")
+    slope = re.search(r"class profile by (.+? \(.+?\)),", counts["sentence"])[1]
+    says(f"less at high T: by {slope} for each doubling of T.")
+    pairs = re.search(r"(\d+) of (\d+) pairs of groups differ", by[9, "utkface"]["sentence"]).groups()
+    says(f"{pairs[0]} of {pairs[1]} pairs of races differ")
