@@ -31,14 +31,14 @@ SCALES = {
     "log odds, less the run's mean": "logit",
     "accuracy": "none",
 }
-CORRECTIONS = {"none (the paper)": None, "Holm": "holm", "Benjamini-Hochberg": "bh", "Benjamini-Yekutieli": "by"}
+CORRECTIONS = {"none (the paper)": "", "Holm": "holm", "Benjamini-Hochberg": "bh", "Benjamini-Yekutieli": "by"}
 ALL = ("all", None)
 
 
 class Explorer:
     """Widgets, and what they show. sources: {name: a study whose runs are there, or predictions}.
 
-    Every choice is a widget: source, before, after, normalise, correction, level, other, feature, of_class, of_group.
+    Every choice is a widget: source, before, after, normalise, correction, level, feature, of_class, of_group.
     `answer` holds the sentences of the tab that is looked at, `picture` its figure.
     """
 
@@ -115,8 +115,8 @@ class Explorer:
             self._tell(error)
         else:
             notes = {f"<br><i>{html.escape(str(one.message))}</i>": None for one in told}  # each once, in order
+            self.picture.value = style.rendered(found.figure, "png")  # first: the words say that all is there
             self.answer.value = found.text + "".join(notes)
-            self.picture.value = style.rendered(found.figure, "png")
 
     def _tell(self, error: KdlibError) -> None:
         self.answer.value, self.picture.value = f"<b>{html.escape(str(error))}</b>", b""
@@ -126,7 +126,11 @@ class Explorer:
         return self.predictions.take(rows)
 
     def _classes(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        options = {"normalise": self.normalise.value, "correction": self.correction.value, "level": self.level.value}
+        options = {
+            "normalise": self.normalise.value,
+            "correction": self.correction.value or None,
+            "level": self.level.value,
+        }
         return explorer_panels.classes(a, b, **options)
 
     def _disagreement(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:

@@ -42,7 +42,7 @@ def test_it_starts_with_nds_and_the_highest_temperature(explorer):
 
 @pytest.mark.parametrize("level, correction, normalise", [(0.05, None, "ratio"), (0.1, "bh", "logit")])
 def test_the_count_and_its_bands_follow_the_controls(explorer, found, level, correction, normalise):
-    explorer.level.value, explorer.correction.value, explorer.normalise.value = level, correction, normalise
+    explorer.level.value, explorer.correction.value, explorer.normalise.value = level, correction or "", normalise
     options = {"level": level, "correction": correction, "normalise": normalise}
     n = class_bias.significant_classes(*pair(found), **options)["significant"].sum()
     chance, shift = class_nulls.bands(*pair(found), **options)
