@@ -41,14 +41,14 @@ def fill(folder, runs):
 def test_train_hands_on_its_arguments_and_sums_up(command, monkeypatch):
     seen = {}
 
-    def train(study, **arguments):
-        seen.update(arguments, study=study.name)
+    def train(studies, **arguments):
+        seen.update(arguments, studies=[study.name for study in studies])
         return Progress(8, 5, trained=2, stopped=True, seconds=61.0)
 
     monkeypatch.setattr(sweep, "train", train)
     status, out, _ = command("train", "tiny", "--budget", "9m", "--workers", "2", "--device", "cpu", "--retry-failed")
     assert status == 3 and "tiny: 5 of 8 runs are there; stopped, start again to go on (2 trained now in 61 s)" in out
-    assert seen["study"] == "tiny" and 8 < seen["budget_minutes"] <= 9
+    assert seen["studies"] == ["tiny"] and 8 < seen["budget_minutes"] <= 9
     assert seen["workers"] == 2 and seen["device"] == "cpu" and seen["retry_failed"]
 
 
@@ -63,7 +63,12 @@ def two_studies(tiny_yaml):
 @pytest.mark.usefixtures("two_studies")
 def test_without_names_all_studies_are_trained_in_the_order_of_the_profile(command, monkeypatch):
     seen = []
-    monkeypatch.setattr(sweep, "train", lambda study, **arguments: seen.append(study.name) or Progress(8, 8, trained=8))
+
+    def train(studies, **arguments):
+        seen.extend(study.name for study in studies)
+        return Progress(8, 8, trained=8)
+
+    monkeypatch.setattr(sweep, "train", train)
     status, out, _ = command("train")
     assert status == 0 and seen == ["tiny", "later"] and "tiny: 8 of 8" in out and "later: 8 of 8" in out
     assert command("train", "later")[0] == 0 and seen == ["tiny", "later", "later"]
@@ -71,8 +76,8 @@ def test_without_names_all_studies_are_trained_in_the_order_of_the_profile(comma
 
 @pytest.mark.usefixtures("two_studies")
 def test_a_study_without_its_data_is_named_and_the_next_one_trained(command, monkeypatch):
-    def train(study, **arguments):
-        if study.name == "tiny":
+    def train(studies, **arguments):
+        if studies[0].name == "tiny":
             raise DataError("no images in data/. Put them there.")
         return Progress(8, 8)
 

@@ -190,7 +190,7 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(tmp_path, tiny_yaml, study
     command = [*COMMAND, "--workers", "1", "--profile", str(tiny_yaml), "--runs-dir", str(tmp_path / "runs")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
-        assert process.communicate()[0].startswith("tiny: 8 of 8 runs are there") and process.returncode == 0
+        assert "\ntiny: 8 of 8 runs are there" in process.communicate()[0] and process.returncode == 0
     train_here(study, tmp_path / "whole")
     assert weights(tmp_path / "runs", study) == weights(tmp_path / "whole", study)
 
