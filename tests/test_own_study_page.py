@@ -43,9 +43,14 @@ def run(command, project):
     return ran.stdout
 
 
+@pytest.fixture(scope="module")
+def said(project):
+    """What the commands of the page say."""
+    return run(SHELL[0], project)
+
+
 @pytest.mark.xdist_group("own_study_page")
-def test_the_commands_run_as_printed(project):
-    said = run(SHELL[0], project)
+def test_the_commands_run_as_printed(said, project):
     assert "30 runs to train (teachers: 5, NDS: 5, DS: 20)" in said and "30 of 30 runs are there" in said
     assert (project / "figures/my/fig1_pets.png").is_file(), said
     assert re.search(r"^fig1 .*done; your own study pets$", said, re.MULTILINE)
@@ -53,6 +58,7 @@ def test_the_commands_run_as_printed(project):
 
 
 @pytest.mark.xdist_group("own_study_page")
+@pytest.mark.usefixtures("said")
 def test_the_python_runs_as_printed_and_needs_no_more_training(project):
     (project / "page.py").write_text(CODE[0], encoding="utf-8")
     assert run(".venv/bin/python page.py", project) == "" and (project / "fig1.png").is_file()

@@ -439,7 +439,7 @@ def saved(found, counts, count_rows, tmp_path):
     )
 
 
-def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found):
+def test_a_figure_is_saved_with_its_data_and_what_it_is_of(saved, found, count_rows):
     counts, paths = saved
     assert [path.name for path in paths] == [f"fig3_digits.{kind}" for kind in ("png", "pdf", "csv", "json")]
     pd.testing.assert_frame_equal(pd.read_csv(paths[2]), counts, check_dtype=False)
