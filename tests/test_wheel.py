@@ -154,3 +154,15 @@ def test_ones_own_study_works_in_any_folder_and_what_needs_a_checkout_is_said(ru
     for words in (["status"], ["reproduce", "fig1", "--profile", "my.yaml"]):
         assert "in a checkout" in run("-m", "kdlib", *words, status=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "my.yaml", "runs", "used.py"]
+
+
+def test_a_table_is_read_and_audited_in_any_folder(run, tmp_path):
+    rows = [
+        f"s{i},{model},{i % 2},{(i % 2) ^ (i % wrong == 0)},{'fm'[i % 4 // 2]}"
+        for i in range(40)
+        for model, wrong in (("a", 9), ("b", 5))
+    ]
+    (tmp_path / "p.csv").write_text("\n".join(["sample_id,model,y_true,y_pred,sex", *rows]), encoding="utf-8")
+    said = run("-m", "kdlib", "audit", "p.csv", "--baseline", "a", "--sensitive", "sex")
+    assert said.endswith("report.html\n") and (tmp_path / "report.html").is_file()
+    assert run("-c", "import kdlib; print(kdlib.read_table('p.csv').accuracy)") == "[0.875 0.8  ]\n"
