@@ -147,7 +147,8 @@ class TestRay:
         assert not list((tmp_path / "home").rglob("*"))
         assert not [line for line in error.splitlines() if "training" not in line]
 
-    @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+    @pytest.mark.slow  # on a crowded machine the interrupt once came to nothing, and the study was trained on
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
     def test_an_interrupt_writes_checkpoints_and_the_same_command_ends_with_the_same_bits(self, world, longer, how):
         start, tmp_path = world
         profile, study = longer
