@@ -240,13 +240,8 @@ class _Driver:
 
     def run(self, deadline: float) -> Iterator[tuple[Run, str]]:
         try:
-            while self.plan.unfinished and time.monotonic() < deadline:
-                yield from self._start()
-                wait = max(0.05, min(1, deadline - time.monotonic()))
-                if self.running:
-                    yield from self._ended(self.ray.wait([*self.running], timeout=wait)[0])
-                elif self.plan.unfinished:
-                    time.sleep(wait)
+            with _interrupts() as heard:
+                yield from self._until(deadline, heard)
         finally:
             cancelled = self._cancel()
         yield from self._ended(cancelled)
@@ -254,6 +249,17 @@ class _Driver:
             yield run, "stopped"
         if self.no_data:
             raise self.no_data
+
+    def _until(self, deadline: float, heard: list[int]) -> Iterator[tuple[Run, str]]:
+        while self.plan.unfinished and time.monotonic() < deadline:
+            if heard:
+                raise KeyboardInterrupt
+            yield from self._start()
+            wait = max(0.05, min(1, deadline - time.monotonic()))
+            if self.running:
+                yield from self._ended(self.ray.wait([*self.running], timeout=wait)[0])
+            elif self.plan.unfinished:
+                time.sleep(wait)
 
     def _start(self) -> Iterator[tuple[Run, str]]:
         """Submit what is ready, as far as there is room; what needs no training any more has ended.
@@ -351,6 +357,26 @@ class _Driver:
             self.ray.cancel(ref)
         refs = [*self.running]
         return self.ray.wait(refs, num_returns=len(refs), timeout=STOP_SECONDS)[0] if refs else []
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The interrupts that came: the exception of one that comes in a callback of Ray's is lost."""
+    heard: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield heard
+        return
+
+    def note(number: int, frame: Any) -> None:
+        heard.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fits(need: Mapping[str, float], free: Mapping[str, float]) -> bool:
