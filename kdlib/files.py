@@ -187,10 +187,10 @@ def _take(claim: Path, holder: str) -> bool:
             os.rename(claim, grave)
         except FileNotFoundError:
             return False
-        moved = _text(grave) == seen
-        grave.unlink(missing_ok=True) if moved else os.rename(grave, claim)  # another host was faster
-        if not moved:
+        if _text(grave) != seen:  # another host was faster: this is its claim
+            os.rename(grave, claim)
             return False
+        grave.unlink(missing_ok=True)
     try:
         with open(claim, "x", encoding="utf-8") as file:
             file.write(holder)

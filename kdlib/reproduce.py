@@ -79,7 +79,7 @@ def reproduce(
     if not (places.project_root() / "notebooks").is_dir():
         raise ProfileError(
             f"there is no notebooks/ in {places.project_root()}: the paper's notebooks are in kdlib's repository. "
-            "Start this command in a checkout; train, status, plan, init and fetch work anywhere."
+            "Start this command in a checkout; audit, train, status, plan, init and fetch work anywhere."
         )
     if lacking := [line for name in wanted for line in needs.lacking(name, read)]:
         raise ProfileError("\n".join(lacking))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_BARS = 40  # classes of which each has a name in the picture
 PICTURES = 12
+SPREAD = "± 1 sd of the difference between two runs"
 RATES = ("selection rate", "true positive rate", "false positive rate")
 
 
@@ -67,29 +68,29 @@ def classes(a: Predictions, b: Predictions, *, normalise: str, correction: str |
         f"where every class moved by the same log odds, {shift[0]} to {shift[1]}.",
         f"Accuracy: {a.accuracy.mean():.2%} and {b.accuracy.mean():.2%}, {len(a.runs)} and {len(b.runs)} runs.",
     )
-    return Panel(_text(*text), class_changes(found, title=f"{_name(b)} minus {_name(a)}, each class"))
+    return Panel(_text(*text), sorted_changes(found, title=f"{_name(b)} minus {_name(a)}, each class"))
 
 
 @in_style
-def class_changes(found: pd.DataFrame, *, title: str) -> Figure:
+def sorted_changes(found: pd.DataFrame, *, title: str) -> Figure:
     """Change of accuracy by class, sorted; dark where the class differs. found: significant_classes(a, b)."""
-    change = 100 * (found["mean_b"] - found["mean_a"])
-    order = np.argsort(change.to_numpy(), kind="stable")
-    se = 100 * np.sqrt(found["sd_a"] ** 2 + found["sd_b"] ** 2).to_numpy()[order]
-    differs = found["significant"].to_numpy()[order]
+    sd = 100 * np.sqrt(found["sd_a"] ** 2 + found["sd_b"] ** 2)
+    rows = found.assign(change=100 * (found["mean_b"] - found["mean_a"]), sd=sd)
+    rows = rows.sort_values("change", kind="stable", ignore_index=True)
     figure = new_figure(9, 3.6, title)
     ax = figure.subplots()
-    x = np.arange(len(order))
-    for some, color, label in ((differs, "#1B7837", "differs"), (~differs, "#C9C9C9", "not told from chance")):
-        ax.bar(x[some], change.to_numpy()[order][some], color=color, width=0.8, label=f"{label} ({some.sum()})")
-    ax.errorbar(x, change.to_numpy()[order], yerr=se, fmt="none", ecolor="#5A5A5A", elinewidth=0.7, label="± 1 sd")
+    for differs, color, label in ((True, style.COLORS["ds"], "differs"), (False, "#C9C9C9", "not told from chance")):
+        some = rows[rows["significant"] == differs]
+        ax.bar(some.index, some["change"], color=color, width=0.8, label=f"{label} ({len(some)})")
+    bars = {"fmt": "none", "ecolor": "#5A5A5A", "elinewidth": 0.7, "label": SPREAD}
+    ax.errorbar(rows.index, rows["change"], yerr=rows["sd"], **bars)
     ax.axhline(0, color="#1A1A1A", linewidth=0.8)
-    names = found["class_name"].to_numpy()[order]
+    names = rows["class_name"]
     if len(names) <= MOST_BARS:
-        ax.set_xticks(x, names, rotation=90 if len(names) > 12 else 0)
+        ax.set_xticks(rows.index, names, rotation=90 if len(names) > 12 else 0)
     else:
         ax.set_xticks([])
-        ax.set_xlabel(f"{len(names)} classes, from {names[0]} to {names[-1]}")
+        ax.set_xlabel(f"{len(names)} classes, from {names.iloc[0]} to {names.iloc[-1]}")
     ax.set_ylabel("change of accuracy (points)")
     ax.legend(loc="upper left")
     return figure

@@ -251,6 +251,7 @@ class _Driver:
             raise self.no_data
 
     def _until(self, deadline: float, heard: list[int]) -> Iterator[tuple[Run, str]]:
+        """Start and wait, until all have ended or the time is over. Raises KeyboardInterrupt for one that was heard."""
         while self.plan.unfinished and time.monotonic() < deadline:
             if heard:
                 raise KeyboardInterrupt
