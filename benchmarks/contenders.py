@@ -21,6 +21,7 @@ from torchvision.transforms import functional as picture
 from kdlib import data, store
 from kdlib.studies import Run
 from kdlib.training import checkpoint, inference, logit_table, loop, schedule
+from kdlib.training.process import through
 from kdlib.training.teacher import Teacher, table_path
 from kdlib.training.views import Views
 from kdlib.training.views import make_views as views_of
@@ -119,7 +120,7 @@ class PillowViews(Views):
 
 def empty_table(home: Path, shape: tuple[int, int, int]) -> None:
     """A finished logit table of zeros, so that steps can be measured without the hours that filling it takes."""
-    logit_table.open_table(home, lambda view: np.zeros(shape[1:]), shape=shape, stop=lambda: False)
+    through(logit_table.open_table(home, lambda view: np.zeros(shape[1:]), shape=shape, stop=lambda: False))
 
 
 def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
@@ -139,6 +140,7 @@ def kdlib_steps(case: Case, contender: Contender) -> Iterator[int]:
         store.save(runs_dir, run.teacher, arrays={"logits": np.zeros((1, 1))}, weights=weights, provenance={})
         empty_table(table_path(runs_dir, run, "drawn"), (case.views, n, case.classes))
         teacher = Teacher(run, views, case.classes, seen="drawn", runs_dir=runs_dir, stop=lambda: False)
+        through(teacher.fill())
         teacher.model.to(memory_format=layout)
         if "layout" in off:
             student, teacher.model = with_slices(student), with_slices(teacher.model)

@@ -72,11 +72,13 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.stride, self.extra = stride, width - width_in
+        self.networks = 1  # of which x has the channels side by side: see training.wide
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
         if self.extra:  # subsample, and fill the new channels with zeros
-            x = F.pad(self.subsample(x), (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2))
+            x = self.subsample(x).permute(0, 2, 3, 1).unflatten(3, (self.networks, -1))
+            x = F.pad(x, (self.extra // 2, self.extra - self.extra // 2)).flatten(3).permute(0, 3, 1, 2)
         return F.relu(out.add_(x), inplace=True)
 
     def subsample(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from kdlib.errors import KdlibError, unknown
 from kdlib.studies import Run, Study, load_profile
 from kdlib.training import loop
 from kdlib.training.inference import forward_all
-from kdlib.training.process import prepare_process
+from kdlib.training.process import prepare_process, through
 from kdlib.training.views import make_views
 
 FIRST_SEED = 900
@@ -69,7 +69,8 @@ def judged(run: Run) -> dict[str, Any]:
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         where = {"runs_dir": Path(folder), "stop": lambda: False}
-        state = loop._fit(run, views, len(train.class_names), judge=None, seen={"train": train.data_sha256}, **where)
+        steps = loop._fit(run, views, len(train.class_names), judge=None, seen={"train": train.data_sha256}, **where)
+        state = through(steps)
     seconds = time.process_time() - started
     answers = forward_all(state.model, make_views(held_out, like=views), 0, precision=run.precision).argmax(dim=1)
     return {

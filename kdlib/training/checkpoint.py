@@ -70,6 +70,10 @@ def load_checkpoint(state: State, path: Path) -> None:
         i, name = key.split(".", 1)
         moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    for weight, values in state.optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == weight.shape:  # lie as the weight does, which the optimizer of a GPU counts on
+                values[name] = torch.empty_like(weight).copy_(value)
     for name in POSITION:
         setattr(state, name, position[name])
     state.best = store.under("best.", tensors) or None

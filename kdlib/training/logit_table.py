@@ -6,7 +6,7 @@ another machine too, and ends with the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,11 @@ def fits(shape: Shape) -> bool:
 
 def open_table(
     home: Path, answer: Callable[[int], np.ndarray], *, shape: Shape, stop: Callable[[], bool]
-) -> list[np.ndarray]:
+) -> Generator[None, None, list[np.ndarray]]:
     """(N, C) for each view, memory-mapped from the folder `home`; what is not there or damaged is computed first.
 
-    answer(view) -> (N, C) logits. stop is asked while another process has the table: Raises Stopped when it says so,
-    StoreError where the disk refuses.
+    Yields after each view. answer(view) -> (N, C) logits. stop is asked while another process has the table. Raises
+    Stopped when it says so, StoreError where the disk refuses.
     """
     views, n, classes = shape
     paths = [home / f"{view}.logits" for view in range(views)]
@@ -42,4 +42,5 @@ def open_table(
         for view, path in enumerate(paths):
             if files.read_sealed(path) is None:
                 files.write_sealed(path, answer(view).astype(dtype(shape)).tobytes())
+            yield
     return [np.asarray(np.memmap(path, dtype(shape), "r", files.SEAL, (n, classes))) for path in paths]

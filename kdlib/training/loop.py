@@ -1,7 +1,8 @@
 """The only training loop: one run, from its recipe to saved test predictions.
 
 Everything random is drawn in advance from the run's own streams. So it changes nothing what else trains beside it, in
-which order, or where it was interrupted.
+which order, or where it was interrupted. Training is a generator that yields after each step: whoever drives it may
+drive others beside it, as `together` does on a GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,18 +18,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 import kdlib
-from kdlib import data, losses, models, places, store
+from kdlib import data, models, places, store
 from kdlib.catalogue import DATASETS
 from kdlib.collapse import collapsed
 from kdlib.errors import DataError, TrainingFailed
 from kdlib.files import Stopped
 from kdlib.studies import Run
+from kdlib.training import cuda
 from kdlib.training.checkpoint import State, load_checkpoint, packed, save_checkpoint
 from kdlib.training.inference import Stop, autocast, forward_all
+from kdlib.training.objective import gradient_norms, loss_of
+from kdlib.training.process import shared, through
 from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
 from kdlib.training.teacher import Teacher
 from kdlib.training.views import AnyViews, make_views
@@ -56,9 +59,20 @@ def train_run(
     TrainingFailed, after recording it, for a loss that is not finite; StoreError where the disk refuses; DataError
     where the data set is not there.
     """
-    runs_dir = Path(runs_dir)
+    through(training(run, runs_dir=Path(runs_dir), device=device, stop=stop, waiting=waiting))
+
+
+def training(
+    run: Run,
+    *,
+    runs_dir: Path,
+    device: str = "cpu",
+    stop: Stop = lambda: False,
+    waiting: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """`train_run`, a step at a time."""
     if run.teacher and store.state(runs_dir, run.teacher) != "done":
-        train_run(run.teacher, runs_dir=runs_dir, device=device, stop=stop, waiting=waiting)
+        yield from training(run.teacher, runs_dir=runs_dir, device=device, stop=stop, waiting=waiting)
     with store.locked(runs_dir, run, stop=stop, waiting=waiting):
         state = store.state(runs_dir, run)
         if state == "done":
@@ -70,12 +84,16 @@ def train_run(
             if not len(parts[part].y):
                 raise DataError(f"{run.dataset} has no {part} samples with {run.data}. Take other options.")
         train = parts.pop("train")
-        views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device)
+        views = shared(
+            (train.data_sha256, str(run.augment)),
+            lambda: make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad, device=device),
+            device,
+        )
         others = {part: split for part, split in parts.items() if len(split.y)}
         judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
         seen = {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()}
         classes = len(train.class_names)
-        state = _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, stop=stop)
+        state = yield from _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, stop=stop)
         arrays = {}
         for part, split in others.items():
             prefix = "" if part == "test" else f"{part}:"
@@ -110,7 +128,7 @@ def keeps_best(run: Run, parts: Iterable[str]) -> bool:
 
 def _fit(
     run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, seen: dict[str, str], runs_dir: Path, stop: Stop
-) -> State:
+) -> Generator[None, None, State]:
     """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data."""
     source = store.read_code(runs_dir, run.model)
     build = partial(models.build, run.model, source=source, classes=classes, init=run.init, **views.input)
@@ -118,28 +136,46 @@ def _fit(
     model, teacher = model.to(views.labels.device, memory_format=torch.channels_last), None
     if run.teacher:
         teacher = Teacher(run, views, classes, seen=seen["train"], runs_dir=runs_dir, stop=stop)
+        yield from teacher.fill()
     state = State(model, make_optimizer(run, model), teacher=teacher.sha256 if teacher else None, data=seen)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
     load_checkpoint(state, checkpoint)
+    pack, steps = None, partial(_steps, run, state, views, teacher)
+    if cuda.can_graph(model, views, teacher):
+        pack, member = yield from cuda.joined(run, state, views, teacher)
+        steps = partial(pack.steps, member)
     saved = started = time.monotonic()
     before = state.seconds
-    while state.epoch < run.epochs:
-        model.train()
-        for _ in _steps(run, state, views, teacher):
-            now = time.monotonic()
-            state.seconds = before + now - started
-            if (stopping := stop()) or now - saved > CHECKPOINT_SECONDS:
-                save_checkpoint(state, checkpoint)
-                saved = now
-            if stopping:
-                raise Stopped
-        _close_epoch(run, state, runs_dir, judge)
+    try:
+        while state.epoch < run.epochs:
+            model.train()
+            for _ in steps():
+                now = time.monotonic()
+                state.seconds = before + now - started
+                if (stopping := stop()) or now - saved > CHECKPOINT_SECONDS:
+                    if pack:
+                        pack.give_back()
+                        pack.note(member)
+                    save_checkpoint(state, checkpoint)
+                    saved = now
+                if stopping:
+                    raise Stopped
+                yield
+            if pack:
+                yield from pack.finished(member)
+                pack.note(member)
+                if judge is not None:
+                    pack.give_back()
+            _close_epoch(run, state, runs_dir, judge)
+    finally:
+        if pack:
+            pack.leave(member)
     if state.best:
         model.load_state_dict(state.best)
     return state
 
 
-def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None):
+def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None) -> Iterator[None]:
     """Take the steps that are left of the current epoch, yielding after each."""
     n, device = len(views.labels), views.labels.device
     order, view = epoch_plan(run, state.epoch, n, views.count)
@@ -158,32 +194,14 @@ def _steps(run: Run, state: State, views: AnyViews, teacher: Teacher | None):
         logits = logits.float()
         loss, terms = loss_of(run, logits, answers, y)
         if step == 0:
-            state.history.append({"epoch": state.epoch, **gradient_norms(terms, logits)})
+            norms = {name: norm.item() for name, norm in gradient_norms(terms, logits).items()}
+            state.history.append({"epoch": state.epoch, **norms})
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         state.optimizer.step()
         state.losses.append(loss.detach())
         state.step = step + 1
         yield
-
-
-def loss_of(run: Run, logits: Tensor, answers: Tensor | None, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """(the loss, its terms by where they come from)."""
-    if run.teacher is None:
-        loss = F.cross_entropy(logits, labels)
-        return run.loss_scale * loss, {"labels": loss}
-    soft, hard = losses.distillation_terms(
-        logits, answers, labels, temperature=run.temperature, alpha=run.alpha, t_squared=run.t_squared
-    )
-    return run.loss_scale * losses.combined(soft, hard, alpha=run.alpha), {"teacher": soft, "labels": hard}
-
-
-def gradient_norms(terms: dict[str, Tensor], logits: Tensor) -> dict[str, float]:
-    """Norm of the gradient of each term of the loss with respect to a batch's logits (B, C)."""
-    return {
-        f"gradient_{name}": torch.autograd.grad(term, logits, retain_graph=True)[0].norm().item()
-        for name, term in terms.items()
-    }
 
 
 def _close_epoch(run: Run, state: State, runs_dir: Path, judge: AnyViews | None) -> None:

@@ -31,13 +31,13 @@ import kdlib
 from kdlib import files, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, StoreError, TrainingFailed
 from kdlib.studies import Run
+from kdlib.training.plan import AGAIN_SECONDS, Plan
 from kdlib.training.sweep import outcome_of
 
 OLDEST = (2, 52)
 CONNECT_SECONDS = 60  # of which Ray's import may take many
 STARTS = 3  # a busy machine may take longer than Ray waits
 RETRIES = 3  # of a run whose process or node is lost
-AGAIN_SECONDS = 5  # after which a run that another process has is asked for again
 ALONE_SECONDS = 120  # without a node that can train
 STOP_SECONDS = 60  # in which running tasks write their checkpoints
 SOCKET_PATH = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -163,21 +163,6 @@ class Order:
     probe: str
     kdlib: str
     environment: dict[str, str]
-
-
-class Plan:
-    """Which runs wait to be started, and which have not ended; not_before: {run: monotonic seconds}. No Ray in it."""
-
-    def __init__(self, runs: list[Run]) -> None:
-        self.turn = {run: number for number, run in enumerate(runs)}
-        self.waiting, self.unfinished = {*runs}, {*runs}
-        self.not_before: dict[Run, float] = {}
-
-    def ready(self, now: float) -> Iterator[Run]:
-        """Those that could start, in turn: a student waits for its teacher."""
-        for run in self.turn:
-            if run in self.waiting and run.teacher not in self.unfinished and self.not_before.get(run, 0) <= now:
-                yield run
 
 
 def kind(run: Run) -> tuple[str, ...]:

@@ -11,11 +11,10 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import active_children, connection, get_context, parent_process
@@ -27,8 +26,10 @@ from kdlib.catalogue import DEVICES
 from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known
 from kdlib.progress import Report, tell
 from kdlib.studies import Run, Study
+from kdlib.training.plan import in_order
 
 ENGINES = ("local", "ray")
+ON_A_GPU = 8  # runs at a time: small networks share a GPU
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def train(
     engine          'local': processes on this machine; 'ray': tasks of Ray, on this machine or the cluster RAY_ADDRESS
     device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
-    workers         runs at a time; default one per core on CPU, one on a GPU; with 'ray' what fits on all GPUs
+    workers         runs at a time; default one per core on CPU, ON_A_GPU on a GPU; with 'ray' what fits on all GPUs
     retry_failed    also train runs again that failed before
     allow_code      run the files that hold networks of the user's own (`model: nets.py:mynet`)
     say             called with the plan, then with a line for each run that ends; default: they are shown at once
@@ -89,7 +90,7 @@ def train(
     studies = list(study) if isinstance(study, Iterable) and not isinstance(study, str) else [study]
     if wrong := [one for one in studies if not isinstance(one, Study)]:
         raise InvalidInput(f"{wrong[0]!r} is no study: load_profile(...).study(name) gives one.")
-    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in _in_order(one.runs())))
+    runs = list(dict.fromkeys(run for one in studies if not one.simulated for run in in_order(one.runs())))
     over = ("done",) if retry_failed else ("done", "failed")
     missing = [run for run in runs if device != "none" and store.state(folder, run) not in over]
     started, stopped, failed = time.monotonic(), False, {}
@@ -173,19 +174,26 @@ def _train_missing(
         from kdlib.training.process import choose_device  # only torch knows what there is
 
         device = choose_device(device)
-    workers = min(workers or (1 if device == "cuda" else places.cores()), len(missing))
+    on_gpu = device == "cuda"
+    workers = min(workers or (ON_A_GPU if on_gpu else places.cores()), len(missing))
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline))
+    here, there = context.Pipe(duplex=False)  # outcomes of the one process that trains on a GPU, as they come
+    pool = ProcessPoolExecutor(
+        1 if on_gpu else workers, mp_context=context, initializer=_start_worker, initargs=(stop, deadline, there)
+    )
     others, outcomes = set(active_children()), {}
     try:
-        futures = {pool.submit(_work, run, folder, device): run for run in _in_order(missing)}
+        if on_gpu:
+            whole = pool.submit(_work_together, in_order(missing), folder, device, workers)
+        else:
+            futures = {pool.submit(_work, run, folder, device): run for run in in_order(missing)}
         started = set(active_children()) - others
+        there.close()
         with report(workers=workers) as shown:
-            for future in as_completed(futures):
-                run = futures[future]
-                outcomes[str(run)] = future.result()
-                shown.finished(run, outcomes[str(run)])
+            for run, outcome in _told(whole, here) if on_gpu else _ended(futures):
+                outcomes[str(run)] = outcome
+                shown.finished(run, outcome)
         return _summed(outcomes)
     except BrokenProcessPool as error:
         pool.shutdown(wait=True)  # only then is it known how each process ended
@@ -201,6 +209,20 @@ def _train_missing(
     finally:
         stop.value = 1  # on an interrupt too: the workers write checkpoints and return
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ended(futures: dict[Future, Run]) -> Iterator[tuple[Run, str]]:
+    """Runs of processes that train one at a time, as they end."""
+    for future in as_completed(futures):
+        yield futures[future], future.result()
+
+
+def _told(whole: Future, here: Any) -> Iterator[tuple[Run, str]]:
+    """Runs of a process that trains several at a time, as it tells of them."""
+    with suppress(EOFError):
+        while True:
+            yield here.recv()
+    whole.result()  # raises what ended it
 
 
 def _train_by_ray(
@@ -252,30 +274,15 @@ def _ending(exit_codes: Iterable[int | None]) -> str:
     return f"{name}, most often because memory ran out (fewer workers need less)" if name == "SIGKILL" else name
 
 
-def _in_order(missing: list[Run]) -> list[Run]:
-    """Runs without a teacher first, then students of one teacher after the other in turn.
-
-    A worker that takes a student waits for its teacher. And the first student of a teacher fills its logit table:
-    another one beside it would only wait for that.
-    """
-    turns = Counter()
-
-    def turn(run: Run) -> int:
-        turns[run.teacher] += run.teacher is not None
-        return turns[run.teacher]
-
-    return sorted(missing, key=turn)
-
-
 # ------------------------------------------------------------------------------------------------ in a worker process
 
-_stop: dict[str, Any] = {}
+_shared: dict[str, Any] = {}
 
 
-def _start_worker(stop: Any, deadline: float) -> None:
+def _start_worker(stop: Any, deadline: float, outcomes: Any) -> None:
     """Imports nothing that could fail: the pool would not say why. `_work` does, and hands the error on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and asks for a clean stop
-    _stop.update(flag=stop, deadline=deadline)
+    _shared.update(stop=stop, deadline=deadline, outcomes=outcomes)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -286,26 +293,46 @@ def _die_with_parent() -> None:
 
 
 def _stopping() -> bool:
-    return bool(_stop["flag"].value) or time.monotonic() > _stop["deadline"]
+    return bool(_shared["stop"].value) or time.monotonic() > _shared["deadline"]
 
 
 def _work(run: Run, folder: Path, device: str) -> str:
     return "stopped" if _stopping() else outcome_of(run, folder, device, stop=_stopping)
 
 
+def _work_together(runs: list[Run], folder: Path, device: str, at_once: int) -> None:
+    """Train several at a time in this process, and tell each outcome to the parent when it is there."""
+    from kdlib.training import together
+
+    with closing(_shared["outcomes"]) as outcomes:
+        for run, outcome in together.train_together(
+            runs, folder=folder, device=device, at_once=at_once, stop=_stopping
+        ):
+            outcomes.send((run, outcome))
+
+
 def outcome_of(run: Run, folder: Path, device: str, **options: Callable[[], Any]) -> str:
-    """Train a run in this process, with `train_run`'s options: 'done', 'stopped', 'failed', or what is damaged."""
-    from kdlib.training import loop, process
+    """Train a run in this process, with `loop.training`'s options: its last `outcomes`."""
+    from kdlib.training import process
 
     process.prepare_process()
+    *_, outcome = outcomes(run, folder, device, **options)
+    return outcome
+
+
+def outcomes(run: Run, folder: Path, device: str, **options: Callable[[], Any]) -> Iterator[str | None]:
+    """None after each step; at the end 'done', 'stopped', 'failed', or what is damaged. Raises other errors."""
+    from kdlib.training import loop
+
     try:
-        loop.train_run(run, runs_dir=folder, device=device, **options)
+        yield from loop.training(run, runs_dir=folder, device=device, **options)
     except files.Stopped:
-        return "stopped"
+        yield "stopped"
     except TrainingFailed:
-        return "failed"  # it is recorded on disk, and the rest of the study is worth having
+        yield "failed"  # it is recorded on disk, and the rest of the study is worth having
     except Damaged as error:
-        return str(error)
+        yield str(error)
     except OSError as error:
         raise StoreError(f"{run}: {error}") from error
-    return "done"
+    else:
+        yield "done"

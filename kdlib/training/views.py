@@ -20,7 +20,8 @@ from torch import Tensor
 from kdlib.data import Split
 from kdlib.errors import InvalidInput
 
-FORWARD_PIXELS = {"cpu": 2**16, "cuda": 2**22}  # a forward pass at a time: what a processor's caches like, or a GPU
+FORWARD_PIXELS = {"cpu": 2**16, "cuda": 2**24}  # a forward pass at a time: what a processor's caches like, or a GPU
+FORWARD_IMAGES = {"cpu": 500, "cuda": 4096}  # at most
 FORWARD_TEXTS = {"cpu": 64, "cuda": 1024}
 SEEDS = 2**62  # of random resized crops: too many views for a table
 SAMPLED = 5000  # images that tell a streamed data set's channel means
@@ -60,7 +61,8 @@ class Views:
     @property
     def forward_batch(self) -> int:
         """Images in one forward pass without gradients; bounded, so that large images need no more memory."""
-        return max(8, min(500, FORWARD_PIXELS[self.labels.device.type] // math.prod(self.size)))
+        kind = self.labels.device.type
+        return max(8, min(FORWARD_IMAGES[kind], FORWARD_PIXELS[kind] // math.prod(self.size)))
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Images index (B,) in views (B,): (B, channels, H, W) float, normalised."""

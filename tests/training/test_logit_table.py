@@ -15,6 +15,7 @@ from kdlib.errors import StoreError
 from kdlib.files import Stopped
 from kdlib.training import logit_table
 from kdlib.training.logit_table import open_table
+from kdlib.training.process import through
 from kdlib.training.teacher import table_path
 from tests.faults.runs import save
 
@@ -32,7 +33,7 @@ def answer(view):
 
 
 def table(home, answer=answer, stop=never):
-    return open_table(home, answer, shape=SHAPE, stop=stop)
+    return through(open_table(home, answer, shape=SHAPE, stop=stop))
 
 
 def stopped_at(home, view):
@@ -127,12 +128,13 @@ from pathlib import Path
 import numpy as np
 from kdlib.errors import StoreError
 from kdlib.training.logit_table import open_table
+from kdlib.training.process import through
 from kdlib.training.teacher import table_path
 from tests.faults.runs import save
 resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 try:
-    open_table(Path(sys.argv[1]), lambda view: np.full((5000, 10), view, np.float32), shape=(4, 5000, 10),
-               stop=lambda: False)
+    through(open_table(Path(sys.argv[1]), lambda view: np.full((5000, 10), view, np.float32), shape=(4, 5000, 10),
+                       stop=lambda: False))
 except StoreError as error:
     print("StoreError", error)
 """

@@ -210,7 +210,9 @@ def test_table_and_live_teacher_agree_for_all_162_views(tmp_path, monkeypatch, p
     for dtype, bytes_of_fp32 in ((np.float32, 2**30), (np.float16, 1)):
         monkeypatch.setattr(logit_table, "FP32_BYTES", bytes_of_fp32)
         home = tmp_path / dtype.__name__
-        table = np.array(logit_table.open_table(home, answers.__getitem__, shape=(162, 16, 16), stop=never))
+        table = np.array(
+            process.through(logit_table.open_table(home, answers.__getitem__, shape=(162, 16, 16), stop=never))
+        )
         assert table.shape == (162, 16, 16) and table.dtype == dtype
         assert len(np.unique(table.reshape(162, -1), axis=0)) == 162  # no two views answer alike
         tables[dtype] = table
@@ -250,6 +252,7 @@ def test_the_teacher_answers_alike_from_its_table_and_live(tmp_path, teacher, st
     train_run(teacher, runs_dir=tmp_path)
     views = make_views(data.load("digits", "train", train_images=100), augment={"crop": 1})
     told = Teacher(replace(student, epochs=5), views, 10, seen="data", runs_dir=tmp_path, stop=never)
+    process.through(told.fill())
     assert np.array(told.table).shape == (9, 100, 10) and table_path(tmp_path, student, "data").is_dir()
     rng = np.random.default_rng(0)
     index, view = rng.integers(100, size=32), rng.integers(9, size=32)

@@ -19,6 +19,7 @@ from kdlib import cli, places, store
 from kdlib.errors import InvalidInput, StoreError, TrainingFailed
 from kdlib.studies import load_profile
 from kdlib.training import ray_engine, sweep
+from kdlib.training.plan import Plan
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,7 +262,7 @@ def test_ray_that_is_missing_or_too_old_is_refused_before_anything_changes(
 
 def test_a_student_waits_for_its_teacher_and_a_run_that_is_elsewhere_for_its_turn(runs):
     teacher, nds, student = runs["teacher", 0, None], runs["nds", 0, None], runs["ds", 0, 4.0]
-    plan = ray_engine.Plan([teacher, nds, student])
+    plan = Plan([teacher, nds, student])
     assert [*plan.ready(0)] == [teacher, nds]
     plan.not_before[teacher] = 5
     assert [*plan.ready(4)] == [nds] and [*plan.ready(5)] == [teacher, nds]

@@ -21,6 +21,7 @@ from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from kdlib.training import sweep
 from kdlib.training.loop import train_run
+from kdlib.training.plan import in_order
 from tests.conftest import TINY, make_project
 
 
@@ -83,7 +84,7 @@ def test_a_failed_run_is_named_its_students_left_out_and_the_rest_trained(tmp_pa
 
 def test_runs_without_a_teacher_are_started_first_then_students_of_different_teachers_in_turn(study):
     teacher0, teacher1, nds0, nds1, *students = study.runs()  # for each teacher T = 1, 4
-    order = sweep._in_order([*students, nds0, teacher0, teacher1, nds1])
+    order = in_order([*students, nds0, teacher0, teacher1, nds1])
     assert order[:4] == [nds0, teacher0, teacher1, nds1]
     assert [(run.seed, run.temperature) for run in order[4:]] == [(0, 1), (1, 1), (0, 4), (1, 4)]
 
