@@ -93,7 +93,11 @@ def training(
         judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
         seen = {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()}
         classes = len(train.class_names)
-        state = yield from _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, stop=stop)
+        about = {"judge": judge, "seen": seen, "runs_dir": runs_dir, "stop": stop}
+        try:
+            state = yield from _fit(run, views, classes, **about)
+        except cuda.Infected:
+            state = yield from _fit(run, views, classes, **about, alone=True)
         arrays = {}
         for part, split in others.items():
             prefix = "" if part == "test" else f"{part}:"
@@ -127,9 +131,20 @@ def keeps_best(run: Run, parts: Iterable[str]) -> bool:
 
 
 def _fit(
-    run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, seen: dict[str, str], runs_dir: Path, stop: Stop
+    run: Run,
+    views: AnyViews,
+    classes: int,
+    *,
+    judge: AnyViews | None,
+    seen: dict[str, str],
+    runs_dir: Path,
+    stop: Stop,
+    alone: bool = False,
 ) -> Generator[None, None, State]:
-    """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data."""
+    """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data.
+
+    alone: from the start, and in no pack.
+    """
     source = store.read_code(runs_dir, run.model)
     build = partial(models.build, run.model, source=source, classes=classes, init=run.init, **views.input)
     model = models.seeded(build, int(run.rng(INIT).integers(2**63)))
@@ -139,10 +154,11 @@ def _fit(
         yield from teacher.fill()
     state = State(model, make_optimizer(run, model), teacher=teacher.sha256 if teacher else None, data=seen)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
-    load_checkpoint(state, checkpoint)
+    if not alone:
+        load_checkpoint(state, checkpoint)
     pack, steps = None, partial(_steps, run, state, views, teacher)
-    if cuda.can_graph(model, views, teacher):
-        pack, member = yield from cuda.joined(run, state, views, teacher)
+    if cuda.can_graph(run, model, views, teacher):
+        pack, member = yield from cuda.joined(run, state, views, teacher, alone=alone)
         steps = partial(pack.steps, member)
     saved = started = time.monotonic()
     before = state.seconds
@@ -167,6 +183,8 @@ def _fit(
                 if judge is not None:
                     pack.give_back()
             _close_epoch(run, state, runs_dir, judge)
+        if pack:
+            pack.give_back()
     finally:
         if pack:
             pack.leave(member)
