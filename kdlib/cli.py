@@ -73,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
     working.add_argument(
         "--engine", default="local", help="local: processes on this machine; ray: Ray, see docs/cluster.md"
     )
-    working.add_argument("--workers", type=int, help="runs at a time (default: one a core, or one on a GPU)")
+    working.add_argument(
+        "--workers", type=int, help="runs at a time (default: one a core; on a GPU 16 small networks, or one)"
+    )
     working.add_argument("--allow-code", action="store_true", help="run the file of `model: FILE.py:FUNCTION`")
     working.add_argument("--retry-failed", action="store_true", help="also train runs again that failed before")
 

@@ -151,9 +151,9 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
     require_known("device", device, DEVICES)
     require_known("engine", engine, ENGINES)
     if engine == "ray":
-        from kdlib.training import ray_engine
+        from kdlib.training import ray_start
 
-        ray_engine.check()
+        ray_start.check()
     if budget_minutes is not None and not (math.isfinite(budget_minutes) and budget_minutes > 0):
         raise InvalidInput(f"budget_minutes must be above 0, not {budget_minutes!r}; leave it out for no limit.")
     if workers is not None and workers < 1:
@@ -259,9 +259,9 @@ def session(engine: str, *, workers: int | None = None, device: str = "auto") ->
     _check_arguments(device, engine, None, workers)
     if engine == "local":
         return nullcontext()
-    from kdlib.training import ray_engine
+    from kdlib.training import ray_start
 
-    return ray_engine.session(workers=workers, device=device)
+    return ray_start.session(workers=workers, device=device)
 
 
 def _ending(exit_codes: Iterable[int | None]) -> str:
