@@ -148,7 +148,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from kdlib.measure import fidelity, individual_runs
+    from kdlib.measure import fidelity, gradient_norms, individual_runs
     from kdlib.predictions import collect, released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
@@ -164,7 +164,8 @@ def _release(arguments: argparse.Namespace) -> int:
         except (InvalidInput, UndefinedMetric) as error:
             others = {}
             print(f"{study.name} is released without individual fairness: {error}")
-        scalars = {run: values | others.get(run, {}) for run, values in fidelity.scalars(found).items()}
+        noted = gradient_norms.scalars(found)
+        scalars = {run: known | noted[run] | others.get(run, {}) for run, known in fidelity.scalars(found).items()}
         path = released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
         print(f"{path}: {len(found.runs)} runs, {path.stat().st_size / 2**20:.2f} MiB")
     return 0

@@ -61,8 +61,15 @@ def _read(study: Study, given: Path | str | None, released: Path | str | None) -
     if not done:
         raise NotTrained(f"no run of study {study.name!r} in {runs_dir}. Train it: {study.command(runs_dir)}")
     absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
-    _warn_of_mixtures(study, {run: store.provenance(runs_dir, run) for run in done})
-    return [(run, partial(_arrays, runs_dir, run), {}) for run in done], absent
+    known = {run: store.provenance(runs_dir, run) for run in done}
+    _warn_of_mixtures(study, known)
+    return [(run, partial(_arrays, runs_dir, run), _noted(about)) for run, about in known.items()], absent
+
+
+def _noted(about: dict[str, Any]) -> dict[str, float]:
+    """What a run noted of the gradients of its loss, as a mean over epochs."""
+    history = pd.DataFrame(about.get("history", []))
+    return history.filter(like="gradient_").mean().to_dict()
 
 
 def _arrays(runs_dir: Path, run: Run) -> dict[str, np.ndarray]:

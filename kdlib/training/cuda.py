@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.studies import Run
-from kdlib.training import wide
+from kdlib.training import process, wide
 from kdlib.training.checkpoint import State
 from kdlib.training.inference import autocast
 from kdlib.training.objective import gradient_norms, loss_of
@@ -28,7 +28,7 @@ from kdlib.training.teacher import Teacher
 from kdlib.training.views import AnyViews, Views, on
 
 PACK = 4  # runs at most in a wide network
-PATIENCE = 2.0  # seconds that a pack waits for another run
+PATIENCE = 2.0  # seconds that a pack waits for another run, where several train at a time
 WARM_UP = 2  # steps before recording, in which libraries choose their kernels and take their memory
 AHEAD = 4  # steps launched between two looks at whether the device has come that far
 MOMENTUM = "momentum_buffer"  # as torch calls it
@@ -65,7 +65,7 @@ class Member:
         self.noted = True  # whether `state` has the norms of this epoch
 
 
-_open: dict[Any, Pack] = {}
+_open: dict[Any, Pack] = {}  # those that wait for members
 
 
 class Infected(Exception):
@@ -81,7 +81,7 @@ def joined(
     most = PACK if type(state.model) in wide.NARROW else 1
     pack = Pack() if alone else _open.setdefault(key, Pack())
     pack.members.append(member := Member(run, state, views, teacher))
-    pack.until = time.monotonic() + PATIENCE
+    pack.until = time.monotonic() + (PATIENCE if process.at_once > 1 else 0)
     while _open.get(key) is pack and len(pack.members) < most and time.monotonic() < pack.until:
         yield
     if _open.get(key) is pack:
