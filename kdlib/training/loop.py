@@ -31,7 +31,7 @@ from kdlib.training import cuda
 from kdlib.training.checkpoint import State, load_checkpoint, packed, save_checkpoint
 from kdlib.training.inference import Stop, autocast, forward_all
 from kdlib.training.objective import gradient_norms, loss_of
-from kdlib.training.process import shared, through
+from kdlib.training.process import shared
 from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
 from kdlib.training.teacher import Teacher
 from kdlib.training.views import AnyViews, make_views
@@ -44,24 +44,6 @@ def _load(dataset: str, options: str, root: str, part: str) -> data.Split:
     return data.load(dataset, part, root=root, **json.loads(options))
 
 
-def train_run(
-    run: Run,
-    *,
-    runs_dir: Path,
-    device: str = "cpu",
-    stop: Stop = lambda: False,
-    waiting: Callable[[], None] = lambda: None,
-) -> None:
-    """Train one run, its teacher before it, and store it; returns when it is on disk, at once if it was.
-
-    stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
-    run goes on and ends with the same bits (on CPU). waiting is called once when another process has it. Raises
-    TrainingFailed, after recording it, for a loss that is not finite; StoreError where the disk refuses; DataError
-    where the data set is not there.
-    """
-    through(training(run, runs_dir=Path(runs_dir), device=device, stop=stop, waiting=waiting))
-
-
 def training(
     run: Run,
     *,
@@ -70,7 +52,13 @@ def training(
     stop: Stop = lambda: False,
     waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """`train_run`, a step at a time."""
+    """Train one run, its teacher before it, and store it, a step at a time; it ends when the run is on disk.
+
+    stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
+    run goes on and ends with the same bits (on CPU). waiting is called once when another process has it. Raises
+    TrainingFailed, after recording it, for a loss that is not finite; StoreError where the disk refuses; DataError
+    where the data set is not there.
+    """
     if run.teacher and store.state(runs_dir, run.teacher) != "done":
         yield from training(run.teacher, runs_dir=runs_dir, device=device, stop=stop, waiting=waiting)
     with store.locked(runs_dir, run, stop=stop, waiting=waiting):

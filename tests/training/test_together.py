@@ -13,11 +13,11 @@ from kdlib import data, models, store
 from kdlib.errors import TrainingFailed
 from kdlib.training import cuda, loop, process, sweep, together
 from kdlib.training.checkpoint import State
-from kdlib.training.loop import train_run
 from kdlib.training.process import through
 from kdlib.training.schedule import make_optimizer
 from kdlib.training.teacher import Teacher
 from kdlib.training.views import make_views
+from tests.conftest import train_run
 
 CHANGES = [{}, {"momentum": 0.0}, {"epochs": 3, "lr": 0.01}]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
