@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--classes", default="", metavar="A,B,...", help="their order; of two the second is the positive")
     one.add_argument("--lm-eval", default="", metavar="FOLDER", help="sample logs of lm-evaluation-harness, not files")
     one.add_argument("--sensitive", nargs="+", action="extend", default=[], metavar="COLUMN", help="groups to compare")
+    one.add_argument("--missing", choices=("error", "group", "drop"), default="error", help="samples without a group")
     one.add_argument("--baseline", metavar="MODEL", help="what the others are compared with (default: nds)")
     one.add_argument("--metric", nargs="+", action="extend", default=[], help="further metrics of fairlearn by group")
     one.add_argument("--margin", type=float, default=0.03, help="change of a class that still is equivalent (0.03)")
@@ -243,6 +244,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     report = audit(
         predictions,
         sensitive=arguments.sensitive,
+        missing=arguments.missing,
         baseline=arguments.baseline,
         metrics=arguments.metric,
         margin=arguments.margin,
