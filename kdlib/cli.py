@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlib import __version__, places, store
+from kdlib import __version__, needs, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, UndefinedMetric
 from kdlib.progress import tell
 from kdlib.studies import Study, load_profile
@@ -204,6 +204,9 @@ def _train(arguments: argparse.Namespace) -> int:
     profile, budget = load_profile(arguments.profile), minutes(arguments.budget)
     started, complete = time.monotonic(), True
     studies = [profile.study(name) for name in arguments.studies or profile.studies]
+    shown = [name for name, of in profile.artefacts.items() if {*of} & {study.name for study in studies}]
+    if lacking := {name: lines[0] for name in shown if (lines := needs.lacking(name, profile))}:
+        print(f"Not enough for {', '.join(lacking)}. {next(iter(lacking.values()))}", flush=True)
     for group in [studies] if arguments.engine == "ray" else [[study] for study in studies]:
         name = group[0].name if len(group) == 1 else f"{len(group)} studies"
         left = None if budget is None else budget - (time.monotonic() - started) / 60
@@ -285,12 +288,18 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
+    from kdlib import data
     from kdlib.predictions import released
 
     if study.simulated:
         return "simulated: its predictions are drawn, there is nothing to train", False
     folder = places.runs_dir(arguments.runs_dir)
     states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
+    if study.dataset == "own":
+        try:
+            data.load("own", "test", **study.data)
+        except (DataError, InvalidInput) as error:
+            wrong["data"] = str(error)
     there = released.ids(places.released_dir(study.profile), study)
     counts = Counter("released" if s in ("missing", "partial") and run.id in there else s for run, s in states.items())
     shown = [name for name in STATES if counts[name] or (name == "damaged" and arguments.verify)]
