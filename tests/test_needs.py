@@ -141,7 +141,7 @@ def test_an_artefact_of_another_profile_names_that(capsys):
 
 def test_commands_that_are_told_are_whole(mine, tmp_path):
     study = mine("table06").study("tiny")
-    assert study.command() == f"python -m kdlib train tiny --profile {tmp_path / 'my.yaml'}"
+    assert study.command() == f"kdlib train tiny --profile {tmp_path / 'my.yaml'}"
     assert study.command(tmp_path / "runs") == study.command()
     assert study.command("my runs").endswith("my.yaml --runs-dir 'my runs'")
 
