@@ -44,9 +44,10 @@ class Dataset:
 
 
 CELEBA = {"label": "smiling", "image_size": 64, "balance": True}
+CELEBA_GROUPS = {"young": "Young", "male": "Male"}  # and their official names
 OF_CELEBA = {
     "choices": {"label": ("smiling", "eyeglasses")},
-    "groups": ("young", "male"),
+    "groups": tuple(CELEBA_GROUPS),
     "parts": ("train", "validation", "test"),
     "binary": True,
 }
@@ -263,3 +264,8 @@ ARTEFACTS = {
     "beyond_fidelity": Artefact("What else does a student take from its teacher?", "beyond_fidelity.ipynb"),
     "beyond_lineup": Artefact("A lineup: can you tell the real figure 3?", "beyond_lineup.ipynb"),
 }
+
+
+def groups_by(sensitive: str) -> str:
+    """A sensitive feature in words: 'Male', or 'gender, majority' for the groups that most annotators name."""
+    return CELEBA_GROUPS.get(sensitive, sensitive.replace("_majority", ", majority").replace("_", " "))

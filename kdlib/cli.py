@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlib import __version__, places, store
+from kdlib import __version__, needs, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, UndefinedMetric
 from kdlib.progress import tell
 from kdlib.studies import Study, load_profile
@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--classes", default="", metavar="A,B,...", help="their order; of two the second is the positive")
     one.add_argument("--lm-eval", default="", metavar="FOLDER", help="sample logs of lm-evaluation-harness, not files")
     one.add_argument("--sensitive", nargs="+", action="extend", default=[], metavar="COLUMN", help="groups to compare")
+    one.add_argument("--missing", choices=("error", "group", "drop"), default="error", help="samples without a group")
     one.add_argument("--baseline", metavar="MODEL", help="what the others are compared with (default: nds)")
     one.add_argument("--metric", nargs="+", action="extend", default=[], help="further metrics of fairlearn by group")
     one.add_argument("--margin", type=float, default=0.03, help="change of a class that still is equivalent (0.03)")
@@ -204,6 +205,9 @@ def _train(arguments: argparse.Namespace) -> int:
     profile, budget = load_profile(arguments.profile), minutes(arguments.budget)
     started, complete = time.monotonic(), True
     studies = [profile.study(name) for name in arguments.studies or profile.studies]
+    shown = [name for name, of in profile.artefacts.items() if {*of} & {study.name for study in studies}]
+    if lacking := {name: lines[0] for name in shown if (lines := needs.lacking(name, profile))}:
+        print(f"Not enough for {', '.join(lacking)}. {next(iter(lacking.values()))}", flush=True)
     for group in [studies] if arguments.engine == "ray" else [[study] for study in studies]:
         name = group[0].name if len(group) == 1 else f"{len(group)} studies"
         left = None if budget is None else budget - (time.monotonic() - started) / 60
@@ -244,6 +248,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     report = audit(
         predictions,
         sensitive=arguments.sensitive,
+        missing=arguments.missing,
         baseline=arguments.baseline,
         metrics=arguments.metric,
         margin=arguments.margin,
@@ -284,12 +289,18 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
+    from kdlib import data
     from kdlib.predictions import released
 
     if study.simulated:
         return "simulated: its predictions are drawn, there is nothing to train", False
     folder = places.runs_dir(arguments.runs_dir)
     states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
+    if study.dataset == "own":
+        try:
+            data.load("own", "test", **study.data)
+        except (DataError, InvalidInput) as error:
+            wrong["data"] = str(error)
     there = released.ids(places.released_dir(study.profile), study)
     counts = Counter("released" if s in ("missing", "partial") and run.id in there else s for run, s in states.items())
     shown = [name for name in STATES if counts[name] or (name == "damaged" and arguments.verify)]

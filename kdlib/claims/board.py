@@ -222,7 +222,7 @@ def _own(claim: Claim, profile: Profile, load: _Loader) -> Finding | str:
 
 
 def _trains(names: Sequence[str], profile: str) -> str:
-    return f"python -m kdlib train {' '.join(names)} --profile {profile}"
+    return f"kdlib train {' '.join(names)} --profile {profile}"
 
 
 def _untrained(p: Predictions) -> list[str]:

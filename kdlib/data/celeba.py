@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib import files
+from kdlib.catalogue import CELEBA_GROUPS as GROUPS
 from kdlib.data import PUBLISHED, damaged, required
 from kdlib.errors import DataError, KdlibWarning, require_known
 
@@ -21,7 +22,6 @@ FOLDER, LISTS = "celeba", ("list_attr_celeba.txt", "list_eval_partition.txt")
 PARTS = ("train", "validation", "test")
 LABELS = {"smiling": "Smiling", "eyeglasses": "Eyeglasses"}
 CLASS_NAMES = {"smiling": ("not smiling", "smiling"), "eyeglasses": ("no eyeglasses", "eyeglasses")}
-GROUPS = {"young": "Young", "male": "Male"}
 GROUP_VALUES = {"young": ("not young", "young"), "male": ("female", "male")}
 
 

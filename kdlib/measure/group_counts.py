@@ -42,9 +42,8 @@ def encode_groups(values, place: str, *, missing: str = "error") -> Groups:
     absent = codes < 0
     if missing == "error" and absent.any():
         raise InvalidInput(
-            f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position "
-            f'{int(np.argmax(absent))}. Fill it, or use group_fairness with missing="drop" or '
-            'missing="group".'
+            f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position {np.argmax(absent)}. "
+            'Fill it, or give audit (--missing) or group_fairness missing="group" or "drop".'
         )
     _refuse_continuous(names, int((~absent).sum()), place)
     if missing == "group" and absent.any():

@@ -100,17 +100,6 @@ def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
     return tables.text_table(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
 
 
-def numbers_of(row: dict[str, object], prefix: str = "") -> str:
-    """'Kendall's tau of #SC and T: 0.83; p = 0.001, with Holm 0.008; 5 blocks, 9 temperatures'; '' where not run."""
-    value, low, high, p, holm = (row[f"{prefix}{name}"] for name in ("value", "low", "high", "p", "p_holm"))
-    if row[f"{prefix}verdict"] == "not run":
-        return ""
-    around = "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
-    corrected = "" if np.isnan(holm) or holm == p else f", with Holm {holm:.2g}"
-    tested = "no p" if np.isnan(p) else f"p = {p:.2g}{corrected}"
-    return f"{row[f'{prefix}statistic']}: {value:.3g}{around}; {tested}; {_over(row, prefix)}"
-
-
 def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
     """The board as a Markdown table; the columns on the stand-in only where one was used."""
     stand_in = bool(board["stand_in"].any())

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib import data
+from kdlib.catalogue import groups_by
 from kdlib.errors import KdlibError, KdlibWarning
 from kdlib.measure import arms
 from kdlib.predictions import Predictions
@@ -90,11 +91,11 @@ class Explorer:
             self.before.options = names
             self.before.value = "nds" if "nds" in names else names[0]
             self.after.options, self.after.value = names, names[-1]
-            self.feature.options = [(style.groups_by(name), name) for name in p.groups]
+            self.feature.options = [(groups_by(name), name) for name in p.groups]
             self.feature.value = next(iter(p.groups), None)  # the widget itself would choose none
             self.of_class.options = [ALL, *((name, c) for c, name in enumerate(p.class_names))]
             groups = [(name, value) for name, values in p.groups.items() for value in _values(values)]
-            self.of_group.options = [ALL, *((f"{style.groups_by(name)}: {v}", (name, v)) for name, v in groups)]
+            self.of_group.options = [ALL, *((f"{groups_by(name)}: {v}", (name, v)) for name, v in groups)]
         except KdlibError as error:
             self._tell(error)
             return
