@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 COUNT_NAMES = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
-INDIVIDUAL_PANELS = {
-    "accuracy": "accuracy (%)",
-    "confidence": "confidence (mean largest probability, %)",
-    "fitted_temperature": "temperature that calibrates",
-    **tables.WITH_CONTROLS,
-    "inconsistency": "inconsistency of neighbors",
-}
+INDIVIDUAL_PANELS = tables.WORDS["individual_panels"]
 CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
 READING_STYLE = {True: look("ds"), False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"}}
