@@ -53,7 +53,7 @@ class Explorer:
         self.answer, self.picture = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
         tabs = {
             "classes": (self._classes, [self.normalise, self.correction, self.level]),
-            "disagreement": (self._disagreement, []),
+            "disagreement": (explorer_panels.disagreement, []),
             "groups": (self._groups, [self.feature]),
             "samples": (self._samples, [self.of_class, self.of_group]),
         }
@@ -126,15 +126,8 @@ class Explorer:
         return self.predictions.take(rows)
 
     def _classes(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        options = {
-            "normalise": self.normalise.value,
-            "correction": self.correction.value or None,
-            "level": self.level.value,
-        }
-        return explorer_panels.classes(a, b, **options)
-
-    def _disagreement(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        return explorer_panels.disagreement(a, b)
+        normalise, correction = self.normalise.value, self.correction.value or None
+        return explorer_panels.classes(a, b, normalise=normalise, correction=correction, level=self.level.value)
 
     def _groups(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
         return explorer_panels.groups(a, b, sensitive=self.feature.value)
