@@ -6,7 +6,6 @@ again when they are asked for.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib import places, store
-from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
+from kdlib.errors import InvalidInput, NotTrained, StoreError, caution
 from kdlib.predictions import Predictions, softmax, worlds
 from kdlib.predictions import released as published
 from kdlib.predictions.by_run import ByRun, OneRun
@@ -92,7 +91,7 @@ def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
             if len(values) > 1:
                 listed = "; ".join(f"{value[:100]} for {', '.join(runs)}" for value, runs in values.items())
                 whose = f"one arm of {study.name}" if arm else study.name
-                warnings.warn(f"runs of {whose} differ in {key}: {listed}.", KdlibWarning, stacklevel=5)
+                caution(f"runs of {whose} differ in {key}: {listed}.", stacklevel=5)
 
 
 def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:

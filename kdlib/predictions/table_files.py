@@ -10,7 +10,6 @@ import codecs
 import csv
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.errors import InvalidInput, caution
 
 Source = str | Path | pd.DataFrame
 SEPARATORS = (",", ";", "\t", "|")
@@ -111,7 +110,7 @@ def _in_some_encoding(
             raise
     frame = _csv(path, head, wanted, separator, "cp1252")
     text = f"{path} is not UTF-8 and was read as Windows-1252 (Latin-1). If names look wrong, give encoding=."
-    warnings.warn(text, KdlibWarning, stacklevel=5)
+    caution(text, stacklevel=5)
     return frame
 
 

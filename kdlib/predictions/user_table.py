@@ -8,14 +8,13 @@ invented (teachers). Every error names the user's own column, the value and the 
 from __future__ import annotations
 
 import csv
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, unknown
+from kdlib.errors import InvalidInput, caution, unknown
 from kdlib.predictions import RUN_COLUMNS, Predictions, softmax, table_files
 from kdlib.predictions.table_files import (
     EMPTY_OR_NUMBER,
@@ -330,5 +329,5 @@ def _others(t: Table, grid: _Grid) -> tuple[dict[str, np.ndarray], dict[str, np.
             run, sample = np.argwhere(found != found[0])[0]
             one, other = (t.cell(name, grid.rows[r, sample]) for r in (0, run))
             text = f"left out: {one}, but {other}, of one sample: no group. It varies within a run as well."
-            warnings.warn(text, KdlibWarning, stacklevel=4)
+            caution(text, stacklevel=4)
     return groups, of_runs

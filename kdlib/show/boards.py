@@ -27,18 +27,7 @@ SHADES = {
     "inconclusive": "#EFEFEF",
     "not run": "#FFFFFF",
 }
-WORDS = (
-    "DS: student distilled from a teacher at temperature T. NDS: the same network trained on labels alone. #SC, #TC: "
-    "classes whose accuracy, relative to the overall one, differs (p ≤ 0.05) between NDS and DS, teacher and DS. EOD, "
-    "DPD: equalized odds and demographic parity difference between groups, 0 is none. Block: a teacher and its "
-    "students."
-)
-NOTE = (
-    "Reproduced, not reproduced: the number points the paper's way, or the other, and p is at most 0.05; one study "
-    "decides each claim, and no correction spans claims. Explained by accuracy: it does, but overall accuracy alone "
-    "can do that. Inconclusive: neither is shown, which does not say that nothing is there, or the verdict hangs on "
-    "runs that collapsed."
-)
+WORDS, NOTE = tables.WORDS["claims"]["words"], tables.WORDS["claims"]["note"]
 ON_THE_STAND_IN = "the same rule on a stand-in (says nothing about the paper)"
 VERDICT_FIRST = {"selector": "td.col2::first-line, td.col3::first-line", "props": [("font-weight", "600")]}
 
