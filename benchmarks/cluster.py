@@ -3,7 +3,7 @@
     python benchmarks/cluster.py race      two workers, both engines in turn; writes results/cluster.csv
     python benchmarks/cluster.py simulate  writes the tables of docs/cluster.md from it and from the estimates below
 
-The simulation takes runs in the engine's own order (`ray_engine.Plan`). No GPU time is measured: a training step is
+The simulation takes runs in the engine's own order (`training.plan.Plan`). No GPU time is measured: a training step is
 taken to be bound by memory, as 20 passes over what the layers put out, or by arithmetic, whichever is longer.
 """
 
@@ -27,7 +27,7 @@ import pandas as pd  # noqa: E402
 
 from kdlib import store  # noqa: E402
 from kdlib.studies import Run, load_profile  # noqa: E402
-from kdlib.training.ray_engine import Plan  # noqa: E402
+from kdlib.training.plan import Plan  # noqa: E402
 from kdlib.training.sweep import _in_order  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]

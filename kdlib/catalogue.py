@@ -1,10 +1,14 @@
-"""Literal facts of data sets, models and artefacts, so that names can be checked without torch.
+"""Literal facts of data sets, models and artefacts (artefacts.yaml), so that names can be checked without torch.
 
 Loaders and constructors are strings 'module:function', imported only when they are called.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 DEVICES = ("auto", "cpu", "cuda", "none")  # 'none' trains nothing
 
@@ -44,9 +48,10 @@ class Dataset:
 
 
 CELEBA = {"label": "smiling", "image_size": 64, "balance": True}
+CELEBA_GROUPS = {"young": "Young", "male": "Male"}  # and their official names
 OF_CELEBA = {
     "choices": {"label": ("smiling", "eyeglasses")},
-    "groups": ("young", "male"),
+    "groups": tuple(CELEBA_GROUPS),
     "parts": ("train", "validation", "test"),
     "binary": True,
 }
@@ -210,56 +215,16 @@ class Artefact:
     seeds: int = 2
     temperatures: int = 1
     groups: bool = False
-    datasets: tuple[str, ...] = ()
+    datasets: Sequence[str] = ()
     of_paper: bool = False
 
 
-WITH_TWINS = ("trifeature", "trifeature-biased", "hatexplain", "celeba", "celeba64")  # or features
 ARTEFACTS = {
-    "00_walkthrough": Artefact(
-        "Walkthrough: one teacher, its students, three questions", "00_walkthrough.ipynb", of_paper=True
-    ),
-    "table01": Artefact("Class bias: CIFAR-100, ImageNet", "table01_class_bias.ipynb"),
-    "table02": Artefact(
-        "Group fairness: Trifeature (color), CelebA (Young)", "table02_group_fairness.ipynb", groups=True
-    ),
-    "table03": Artefact(
-        "Group fairness: HateXplain (gender, race)", "table03_group_fairness_hatexplain.ipynb", groups=True
-    ),
-    "table04": Artefact("Individual fairness", "table04_individual_fairness.ipynb", datasets=WITH_TWINS),
-    "table05": Artefact("CelebA: training distribution", "table05_celeba_training.ipynb", of_paper=True),
-    "table06": Artefact("Class bias: CIFAR-10, SVHN, Tiny ImageNet", "table06_class_bias.ipynb"),
-    "table07": Artefact("Class bias to T = 40: CIFAR-100, ImageNet", "table07_class_bias_to_40.ipynb"),
-    "table08": Artefact("Class bias: alpha 0.6 and 0.8", "table08_class_bias_alpha.ipynb"),
-    "table09": Artefact(
-        "Group fairness: CelebA Smiling and Eyeglasses", "table09_group_fairness_celeba.ipynb", groups=True
-    ),
-    "table10": Artefact(
-        "Group fairness: Trifeature shape and texture", "table10_group_fairness_trifeature.ipynb", groups=True
-    ),
-    "fig1": Artefact("Accuracy of each class over temperatures", "fig1_class_accuracy.ipynb"),
-    "fig2": Artefact("Disagreement matrices with the teacher", "fig2_disagreement.ipynb", seeds=1),
-    "fig3": Artefact("Temperature against #SC, #TC and accuracy", "fig3_temperature.ipynb", seeds=3),
-    "fig4": Artefact("EOD and DPD against temperature", "fig4_fairness.ipynb", groups=True, temperatures=3),
-    "fig5": Artefact("EOD and DPD against temperature: HateXplain", "fig5_fairness_hatexplain.ipynb", groups=True),
-    "fig6": Artefact("CelebA: histogram of the 40 attributes", "fig6_celeba_attributes.ipynb", of_paper=True),
-    "fig7": Artefact("Trifeature: example images", "fig7_trifeature.ipynb", of_paper=True),
-    "fig8": Artefact("Figure 3 to T = 40", "fig8_temperature_to_40.ipynb", seeds=3),
-    "claims": Artefact("The twelve claims and what came of each", "claims.ipynb", of_paper=True),
-    "beyond_null_bands": Artefact(
-        "Which of the paper's own counts are above chance?", "beyond_null_bands.ipynb", of_paper=True
-    ),
-    "beyond_sensitivity": Artefact("Do #SC and #TC survive other tests and nulls?", "beyond_sensitivity.ipynb"),
-    "beyond_t_squared": Artefact("Does the loss hold a factor T²?", "beyond_t_squared.ipynb"),
-    "beyond_individual_fairness": Artefact(
-        "Individual fairness at equal confidence", "beyond_individual_fairness.ipynb", datasets=("trifeature",)
-    ),
-    "beyond_bias_dial": Artefact(
-        "A disparity whose cause is known: the bias dial", "beyond_bias_dial.ipynb", datasets=("trifeature-biased",)
-    ),
-    "beyond_class_changes": Artefact(
-        "How large are the changes of classes, and where do they point?", "beyond_class_changes.ipynb", seeds=3
-    ),
-    "beyond_fidelity": Artefact("What else does a student take from its teacher?", "beyond_fidelity.ipynb"),
-    "beyond_lineup": Artefact("A lineup: can you tell the real figure 3?", "beyond_lineup.ipynb"),
+    name: Artefact(**facts)
+    for name, facts in yaml.safe_load(Path(__file__).with_name("artefacts.yaml").read_text(encoding="utf-8")).items()
 }
+
+
+def groups_by(sensitive: str) -> str:
+    """A sensitive feature in words: 'Male', or 'gender, majority' for the groups that most annotators name."""
+    return CELEBA_GROUPS.get(sensitive, sensitive.replace("_majority", ", majority").replace("_", " "))

@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlib import __version__, places, store
+from kdlib import __version__, needs, places, store
 from kdlib.errors import DataError, InvalidInput, KdlibError, UndefinedMetric
 from kdlib.progress import tell
 from kdlib.studies import Study, load_profile
@@ -69,65 +69,60 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--profile", default="quick", help=profiles)
     common.add_argument("--runs-dir", default="", help="where runs are kept (default: runs/)")
     working = argparse.ArgumentParser(add_help=False)
-    working.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    working.add_argument(
-        "--engine", default="local", help="local: processes on this machine; ray: Ray, see docs/cluster.md"
-    )
-    working.add_argument("--workers", type=int, help="runs at a time (default: one a core, or one on a GPU)")
-    working.add_argument("--allow-code", action="store_true", help="run the file of `model: FILE.py:FUNCTION`")
-    working.add_argument("--retry-failed", action="store_true", help="also train runs again that failed before")
+    add = working.add_argument
+    add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    add("--engine", default="local", help="local: processes on this machine; ray: Ray, see docs/cluster.md")
+    add("--workers", type=int, help="runs at a time (default: one a core; on a GPU 16 small networks, or one)")
+    add("--allow-code", action="store_true", help="run the file of `model: FILE.py:FUNCTION`")
+    add("--retry-failed", action="store_true", help="also train runs again that failed before")
 
-    one = commands.add_parser("reproduce", parents=[common, working], help="train what is missing, run the notebooks")
-    one.add_argument("artefacts", nargs="*", metavar="ARTEFACT", help="such as fig3 (default: all of the profile)")
-    one.add_argument("--no-train", action="store_true", help="show what is trained, name the command for the rest")
-    one.add_argument("--out-dir", default="", help="where figures go (default: figures/<profile>/)")
-    one.set_defaults(function=_reproduce)
+    add = _command(commands, _reproduce, "train what is missing, run the notebooks", common, working)
+    add("artefacts", nargs="*", metavar="ARTEFACT", help="such as fig3 (default: all of the profile)")
+    add("--no-train", action="store_true", help="show what is trained, name the command for the rest")
+    add("--out-dir", default="", help="where figures go (default: figures/<profile>/)")
 
-    one = commands.add_parser("train", parents=[common, working], help="train studies; start again to go on")
-    one.add_argument("studies", nargs="*", metavar="STUDY", help="default: all of the profile, in its order")
-    one.add_argument("--budget", metavar="TIME", help="stop cleanly after this time, with exit status 3: 90s, 9m, 1.5h")
-    one.set_defaults(function=_train)
+    add = _command(commands, _train, "train studies; start again to go on", common, working)
+    add("studies", nargs="*", metavar="STUDY", help="default: all of the profile, in its order")
+    add("--budget", metavar="TIME", help="stop cleanly after this time, with exit status 3: 90s, 9m, 1.5h")
 
-    one = commands.add_parser("audit", help="what changes from one model to others, from their predictions alone")
-    one.add_argument("files", nargs="*", metavar="FILE", help="CSV or parquet: sample_id, model, seed, y_true, y_pred")
-    one.add_argument("--columns", default="", metavar="OURS=YOURS,...", help="other names, such as y_true=label")
-    one.add_argument("--classes", default="", metavar="A,B,...", help="their order; of two the second is the positive")
-    one.add_argument("--lm-eval", default="", metavar="FOLDER", help="sample logs of lm-evaluation-harness, not files")
-    one.add_argument("--sensitive", nargs="+", action="extend", default=[], metavar="COLUMN", help="groups to compare")
-    one.add_argument("--baseline", metavar="MODEL", help="what the others are compared with (default: nds)")
-    one.add_argument("--metric", nargs="+", action="extend", default=[], help="further metrics of fairlearn by group")
-    one.add_argument("--margin", type=float, default=0.03, help="change of a class that still is equivalent (0.03)")
-    one.add_argument(
-        "--fail-on", action="append", default=[], metavar="LIMIT", help='such as "eod>0.05": exit status 1'
-    )
-    one.add_argument("--undecided", choices=("fail", "pass"), default="fail", help="exit status 3 (fail), or 0 (pass)")
-    one.add_argument("--out", default="report.html", metavar="FILE", help="the page (default: report.html)")
-    one.set_defaults(function=_audit)
+    add = _command(commands, _audit, "what changes from one model to others, from their predictions alone")
+    add("files", nargs="*", metavar="FILE", help="CSV or parquet: sample_id, model, seed, y_true, y_pred")
+    add("--columns", default="", metavar="OURS=YOURS,...", help="other names, such as y_true=label")
+    add("--classes", default="", metavar="A,B,...", help="their order; of two the second is the positive")
+    add("--lm-eval", default="", metavar="FOLDER", help="sample logs of lm-evaluation-harness, not files")
+    add("--sensitive", nargs="+", action="extend", default=[], metavar="COLUMN", help="groups to compare")
+    add("--missing", choices=("error", "group", "drop"), default="error", help="samples without a group")
+    add("--baseline", metavar="MODEL", help="what the others are compared with (default: nds)")
+    add("--metric", nargs="+", action="extend", default=[], help="further metrics of fairlearn by group")
+    add("--margin", type=float, default=0.03, help="change of a class that still is equivalent (0.03)")
+    add("--fail-on", action="append", default=[], metavar="LIMIT", help='such as "eod>0.05": exit status 1')
+    add("--undecided", choices=("fail", "pass"), default="fail", help="exit status 3 (fail), or 0 (pass)")
+    add("--out", default="report.html", metavar="FILE", help="the page (default: report.html)")
 
-    one = commands.add_parser("plan", parents=[common], help="what a study can decide, with which power, at what cost")
-    one.add_argument("study", metavar="STUDY|FILE", help="a study of --profile, or a YAML file: all of its studies")
-    one.set_defaults(function=_plan)
+    add = _command(commands, _plan, "what a study can decide, with which power, at what cost", common)
+    add("study", metavar="STUDY|FILE", help="a study of --profile, or a YAML file: all of its studies")
 
-    one = commands.add_parser("status", parents=[common], help="what is trained, missing, failed or damaged")
-    one.add_argument("--verify", action="store_true", help="read every run and compare its sha256")
-    one.set_defaults(function=_status)
+    add = _command(commands, _status, "what is trained, missing, failed or damaged", common)
+    add("--verify", action="store_true", help="read every run and compare its sha256")
 
-    one = commands.add_parser("fetch", help="download or check a data set; says what you have to put where by hand")
-    one.add_argument("dataset", metavar="DATASET")
-    one.add_argument("--root", default="", help="folder with one folder a data set (default: $KDLIB_DATA, else data/)")
-    one.set_defaults(function=_fetch)
+    add = _command(commands, _fetch, "download or check a data set; says what you have to put where by hand")
+    add("dataset", metavar="DATASET")
+    add("--root", default="", help="folder with one folder a data set (default: $KDLIB_DATA, else data/)")
 
-    one = commands.add_parser("init", help="write a commented profile for your own images, to be changed as you like")
-    one.add_argument("file", metavar="FILE", help="the profile, such as my.yaml")
-    one.add_argument(
-        "data", nargs="?", default="", metavar="DATA", help="folder in the data folder (default: the only)"
-    )
-    one.set_defaults(function=_init)
+    add = _command(commands, _init, "write a commented profile for your own images, to be changed as you like")
+    add("file", metavar="FILE", help="the profile, such as my.yaml")
+    add("data", nargs="?", default="", metavar="DATA", help="folder in the data folder (default: the only)")
 
-    one = commands.add_parser("release", parents=[common], help="for maintainers: write figures/<profile>/predictions/")
-    one.add_argument("studies", nargs="*", metavar="STUDY", help="default: every study of an artefact that is trained")
-    one.set_defaults(function=_release)
+    add = _command(commands, _release, "for maintainers: write figures/<profile>/predictions/", common)
+    add("studies", nargs="*", metavar="STUDY", help="default: every study of an artefact that is trained")
     return command
+
+
+def _command(commands: Any, function: Callable[..., int], told: str, *parents: argparse.ArgumentParser) -> Callable:
+    """Add the command that a function `_name` carries out, with the options of parents; returns what adds its own."""
+    one = commands.add_parser(function.__name__.removeprefix("_"), parents=parents, help=told)
+    one.set_defaults(function=function)
+    return one.add_argument
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
@@ -146,7 +141,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    from kdlib.measure import fidelity, individual_runs
+    from kdlib.measure import fidelity, gradient_norms, individual_runs
     from kdlib.predictions import collect, released
 
     profile, runs_dir = load_profile(arguments.profile), places.runs_dir(arguments.runs_dir)
@@ -162,7 +157,8 @@ def _release(arguments: argparse.Namespace) -> int:
         except (InvalidInput, UndefinedMetric) as error:
             others = {}
             print(f"{study.name} is released without individual fairness: {error}")
-        scalars = {run: values | others.get(run, {}) for run, values in fidelity.scalars(found).items()}
+        noted = gradient_norms.scalars(found)
+        scalars = {run: known | noted[run] | others.get(run, {}) for run, known in fidelity.scalars(found).items()}
         path = released.write(study, runs_dir=runs_dir, folder=folder, scalars=scalars)
         print(f"{path}: {len(found.runs)} runs, {path.stat().st_size / 2**20:.2f} MiB")
     return 0
@@ -201,6 +197,9 @@ def _train(arguments: argparse.Namespace) -> int:
     profile, budget = load_profile(arguments.profile), minutes(arguments.budget)
     started, complete = time.monotonic(), True
     studies = [profile.study(name) for name in arguments.studies or profile.studies]
+    shown = [name for name, of in profile.artefacts.items() if {*of} & {study.name for study in studies}]
+    if lacking := {name: lines[0] for name in shown if (lines := needs.lacking(name, profile))}:
+        print(f"Not enough for {', '.join(lacking)}. {next(iter(lacking.values()))}", flush=True)
     for group in [studies] if arguments.engine == "ray" else [[study] for study in studies]:
         name = group[0].name if len(group) == 1 else f"{len(group)} studies"
         left = None if budget is None else budget - (time.monotonic() - started) / 60
@@ -241,6 +240,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     report = audit(
         predictions,
         sensitive=arguments.sensitive,
+        missing=arguments.missing,
         baseline=arguments.baseline,
         metrics=arguments.metric,
         margin=arguments.margin,
@@ -281,12 +281,18 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _study_status(study: Study, arguments: argparse.Namespace) -> tuple[str, bool]:
     """One line on a study, and whether anything in it is wrong."""
+    from kdlib import data
     from kdlib.predictions import released
 
     if study.simulated:
         return "simulated: its predictions are drawn, there is nothing to train", False
     folder = places.runs_dir(arguments.runs_dir)
     states, wrong, collapsed = sweep.states_of(study.runs(), folder, verify=arguments.verify)
+    if study.dataset == "own":
+        try:
+            data.load("own", "test", **study.data)
+        except (DataError, InvalidInput) as error:
+            wrong["data"] = str(error)
     there = released.ids(places.released_dir(study.profile), study)
     counts = Counter("released" if s in ("missing", "partial") and run.id in there else s for run, s in states.items())
     shown = [name for name in STATES if counts[name] or (name == "damaged" and arguments.verify)]

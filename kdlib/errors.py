@@ -5,6 +5,7 @@
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Collection, Iterable
 from types import ModuleType
 
@@ -51,6 +52,11 @@ class UndefinedMetric(KdlibError, ValueError):
 
 class KdlibWarning(UserWarning):
     """The result is computed, but should be read with care: the message says why."""
+
+
+def caution(text: str, *, stacklevel: int = 3) -> None:
+    """Warn with a KdlibWarning; stacklevel as in `warnings.warn`, counted from whoever calls this."""
+    warnings.warn(text, KdlibWarning, stacklevel=stacklevel + 1)
 
 
 def unknown(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdlib import __version__, needs, places, store
-from kdlib.catalogue import ARTEFACTS, DATASETS, DEVICES
+from kdlib.catalogue import ARTEFACTS, DATASETS, DEVICES, groups_by
 from kdlib.errors import ProfileError, require_known
 from kdlib.paper import numbers
 from kdlib.paper.stand_in import stand_in_reasons
@@ -78,9 +78,7 @@ class Shown:
         if self.sensitive is None:
             return f"{self._of()}\n{self.study.name}, alpha = {self.study.alpha:g}"
         kind = "posts" if DATASETS[self.study.dataset].kind == "text" else "images"
-        groups = (
-            f"groups by {style.groups_by(self.sensitive)}, {self.part} part ({len(self.predictions.labels):,} {kind})"
-        )
+        groups = f"groups by {groups_by(self.sensitive)}, {self.part} part ({len(self.predictions.labels):,} {kind})"
         return f"{self._of()}\n{self.study.name}, {groups}"
 
 

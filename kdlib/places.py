@@ -59,9 +59,9 @@ def released_dir(profile: str) -> Path:
 
 def command(*words: str, runs: Path | str | None = None) -> str:
     """A command of kdlib as a shell takes it in the project's folder; runs: the folder of runs, if not the default."""
-    python = ".venv/bin/python" if Path(sys.prefix) == project_root() / ".venv" else "python"
+    folder = ".venv/bin/" if Path(sys.prefix) == project_root() / ".venv" else ""
     given = () if runs is None or user_path(runs) == runs_dir() else ("--runs-dir", str(runs))
-    return f"{python} -m kdlib {shlex.join([*words, *given])}"
+    return f"{folder}kdlib {shlex.join([*words, *given])}"
 
 
 def cores() -> int:

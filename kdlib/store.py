@@ -141,6 +141,11 @@ def weights_sha256(runs_dir: Path, run: Run) -> str:
     return _expected(folder(runs_dir, run), WEIGHTS)[WEIGHTS][1]
 
 
+def predictions_sha256(runs_dir: Path, run: Run) -> str:
+    """The sha256 of a run's predictions, as its manifest has it."""
+    return _expected(folder(runs_dir, run), "predictions.npz")["predictions.npz"][1]
+
+
 def read_weights(runs_dir: Path, run: Run) -> bytes:
     """The verified bytes of the run's safetensors file. Raises StoreError if it is damaged or was left behind."""
     home = folder(runs_dir, run)

@@ -67,3 +67,10 @@ def teacher(runs) -> Run:
 @pytest.fixture
 def student(runs) -> Run:
     return runs["ds", 0, 4.0]
+
+
+def train_run(run: Run, *, runs_dir: Path, **options) -> None:
+    """Train a run to its end in this process; options: those of `loop.training`."""
+    from kdlib.training import loop, process  # after the threads are set
+
+    process.through(loop.training(run, runs_dir=Path(runs_dir), **options))

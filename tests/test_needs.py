@@ -10,6 +10,7 @@ from kdlib.errors import ProfileError
 from kdlib.measure import class_bias
 from kdlib.show import tables
 from kdlib.studies import load_profile
+from kdlib.training.sweep import Progress
 from tests.conftest import TINY, make_project
 from tests.data import test_own
 
@@ -84,6 +85,27 @@ def test_it_is_asked_before_anything_is_trained_and_told_at_once(mine, tmp_path,
     assert not (tmp_path / "figures").exists()
 
 
+def test_train_says_before_what_it_will_not_be_enough_for(mine, monkeypatch, capsys):
+    mine("fig1", "fig2", "fig4", seeds=1)
+    monkeypatch.setattr(cli.sweep, "train", lambda *_, **__: print("it trains") or Progress(4, 4))
+    assert cli.main(["train", "--profile", "my.yaml"]) == 0
+    first, second, _ = capsys.readouterr().out.split("\n", 2)
+    assert first.startswith("Not enough for fig1, fig4. ") and second == "it trains"
+    assert first.endswith("artefacts.fig1: it compares seeds, and study 'tiny' has 1. Take 2 or more.")
+    mine("fig1", "fig2")
+    assert cli.main(["train", "--profile", "my.yaml"]) == 0 and "Not enough" not in capsys.readouterr().out
+
+
+def test_status_says_where_its_data_are_gone_or_changed(mine, tmp_path, capsys):
+    mine("table06", seeds=2)
+    status = ["status", "--profile", "my.yaml"]
+    assert cli.main(status) == 0 and capsys.readouterr().out == "tiny  8 runs: 8 missing\n"
+    test_own.npz(tmp_path / "data")  # with groups
+    assert cli.main(status) == 1 and "\n    data: fingerprint " in capsys.readouterr().out
+    (tmp_path / "data/pets").rename(tmp_path / "data/cats")
+    assert cli.main(status) == 1 and f"\n    data: {tmp_path / 'data/pets'} has no" in capsys.readouterr().out
+
+
 def test_nothing_of_it_is_called_a_stand_in(mine, tmp_path):
     profile = mine("table06", seeds=5)
     fill(profile, tmp_path / "runs")
@@ -119,7 +141,7 @@ def test_an_artefact_of_another_profile_names_that(capsys):
 
 def test_commands_that_are_told_are_whole(mine, tmp_path):
     study = mine("table06").study("tiny")
-    assert study.command() == f"python -m kdlib train tiny --profile {tmp_path / 'my.yaml'}"
+    assert study.command() == f"kdlib train tiny --profile {tmp_path / 'my.yaml'}"
     assert study.command(tmp_path / "runs") == study.command()
     assert study.command("my runs").endswith("my.yaml --runs-dir 'my runs'")
 

@@ -91,7 +91,7 @@ def test_it_says_what_there_is_and_how_to_run_the_rest(project):
     (row,) = (line for line in text.splitlines() if line.startswith("| tiny |"))
     assert row.endswith("| 8 | 20 test | 0 |")
     assert "stand-in: data set digits is not in the paper" in row
-    assert "    python -m kdlib train away --profile tiny" in text.splitlines()
+    assert "    kdlib train away --profile tiny" in text.splitlines()
     assert [table.data.empty for table in here.not_run()] == [True]
     assert "train away" in here.not_run()[0].caption
 

@@ -20,7 +20,8 @@ from kdlib import store
 from kdlib.errors import StoreError
 from kdlib.predictions import collect
 from kdlib.studies import Run, load_profile
-from kdlib.training import loop, schedule, sweep
+from kdlib.training import schedule, sweep
+from tests.conftest import train_run
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RUNS, WHOLE = FIXTURES / "runs", FIXTURES / "whole"
@@ -101,7 +102,7 @@ def resumed(tmp_path_factory):
     """(folder, steps): the runs as they were left, and the one that was stopped trained to its end."""
     folder = shutil.copytree(RUNS, tmp_path_factory.mktemp("resumed") / "runs")
     with counted_steps() as steps:
-        loop.train_run(STOPPED, runs_dir=folder)
+        train_run(STOPPED, runs_dir=folder)
     return folder, len(steps)
 
 
@@ -112,7 +113,7 @@ def anew(tmp_path_factory):
     shutil.copytree(store.folder(RUNS, TEACHER), store.folder(with_teacher, TEACHER))
     folders = {TEACHER: alone, NDS: with_teacher, DS: with_teacher}
     for run, folder in folders.items():
-        loop.train_run(run, runs_dir=folder)
+        train_run(run, runs_dir=folder)
     return folders
 
 

@@ -191,7 +191,7 @@ def test_without_training_what_is_missing_names_its_command(project):
 
     shutil.rmtree(project / "runs")
     outcomes = run(train=False)
-    assert outcomes["table06"].verdict == "not run: python -m kdlib train tiny --profile tiny"
+    assert outcomes["table06"].verdict == "not run: kdlib train tiny --profile tiny"
 
 
 def test_an_artefact_of_the_papers_own_numbers_needs_no_study(project):

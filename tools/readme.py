@@ -17,15 +17,16 @@ from typing import Any
 import pandas as pd
 
 from kdlib import places
-from kdlib.catalogue import ARTEFACTS
+from kdlib.catalogue import ARTEFACTS, MODELS
 from kdlib.errors import InvalidInput
-from kdlib.paper import silences
+from kdlib.paper import silences, stand_in
 from kdlib.reproduce import first_output
 from kdlib.show.boards import SEEN
 from kdlib.studies import load_profile
 
 ROOT = places.project_root()
 REAL, AGAIN = ROOT / "figures/real-small", ROOT / "figures/confirm"
+RESULTS = ROOT / "benchmarks/results"
 CONFIRMS = "-confirm"  # what the name of a study ends in that repeats one with new seeds
 PICTURES = (
     "fig1_digits.png",
@@ -279,6 +280,46 @@ def first_table(text: str) -> str:
     return "\n\n".join(paragraphs[max(place - 1, 0) : place + 1])
 
 
+HOW = {  # of benchmarks/results/gpu.csv
+    "eager": "launch after launch, a process each",
+    "graphs": "a step is a CUDA graph, on a stream each",
+    "graphs, torch.compile": "the same, networks compiled",
+    "packs": "the same, several as a wide network",
+}
+
+
+def gpu_paces() -> str:
+    """What a GPU trains a second, by how: the best of each network beside one process without graphs."""
+    rows = pd.read_csv(RESULTS / "gpu.csv")
+    base = rows[(rows.how == "eager") & (rows.at_once == 1)].pace.item()
+    lines = ["| network | how | runs at a time | images a second | against one process |", "|---|---|---:|---:|---:|"]
+    eager = rows[rows.how == "eager"].nsmallest(1, "at_once")
+    best = rows.loc[rows.groupby(["network", "pixels", "how"], sort=False).pace.idxmax()]
+    for row in pd.concat([eager, best]).itertuples():
+        raced = (row.network, row.pixels) == ("resnet20", 32)
+        runs, ratio = row.together * row.at_once, f"{row.pace / base:.1f}x" if raced else ""
+        title = f"{MODELS[row.network].title}, {row.pixels} px"
+        lines.append(f"| {title} | {HOW[row.how]} | {runs} | {row.pace:,.0f} | {ratio} |")
+    return "\n".join(lines)
+
+
+def gpu_runs() -> str:
+    """What was trained at the paper's recipe, beside what it reports."""
+    known = json.loads((RESULTS / "gpu.json").read_text(encoding="utf-8"))
+    reported = stand_in.all_reported()
+    reported = reported[(reported.dataset == "cifar100") & (reported.student == "resnet20")]
+    reported = reported[(reported.alpha == 0.8) & (reported.metric == "accuracy")].groupby("model")["mean"].first()
+    lines = [
+        "| run, seed 0 | momentum | test accuracy | the paper, five seeds | seconds |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for run in known["runs"]:
+        title = f"{'teacher' if run['role'] == 'teacher' else 'NDS'}, {MODELS[run['model']].title}"
+        theirs = f"{reported[run['role']]:.2f} %"
+        lines.append(f"| {title} | {run['momentum']:g} | {run['accuracy']:.2f} % | {theirs} | {run['seconds']} |")
+    return "\n".join(lines)
+
+
 def sections(gallery: Path) -> dict[str, Callable[[], str]]:
     """{name between the marks: what writes it}."""
     by_study = pd.read_csv(REAL / "claims_by_study.csv")
@@ -290,7 +331,9 @@ def sections(gallery: Path) -> dict[str, Callable[[], str]]:
         "confirmed": confirmed,
         "artefacts": lambda: artefact_table(json.loads((gallery / "summary.json").read_text(encoding="utf-8"))),
         "silences": deviations,
-        "speed": lambda: first_table((ROOT / "benchmarks/results/table.md").read_text(encoding="utf-8")),
+        "gpu paces": gpu_paces,
+        "gpu runs": gpu_runs,
+        "speed": lambda: first_table((RESULTS / "table.md").read_text(encoding="utf-8")),
     }
 
 
@@ -302,6 +345,7 @@ PAGES = {
     "docs/artefacts.md": ("artefacts",),
     "docs/deviations.md": ("silences",),
     "docs/speed.md": ("speed",),
+    "docs/gpu.md": ("gpu paces", "gpu runs"),
 }
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from kdlib import __version__, files
 from kdlib.auditing import classes, gate, groups, individuals, page
 from kdlib.auditing.compared import Compared, compared
-from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.errors import InvalidInput, KdlibWarning, require_known
 from kdlib.measure import group_counts
 from kdlib.measure.group_counts import Cells
 from kdlib.measure.stats import require_share
@@ -35,7 +35,7 @@ TABLES |= {"fairlearn", "limits"}
 class Report:
     """What an audit found. `print(report)` is the answer; `.html` is the page, `.write(path)` keeps all of it.
 
-    about     what was compared: baseline, arms (the baseline first), samples, classes, sensitive, margin
+    about     what was compared: baseline, arms (the baseline first), samples, left_out, classes, sensitive, margin
     tables    {one of TABLES: DataFrame}, shares as fractions; what could not be measured is NaN, an empty table is left
               out
     """
@@ -111,6 +111,7 @@ def audit(
     predictions: Predictions,
     *,
     sensitive: str | Sequence[str] = (),
+    missing: str = "error",
     baseline: str | None = None,
     out: str | Path | None = None,
     metrics: Sequence[str] = (),
@@ -120,6 +121,8 @@ def audit(
     """What changes from the baseline to every other model of a table, from its predictions alone.
 
     sensitive  names of group columns (keys of predictions.groups)
+    missing    samples without a value in one of them: "error" (refused), "group" (a group '(missing)' of their own) or
+               "drop" (left out of the whole audit, and counted in it)
     baseline   a model, or an arm such as 'ds T=4'; None: the model called nds
     out        an .html file to write, with its tables beside it (`Report.write`)
     metrics    further metrics by group: names in fairlearn.metrics
@@ -134,18 +137,24 @@ def audit(
         raise InvalidInput(f"predictions is the {what}: read the table first, kdlib.audit(kdlib.read_table(...)).")
     sensitive = (sensitive,) if isinstance(sensitive, str) else tuple(dict.fromkeys(sensitive))
     require_share("margin", margin)
+    require_known("missing", missing, ("error", "group", "drop"))
     limits = [gate.parse(text, grouped=bool(sensitive)) for text in fail_on]
     if metrics and not sensitive:
         raise InvalidInput(f"the metric {metrics[0]} is taken by group: name a sensitive feature.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KdlibWarning)  # the report says all of it itself
+        n_given = len(predictions.labels)
+        for name in sensitive if missing == "drop" else ():
+            predictions = predictions.of_samples(group_counts.group_codes(predictions, name, missing=missing)[0] >= 0)
         found = compared(predictions, baseline)
-        features = {name: group_counts.prepare(found.predictions, sensitive=name)[0] for name in sensitive}
+        cells = {name: group_counts.prepare(found.predictions, sensitive=name, missing=missing) for name in sensitive}
+        features = {name: counted for name, (counted, _) in cells.items()}
         tables = _measured(found, features, metrics, margin)
         tables["calibration"] = individuals.calibration(found, _confidence(predictions, found), features)
     tables["limits"] = gate.check(limits, tables["metrics"], arms=found.judged)
     tables = {name: frame for name, frame in tables.items() if len(frame)}
-    report = Report(_about(found, predictions, features) | {"margin": float(margin)}, tables)
+    others = {"margin": float(margin), "left_out": n_given - len(predictions.labels)}
+    report = Report(_about(found, predictions, features) | others, tables)
     if out is not None:
         report.write(out)
     return report

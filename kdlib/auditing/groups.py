@@ -13,7 +13,7 @@ from kdlib.auditing.classes import largest_drop, sd
 from kdlib.auditing.compared import Compared, Pair
 from kdlib.errors import InvalidInput, unknown
 from kdlib.measure import fairness, group_counts
-from kdlib.measure.group_counts import DIFFERENCES, Cells
+from kdlib.measure.group_counts import Cells
 from kdlib.measure.joint_counts import Intervals, Moments, intervals, pair_counts
 from kdlib.measure.stats import LEVEL
 
@@ -23,8 +23,8 @@ WORK = 4e8  # rows that are permuted for the floors, all runs and draws together
 
 def measure(compared: Compared, sensitive: str, cells: Cells) -> dict[str, pd.DataFrame]:
     """The frames 'metrics', 'groups', 'differences' and 'runs' of one sensitive feature, counted in `cells`."""
-    by_run = _scores(group_counts.rates(cells))
-    label_dpd = float(_scores(group_counts.divide(cells, cells.below[1], cells.below[1]))["dpd"])
+    by_run = group_counts.scores(group_counts.rates(cells))
+    label_dpd = float(group_counts.scores(group_counts.divide(cells, cells.below[1], cells.below[1]))["dpd"])
     metrics, rates, contrasts = _floors(compared, cells), [], []
     for pair in compared:
         of_rates, of_right = _moments(pair, cells)
@@ -110,15 +110,6 @@ def _drop(pair: Pair, cells: Cells, right: Moments) -> list[dict[str, object]]:
     return [{"metric": "group_drop"} | largest_drop(found.value, found.low, found.high, cells.groups)]
 
 
-def _scores(rates: np.ndarray) -> dict[str, np.ndarray]:
-    """`group_counts.differences`, but NaN where one is undefined."""
-    dpd, tpr, fpr = np.moveaxis(group_counts.spread(rates), -2, 0)
-    parts = dict(zip(DIFFERENCES, (dpd, np.maximum(tpr, fpr), tpr, fpr), strict=True))
-    known = {name: (~np.isnan(values)).sum(axis=-1) for name, values in parts.items()}
-    with np.errstate(invalid="ignore"):
-        return {name: np.nansum(values, axis=-1) / known[name] for name, values in parts.items()}
-
-
 def _floors(compared: Compared, cells: Cells) -> list[dict[str, object]]:
     """What DPD and EOD are where an arm does not react to the group: mean and 95th percentile of permutations.
 
@@ -126,7 +117,7 @@ def _floors(compared: Compared, cells: Cells) -> list[dict[str, object]]:
     """
     draws = int(np.clip(WORK / cells.outcome.size, 50, 200))
     permuted = islice(fairness.permuted_within_labels(cells, np.random.default_rng(0)), draws)
-    drawn, rows = [_scores(group_counts.rates(cells, codes)) for codes in permuted], []
+    drawn, rows = [group_counts.scores(group_counts.rates(cells, codes)) for codes in permuted], []
     for arm in compared.arms.index:
         for name in ("dpd", "eod"):
             values = np.array([scores[name] for scores in drawn])[:, compared.rows(arm)].mean(axis=1)

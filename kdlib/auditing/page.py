@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ Rows = list[dict[str, Any]]
 OUTCOMES = ("broken", "undecided", "kept")
 MOVED = 10  # changed differences of groups that are shown
 ALL, WORST = 24, 12  # classes up to which all stand in a table; else so many of those that fall most
+NUMBERS = {"percent": ".1f", "points": "z.1f", "signed": "+z.1f"}  # filters of the templates
 CURVES = {
     "accuracy": "accuracy (%)",
     "class_drop": "largest fall of a class (points)",
@@ -76,24 +77,15 @@ def _environment(escaped: bool) -> Environment:
     from jinja2 import Environment, FileSystemLoader
 
     made = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=escaped, trim_blocks=True)
-    made.filters |= {"percent": percent, "points": points, "signed": signed, "plain": _plain_markdown}
+    made.filters |= {name: partial(_hundredfold, form=form) for name, form in NUMBERS.items()}
+    made.filters["plain"] = _plain_markdown
     made.globals |= {"place": _place}
     return made
 
 
-def percent(value: float) -> str:
-    """A share in percent, '–' where there is none."""
-    return "–" if pd.isna(value) else f"{100 * value:.1f}"
-
-
-def points(value: float) -> str:
-    """A difference in points, with a true minus sign."""
-    return "–" if pd.isna(value) else f"{100 * value:z.1f}".replace("-", "−")
-
-
-def signed(value: float) -> str:
-    """A change in points, with its sign."""
-    return "–" if pd.isna(value) else f"{100 * value:+z.1f}".replace("-", "−")
+def _hundredfold(value: float, form: str) -> str:
+    """A share in percent or a difference in points, with a true minus sign; '–' where there is none."""
+    return "–" if pd.isna(value) else format(100 * value, form).replace("-", "−")
 
 
 def _plain_markdown(text: object) -> str:

@@ -27,19 +27,8 @@ from kdlib.studies import Profile, Study, load_profile
 
 VERDICTS = ("reproduced", "not reproduced", "explained by accuracy", "inconclusive", "not run")
 NOTHING_FITS = "no stand-in in this profile has what the rule needs."
-COLUMNS = (
-    "statistic",
-    "value",
-    "low",
-    "high",
-    "se",
-    "p",
-    "p_holm",
-    "n_blocks",
-    "n_temperatures",
-    "verdict",
-    "sentence",
-)
+COLUMNS = ["statistic", "value", "low", "high", "se", "p", "p_holm"]
+COLUMNS += ["n_blocks", "n_temperatures", "verdict", "sentence"]
 
 
 def verdicts(
@@ -67,7 +56,7 @@ def verdicts(
     )
     own = judged([_own(claim, read, load) for claim in CLAIMS], frame["claim"])
     first = _by_study(read, load).drop_duplicates("claim").reset_index(drop=True)
-    return frame.join(own).assign(stand_in=first["studies"]).join(first[list(COLUMNS)].add_prefix("stand_in_"))
+    return frame.join(own).assign(stand_in=first["studies"]).join(first[COLUMNS].add_prefix("stand_in_"))
 
 
 def by_study(
@@ -118,7 +107,7 @@ def _judged(found: Sequence[Finding | str], claims: Sequence[int]) -> pd.DataFra
     """Holm's correction is over the studies of a claim that can answer it by their design."""
     p = pd.Series([f.p if isinstance(f, Finding) and f.least_p <= LEVEL else np.nan for f in found], dtype=float)
     p_holm = p.groupby(list(claims)).transform(lambda family: adjust(family.to_numpy(), "holm"))
-    return pd.DataFrame([_row(f, p) for f, p in zip(found, p_holm, strict=True)], columns=list(COLUMNS))
+    return pd.DataFrame([_row(f, p) for f, p in zip(found, p_holm, strict=True)], columns=COLUMNS)
 
 
 def _row(f: Finding | str, p_holm: float) -> dict[str, object]:
@@ -222,7 +211,7 @@ def _own(claim: Claim, profile: Profile, load: _Loader) -> Finding | str:
 
 
 def _trains(names: Sequence[str], profile: str) -> str:
-    return f"python -m kdlib train {' '.join(names)} --profile {profile}"
+    return f"kdlib train {' '.join(names)} --profile {profile}"
 
 
 def _untrained(p: Predictions) -> list[str]:

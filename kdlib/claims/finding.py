@@ -70,9 +70,14 @@ def joint(found: Sequence[Tested], signs: Sequence[int]) -> tuple[float, bool | 
 # ------------------------------------------------------------------------------------------------------------ sentences
 
 
+def signed(value: float) -> str:
+    """With its sign, a true minus: '−0.20'."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def points(value: float) -> str:
     """A share as signed points: '+1.20'."""
-    return f"{100 * value:+.2f}".replace("-", "−")
+    return signed(100 * value)
 
 
 def percent(share: float) -> str:

@@ -19,6 +19,7 @@ from kdlib.claims.finding import (
     least_trend_p,
     p_text,
     percent,
+    signed,
     too_few,
 )
 from kdlib.errors import InvalidInput
@@ -89,7 +90,7 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
         temperatures=ts,
         least_p=least_trend_p(ts),
         text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
-        f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {found.observed:+.2f}, "
+        f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {signed(found.observed)}, "
         f"{p_text(found.p)}.{too_few(ts)}",
         control=control + without_counts(p),
         instead=instead,
@@ -111,7 +112,7 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
         f"Along the fitted line the count changes by {_classes(sign * beyond.count)}. {alone} changes it by "
         f"{_classes(expected)}; what is left is "
         f"{interval(Tested(sign * beyond.excess, *rest, np.nan), _classes)}: {beyond.answer}. On the arcsine scale tau "
-        f"is {arcsine.observed:+.2f} ({p_text(arcsine.p)})."
+        f"is {signed(arcsine.observed)} ({p_text(arcsine.p)})."
     )
     if beyond.answer != "not explained":
         return text, "explained by accuracy" if (against, beyond.answer) == ("nds", "explained") else "inconclusive"
@@ -120,7 +121,7 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     if study_arms(p).fresh is None:
         return f"{text} Without fresh teachers this may be students that grow alike to their own.", "inconclusive"
     fresh = count_trend(p, against="fresh teacher")
-    text += f" Against teachers that taught none of the students tau is {fresh.observed:+.2f} ({p_text(fresh.p)})."
+    text += f" Against teachers that taught none of the students tau is {signed(fresh.observed)} ({p_text(fresh.p)})."
     return text, "" if fresh.p <= LEVEL and fresh.observed * sign > 0 else "inconclusive"
 
 
@@ -257,9 +258,9 @@ def alphas_agree(a: Predictions, b: Predictions) -> Finding:
         temperatures=ts,
         least_p=least_trend_p(ts),
         text="Kendall's tau of #SC and T is "
-        + " and ".join(f"{t.observed:+.2f} ({p_text(t.p)}) at alpha {alpha:g}" for alpha, t in found.items())
+        + " and ".join(f"{signed(t.observed)} ({p_text(t.p)}) at alpha {alpha:g}" for alpha, t in found.items())
         + "; that of #TC is "
-        + " and ".join(f"{t.observed:+.2f}" for t in other.values())
+        + " and ".join(f"{signed(t.observed)}" for t in other.values())
         + f".{too_few(ts)}",
     )
 

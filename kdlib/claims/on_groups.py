@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from kdlib.catalogue import groups_by
 from kdlib.claims.finding import TEN_AND_FORTY, Finding, interval, joint, p_text
 from kdlib.errors import InvalidInput
 from kdlib.measure.arms import at, between, by_block, differences_from_teacher, n_blocks
@@ -53,14 +54,15 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
     beyond = [t_test(block_slopes(by_block(p, values[name] - floor[name]))) for name in MEASURES]
     both, toward = joint([eod, dpd], [-1, -1])
     steeper, below = joint(beyond, [-1, -1])
+    by = groups_by(feature)
     return Finding(
-        f"EOD by {feature}, change for each doubling of T",
+        f"EOD by {by}, change for each doubling of T",
         **eod._replace(p=both)._asdict(),
         toward=toward,
         n_blocks=n_blocks(p),
         temperatures=tuple(p.temperatures),
         unit="points for each doubling of T",
-        text=f"Each doubling of T changes EOD by {feature} by {interval(eod)} points and DPD by {interval(dpd)}; "
+        text=f"Each doubling of T changes EOD by {by} by {interval(eod)} points and DPD by {interval(dpd)}; "
         f"joint {p_text(both)}. {_ranks(p, values)}",
         control="Beyond what the same errors give in a model that does not react to the group, EOD changes by "
         f"{interval(beyond[0])} and DPD by {interval(beyond[1])}.",
@@ -86,13 +88,14 @@ def below_teacher(p: Predictions, *, sensitive: str) -> Finding:
     runs = group_fairness(p, sensitive=feature)
     dpd, eod, gap = (_less_teacher(p, runs[name].to_numpy()) for name in ("dpd", "eod", "dpd_gap"))
     label = runs["label_dpd"].iloc[0]
+    by = groups_by(feature)
     return Finding(
-        f"DPD by {feature} at T = 10, student − own teacher",
+        f"DPD by {by} at T = 10, student − own teacher",
         **dpd._asdict(),
         toward=None if dpd.value == 0 else dpd.value < 0,
         n_blocks=n_blocks(p),
         temperatures=TEN_AND_FORTY[:1],
-        text=f"At T = 10 the student's DPD by {feature} less its own teacher's is {interval(dpd)} points, "
+        text=f"At T = 10 the student's DPD by {by} less its own teacher's is {interval(dpd)} points, "
         f"{p_text(dpd.p)}; EOD {interval(eod)}. The labels themselves have a DPD of {100 * label:.2f} %, and the "
         f"student's distance from it less the teacher's is {interval(gap)} points.",
         control=_on_other_samples(p, feature),
@@ -128,13 +131,14 @@ def rises_again(p: Predictions, *, sensitive: str) -> Finding:
     change = [by_block(p, runs[name].to_numpy()) for name in MEASURES]
     eod, dpd = (t_test((wide[high] - wide[low]).to_numpy()) for wide in change)
     both, toward = joint([eod, dpd], [1, 1])
+    by = groups_by(feature)
     return Finding(
-        f"EOD by {feature} at T = {high:g} − at T = {low:g}",
+        f"EOD by {by} at T = {high:g} − at T = {low:g}",
         **eod._replace(p=both)._asdict(),
         toward=toward,
         n_blocks=n_blocks(p),
         temperatures=(low, high),
-        text=f"From T = {low:g} to {high:g} EOD by {feature} changes by {interval(eod)} points and DPD by "
+        text=f"From T = {low:g} to {high:g} EOD by {by} changes by {interval(eod)} points and DPD by "
         f"{interval(dpd)}; joint {p_text(both)}.",
     )
 

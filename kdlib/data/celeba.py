@@ -6,7 +6,6 @@ The loader takes labels, groups and the balanced training images from here; tabl
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from kdlib import files
+from kdlib.catalogue import CELEBA_GROUPS as GROUPS
 from kdlib.data import PUBLISHED, damaged, required
-from kdlib.errors import DataError, KdlibWarning, require_known
+from kdlib.errors import DataError, caution, require_known
 
 FOLDER, LISTS = "celeba", ("list_attr_celeba.txt", "list_eval_partition.txt")
 PARTS = ("train", "validation", "test")
 LABELS = {"smiling": "Smiling", "eyeglasses": "Eyeglasses"}
 CLASS_NAMES = {"smiling": ("not smiling", "smiling"), "eyeglasses": ("no eyeglasses", "eyeglasses")}
-GROUPS = {"young": "Young", "male": "Male"}
 GROUP_VALUES = {"young": ("not young", "young"), "male": ("female", "male")}
 
 
@@ -47,7 +46,7 @@ def read_attributes(folder: Path) -> pd.DataFrame:
     found = files.sha256(values.astype(np.int8).tobytes() + parts.to_numpy(np.int8).tobytes())
     if found != PUBLISHED["contents"][FOLDER]:
         what = f"{attributes_path} or {parts_path.name} does not say what the published lists do"
-        warnings.warn(f"{what}. `kdlib fetch celeba` says where they are from.", KdlibWarning, stacklevel=2)
+        caution(f"{what}. `kdlib fetch celeba` says where they are from.", stacklevel=2)
     part = np.array(PARTS, object)[parts.iloc[:, 0]]
     return pd.concat([pd.Series(part, parts.index, name="part"), attributes == 1], axis=1)
 

@@ -17,7 +17,6 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from tqdm import tqdm
 from kdlib import data, files, places
 from kdlib.catalogue import DATASETS
 from kdlib.data import PUBLISHED, celeba, damaged
-from kdlib.errors import DataError, KdlibWarning, require_known
+from kdlib.errors import DataError, caution, require_known
 
 CHUNK = 2**18
 TIMEOUT = 30  # seconds without a byte
@@ -100,7 +99,7 @@ def verify(name: str, folder: Path, paths: list[Path]) -> None:
             wrong = next((one for one in _altered(path, source.folder) if one.is_file()), None)
         else:
             what = f"{paths[0]} cannot be compared with the published file: {path}, which it is from, is not there"
-            warnings.warn(f"{what}. `kdlib fetch {name}` gets it and compares.", KdlibWarning, stacklevel=2)
+            caution(f"{what}. `kdlib fetch {name}` gets it and compares.", stacklevel=2)
         if wrong:
             raise damaged(f"{wrong} is not the published file", name)
 

@@ -16,6 +16,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Rows:
     groups: Columns
 
 
+_wrong = partial(damaged, dataset="own")
 Stored = tuple[dict[str, Rows], list[str] | None]  # every part; the classes' names where labels are numbers with names
 
 
@@ -126,7 +128,7 @@ def _files(folder: Path) -> list[Path]:
         return [required(path, "own") for part, path in tables.items() if part in NEEDED or path.is_file()]
     if all((folder / part).is_dir() for part in NEEDED):
         return [path for part in PARTS for path in _class_images(folder / part)]
-    raise damaged(f"{folder} has no {npz.name}, no train.parquet with test.parquet and no train/ with test/", "own")
+    raise _wrong(f"{folder} has no {npz.name}, no train.parquet with test.parquet and no train/ with test/")
 
 
 def _read(folder: Path, paths: list[Path]) -> Stored:
@@ -146,7 +148,7 @@ def _read_npz(path: Path) -> Stored:
         if not mine and part not in NEEDED:
             continue
         if lacking := [key for key in ("x", "y") if key not in mine]:
-            raise damaged(f"{path} has no array '{part}_{lacking[0]}'", "own")
+            raise _wrong(f"{path} has no array '{part}_{lacking[0]}'")
         x, y, ids = _channels_first(mine.pop("x"), f"{path}, {part}_x"), mine.pop("y"), mine.pop("id", None)
         groups = {key.removeprefix("group_"): mine.pop(key) for key in list(mine) if key.startswith("group_")}
         arrays |= {f"{part}_{key}": value for key, value in mine.items()}
@@ -156,9 +158,7 @@ def _read_npz(path: Path) -> Stored:
         raise unknown("array", min(arrays), [*known, "class_names"], place=str(path), error=DataError)
     shapes = {part: rows.content.shape[1:] for part, rows in parts.items()}
     if other := [part for part in shapes if shapes[part] != shapes["train"]]:
-        raise damaged(
-            f"{path}: images of train are {shapes['train']} and those of {other[0]} {shapes[other[0]]}", "own"
-        )
+        raise _wrong(f"{path}: images of train are {shapes['train']} and those of {other[0]} {shapes[other[0]]}")
     return parts, None if names is None else names.astype(str).ravel().tolist()
 
 
@@ -166,7 +166,7 @@ def _channels_first(x: np.ndarray, where: str) -> np.ndarray:
     """(N, S, S, 3) or (N, S, S) -> (N, 3, S, S) uint8."""
     color = x[..., None].repeat(3, axis=-1) if x.ndim == 3 else x
     if x.dtype != np.uint8 or color.ndim != 4 or color.shape[3] != 3 or color.shape[1] != color.shape[2]:
-        raise damaged(f"{where} is {x.dtype} {x.shape}, not uint8 (N, S, S, 3) or (N, S, S)", "own")
+        raise _wrong(f"{where} is {x.dtype} {x.shape}, not uint8 (N, S, S, 3) or (N, S, S)")
     return np.ascontiguousarray(color.transpose(0, 3, 1, 2))
 
 
@@ -177,17 +177,17 @@ def _read_parquet(path: Path) -> Rows:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise damaged(f"{path} is not a whole parquet file: {error}", "own") from error
+        raise _wrong(f"{path} is not a whole parquet file: {error}") from error
     if lacking := [column for column in ("image", "label") if column not in table]:
-        raise damaged(f"{path} has no column {lacking[0]!r}, but {', '.join(map(str, table))}", "own")
+        raise _wrong(f"{path} has no column {lacking[0]!r}, but {', '.join(map(str, table))}")
     # Hugging Face's data sets keep {"bytes": ..., "path": ...}
     images = [value.get("bytes") if isinstance(value, dict) else value for value in table.pop("image")]
     if wrong := [i for i, value in enumerate(images) if not isinstance(value, bytes)]:
-        raise damaged(f"{path}: row {wrong[0]} of the column 'image' is not the bytes of an image file", "own")
+        raise _wrong(f"{path}: row {wrong[0]} of the column 'image' is not the bytes of an image file")
     labels = table.pop("label").to_numpy()
     for column in table:
         if table[column].isna().any():
-            raise damaged(f"{path}: the column {column!r} has empty cells: fill them, or leave it out", "own")
+            raise _wrong(f"{path}: the column {column!r} has empty cells: fill them, or leave it out")
     ids = table.pop("id").to_numpy() if "id" in table else None
     return _rows(images, labels, ids, {str(g): table[g].to_numpy() for g in table}, str(path))
 
@@ -204,7 +204,7 @@ def _class_images(folder: Path) -> list[Path]:
         wrong = [path for path in paths if path.suffix.lower() not in SUFFIXES or not path.is_file()]
         if wrong or not paths:
             kinds = ", ".join(sorted(SUFFIXES))
-            raise damaged(f"{wrong[0] if wrong else home} is not {folder.name}/<class>/<image>, one of {kinds}", "own")
+            raise _wrong(f"{wrong[0] if wrong else home} is not {folder.name}/<class>/<image>, one of {kinds}")
         found += paths
     return found
 
@@ -223,18 +223,18 @@ def _rows(content: Content, labels: np.ndarray, ids: np.ndarray | None, groups: 
     columns = {"label": labels, **({} if ids is None else {"id": ids}), **groups}
     for column, values in columns.items():
         if values.shape != (len(content),) or not len(content):
-            raise damaged(f"{where}: {len(content)} images and {column} of shape {values.shape}", "own")
+            raise _wrong(f"{where}: {len(content)} images and {column} of shape {values.shape}")
         if any(isinstance(value, bytes) for value in values.tolist()):
-            raise damaged(f"{where}: {column} is bytes, not text: decode it", "own")
+            raise _wrong(f"{where}: {column} is bytes, not text: decode it")
     whole = labels.dtype.kind in "iu"
     if not whole and not all(isinstance(label, str) for label in labels.tolist()):
-        raise damaged(f"{where}: labels are {labels.dtype}, neither whole numbers nor names", "own")
+        raise _wrong(f"{where}: labels are {labels.dtype}, neither whole numbers nor names")
     labels = labels.astype(np.int64 if whole else str)
     ids = content_ids(content, labels) if ids is None else ids.astype(str)
     order = np.argsort(ids, kind="stable")
     ids, labels = ids[order], labels[order]
     if (twice := ids[1:] == ids[:-1]).any():
-        raise damaged(f"{where}: the id {str(ids[1:][twice][0])!r} stands there more than once", "own")
+        raise _wrong(f"{where}: the id {str(ids[1:][twice][0])!r} stands there more than once")
     content = content[order] if isinstance(content, np.ndarray) else [content[i] for i in order]
     return Rows(content, labels, ids, {group: values.astype(str)[order] for group, values in groups.items()})
 
@@ -245,11 +245,11 @@ def _classes(folder: Path, stored: Stored) -> tuple[list[str], dict[str, Rows]]:
     values = {part: set(rows.labels.tolist()) for part, rows in parts.items()}
     for part, other in permutations(parts, 2):
         if lacking := sorted(values[other] - values[part], key=str):
-            raise damaged(f"{folder}: {part} has no image with the label {lacking[0]!r}, and {other} has", "own")
+            raise _wrong(f"{folder}: {part} has no image with the label {lacking[0]!r}, and {other} has")
     found = sorted(values["train"])
     if (class_names or not isinstance(found[0], str)) and found != list(range(len(class_names or found))):
         given = " and class_names as many" if class_names else ""
-        raise damaged(f"{folder}: labels are {found[:20]}; they have to be all of 0 .. C - 1{given}", "own")
+        raise _wrong(f"{folder}: labels are {found[:20]}; they have to be all of 0 .. C - 1{given}")
     names = class_names or [str(value) for value in found]
     return names, {part: replace(rows, labels=np.searchsorted(found, rows.labels)) for part, rows in parts.items()}
 
@@ -259,14 +259,12 @@ def _prepared(folder: Path, stored: Stored, part: str, *, image_size: int) -> di
     names, parts = _classes(folder, stored)
     groups = {p: sorted(rows.groups) for p, rows in parts.items()}
     if other := [p for p in groups if groups[p] != groups["train"]]:
-        raise damaged(
-            f"{folder}: groups of train are {groups['train']} and those of {other[0]} {groups[other[0]]}", "own"
-        )
+        raise _wrong(f"{folder}: groups of train are {groups['train']} and those of {other[0]} {groups[other[0]]}")
     digests, seen = {p: _digests(rows.content) for p, rows in parts.items()}, {}
     for p, rows in parts.items():
         named = dict(zip(digests[p], [f"{PARTS[p]} image {i!r}" for i in rows.ids.tolist()], strict=True))
         if twice := [digest for digest in digests[p] if digest in seen]:
-            raise damaged(f"{folder}: the {named[twice[0]]} is the {seen[twice[0]]}", "own")
+            raise _wrong(f"{folder}: the {named[twice[0]]} is the {seen[twice[0]]}")
         seen |= named
     rows = parts[part] if part in parts else _none(parts["train"], image_size)
     return {

@@ -13,30 +13,30 @@ import yaml
 
 from kdlib import data, files, places
 from kdlib.catalogue import DATASETS
-from kdlib.data import PUBLISHED, Root, own
+from kdlib.data import PUBLISHED, own
 from kdlib.errors import InvalidInput
 
 SMALL, OF_FILES = 64, 32  # pixels: arrays up to here keep their size; image files are made so large
 TEXT = Template(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
-def write(path: Path | str, given: Path | str = "", *, root: Root = None) -> Path:
+def write(path: Path | str, given: Path | str = "") -> Path:
     """Write a profile for the images in `given`, a folder (or a file in it) of the data folder; returns its path.
 
     given: '' takes the only folder there that holds images of one's own. The formats are those of `data.own`.
     Raises InvalidInput for a file that is there already or is no YAML, a folder elsewhere, none or several;
     DataError for data that are damaged.
     """
-    path, folder = places.user_path(path), _folder(given, root)
+    path, folder = places.user_path(path), _folder(given)
     if path.suffix not in (".yaml", ".yml") or path.exists():
         wrong = "is there already, and is not written over" if path.exists() else "does not end in .yaml"
         raise InvalidInput(f"{path} {wrong}: give another name.")
-    files.replace_file(path, _text(path, folder, root).encode())
+    files.replace_file(path, _text(path, folder).encode())
     return path
 
 
-def _folder(given: Path | str, root: Root) -> Path:
-    home = places.data_dir(root)
+def _folder(given: Path | str) -> Path:
+    home = places.data_dir()
     if not given:
         held = [p for p in sorted(home.glob("*/")) if p.name not in DATASETS and own.holds(p)]
         if len(held) == 1:
@@ -57,11 +57,11 @@ def _folder(given: Path | str, root: Root) -> Path:
     return home / folder.name
 
 
-def _text(path: Path, folder: Path, root: Root) -> str:
+def _text(path: Path, folder: Path) -> str:
     side = own.side(folder)
     image_size = next(s for s in range(min(side, SMALL), 0, -1) if side % s == 0) if side else OF_FILES
     known = {"name": folder.name, "image_size": image_size, "fingerprint": own.fingerprint(folder, image_size)}
-    parts = {part: data.load("own", part, root=root, **known) for part in own.PARTS}
+    parts = {part: data.load("own", part, **known) for part in own.PARTS}
     train, study = parts["train"], _plain(folder.name)
     shown = ["fig1", "fig2", "fig3", "table06", *["fig4", "table02"] * bool(train.groups)]
     return TEXT.substitute(

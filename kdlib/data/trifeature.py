@@ -45,9 +45,9 @@ def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
-def _star(radius: float = 64.0) -> tuple[np.ndarray, ...]:
+def _star() -> tuple[np.ndarray, ...]:
     """Five kites, each an arm and the inner pentagon: they overlap, so no seam shows between them."""
-    outer, inner = _regular(5, radius), -_regular(5, radius * (3 - 5**0.5) / 2)
+    outer, inner = _regular(5), -_regular(5, 64 * (3 - 5**0.5) / 2)
     return tuple(np.stack([outer[i], inner[(i + 3) % 5], inner[i], inner[(i + 2) % 5]]) for i in range(5))
 
 

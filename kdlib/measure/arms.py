@@ -8,14 +8,13 @@ torch.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.errors import InvalidInput, caution
 from kdlib.measure.stats import Tested, as_floats, block_slopes, check_finite, mean_and_interval, of_parts, t_test
 from kdlib.predictions import Predictions
 
@@ -80,11 +79,7 @@ def check_seeds(n_seeds: Mapping[str, int]) -> None:
         )
     few = [f"{name} ({n})" for name, n in n_seeds.items() if n < ENOUGH_SEEDS]
     if few:
-        warnings.warn(
-            f"fewer than {ENOUGH_SEEDS} seeds in {', '.join(few)}: intervals are wide and tests weak.",
-            KdlibWarning,
-            stacklevel=3,
-        )
+        caution(f"fewer than {ENOUGH_SEEDS} seeds in {', '.join(few)}: intervals are wide and tests weak.")
 
 
 def by_arm(predictions: Predictions, values: np.ndarray, *, share: bool = True) -> pd.DataFrame:
@@ -128,10 +123,8 @@ def _warn_of_collapsed(predictions: Predictions, arm: Arm, values: np.ndarray, s
         )
         named = "; ".join(f"run {run} {predictions.collapsed[run]}" for run in runs[bad])
         without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**found)
-        warnings.warn(
-            f"collapsed in {arm.name}: {named}. The mean of all keeps it; of the other {len(kept)} it is {without}.",
-            KdlibWarning,
-            stacklevel=3,
+        caution(
+            f"collapsed in {arm.name}: {named}. The mean of all keeps it; of the other {len(kept)} it is {without}."
         )
 
 
@@ -218,16 +211,12 @@ def _paired_rows(arm: Arm, teachers: np.ndarray) -> np.ndarray:
     """The rows of the arm that have a teacher; warns of those that have none, and of one teacher for all."""
     rows = arm.rows[teachers[arm.rows] >= 0]
     if len(rows) < len(arm.rows):
-        warnings.warn(
-            f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no teacher and are left out.",
-            KdlibWarning,
-            stacklevel=3,
+        caution(
+            f"{arm.name}: {len(arm.rows) - len(rows)} of {len(arm.rows)} students have no teacher and are left out."
         )
     if len(rows) > 1 and len(set(teachers[rows])) == 1:
-        warnings.warn(
-            f"{arm.name}: one teacher for all {len(rows)} seeds, so the interval says nothing about other teachers.",
-            KdlibWarning,
-            stacklevel=3,
+        caution(
+            f"{arm.name}: one teacher for all {len(rows)} seeds, so the interval says nothing about other teachers."
         )
     return rows
 

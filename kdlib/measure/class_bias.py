@@ -8,14 +8,13 @@ Defaults are the paper's: Welch's test on accuracy_c / accuracy, p <= 0.05, unco
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.errors import InvalidInput, caution
 from kdlib.measure import class_counts
 from kdlib.measure.arms import TIDY, tidy
 from kdlib.measure.class_counts import CountedArm
@@ -213,5 +212,5 @@ def _common_seeds(a: CountedArm, b: CountedArm) -> list[int]:
         raise InvalidInput(f"{a.name} (seeds {list(a.seeds)}) and {b.name} (seeds {list(b.seeds)}) share no seed.")
     if alone:
         listed = ", ".join(map(str, alone))
-        warnings.warn(f"{a.name} and {b.name} are paired by seed; left out: {listed}.", KdlibWarning, stacklevel=3)
+        caution(f"{a.name} and {b.name} are paired by seed; left out: {listed}.")
     return common

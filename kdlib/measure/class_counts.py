@@ -6,7 +6,6 @@ seeds, one teacher for all). No torch.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, require_known
+from kdlib.errors import InvalidInput, caution, require_known
 from kdlib.measure.arms import Arm, arm_rows, check_seeds
 from kdlib.predictions import Predictions
 
@@ -106,18 +105,14 @@ def check_arms(compared: Iterable[CountedArm]) -> None:
     teachers = {arm.name: arm.runs["teacher_id"] for arm in compared}
     copied = [name for name, ids in teachers.items() if ids.notna().all() and ids.nunique() == 1]
     if copied:
-        warnings.warn(
+        caution(
             f"one teacher for all seeds of {', '.join(copied)}: pseudo-replication. Its students share its "
             "idiosyncrasies, which alone make classes 'significant'; the unit is the teacher, of which there "
-            "is one.",
-            KdlibWarning,
-            stacklevel=3,
+            "is one."
         )
     empty = np.flatnonzero(compared[0].totals == 0)
     if len(empty):
-        warnings.warn(
-            f"classes without test images are not tested: {', '.join(map(str, empty))}.", KdlibWarning, stacklevel=3
-        )
+        caution(f"classes without test images are not tested: {', '.join(map(str, empty))}.")
 
 
 def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:

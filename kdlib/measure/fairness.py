@@ -7,13 +7,12 @@ in `joint_intervals`, individual fairness is in `individual`. No torch.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric
+from kdlib.errors import InvalidInput, UndefinedMetric, caution
 from kdlib.measure import group_counts
 from kdlib.measure.arms import TIDY, arm_rows, tidy
 from kdlib.measure.group_counts import Cells, crosstab, differences, rates
@@ -153,11 +152,7 @@ def _warn(cells: Cells, sensitive: str, chosen: np.ndarray, verb: str, remedy: s
     if chosen.any():
         text = group_counts.describe_pairs(cells, chosen)
         text = text if len(text) <= 300 else text[:300] + " ..."
-        warnings.warn(
-            f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. {remedy}.",
-            KdlibWarning,
-            stacklevel=3,
-        )
+        caution(f"{chosen.sum()} of {chosen.size} pairs of group ({sensitive}) and class {verb}: {text}. {remedy}.")
 
 
 def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: int = 0) -> pd.DataFrame:

@@ -1,49 +1,36 @@
-"""Norms of both terms of the distillation loss, as the runs noted them while they trained. No torch."""
+"""Norms of both terms of the distillation loss, as the runs noted them while they trained."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
-from kdlib import store
 from kdlib.errors import NotTrained
 from kdlib.measure import stats
 from kdlib.measure.arms import TIDY
-from kdlib.predictions.collect import describe
-from kdlib.studies import Study
+from kdlib.predictions import Predictions
 
-TERMS = ("teacher", "labels")
+NOTED = ("gradient_teacher", "gradient_labels")
 
 
-def gradients(study: Study, *, runs_dir: Path | str) -> pd.DataFrame:
-    """Norms of both terms of the loss, as every run noted them in the first batch of each epoch.
+def table(predictions: Predictions) -> pd.DataFrame:
+    """Mean over epochs, then over seeds: the rows of `arms.tidy`, metrics 'gradient_teacher', 'gradient_labels'.
 
-    One row per run and epoch: run_id, model, seed, temperature, epoch, teacher, labels (Euclidean norm of the gradient
-    of the weighted term with respect to the batch's logits; NaN for a term that the run does not have).
-    Raises NotTrained if no distilled student of the study is there.
+    Euclidean norm of the gradient of the weighted term with respect to a batch's logits, in the first batch of each
+    epoch. Raises NotTrained if no distilled student noted it: those released first did not.
     """
-    rows = []
-    for run in study.runs():
-        if run.role == "ds" and store.state(Path(runs_dir), run) == "done":
-            about = {key: describe(run, study)[key] for key in ("run_id", "model", "seed", "temperature")}
-            history = store.read(Path(runs_dir), run)[1]["history"]
-            rows += [
-                about | {"epoch": e["epoch"], "teacher": e["gradient_teacher"], "labels": e["gradient_labels"]}
-                for e in history
-            ]
-    if not rows:
-        raise NotTrained(f"no distilled student of {study.name!r} is in {runs_dir}: {study.command(runs_dir)}")
-    return pd.DataFrame(rows)
-
-
-def table(norms: pd.DataFrame) -> pd.DataFrame:
-    """Mean over epochs, then over seeds: the rows of `arms.tidy`, metrics 'gradient_teacher', 'gradient_labels'."""
-    runs = norms.groupby(["temperature", "seed"])[list(TERMS)].mean()
+    runs = predictions.runs[predictions.runs["model"] == "ds"]
+    if runs.empty or not {*NOTED} <= {*runs} or runs[[*NOTED]].isna().all(axis=None):
+        raise NotTrained("no distilled student of these predictions noted the gradients of its loss; train the study.")
     rows = [
-        {"temperature": temperature, "n_seeds": len(values), "metric": f"gradient_{term}"}
-        | stats.mean_and_interval(values[term].to_numpy())
-        for term in TERMS
+        {"temperature": temperature, "n_seeds": len(values), "metric": name}
+        | stats.mean_and_interval(values[name].to_numpy())
+        for name in NOTED
         for temperature, values in runs.groupby("temperature")
     ]
     return pd.DataFrame(rows).assign(model="ds", unit="norm")[TIDY]
+
+
+def scalars(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """{run_id: its norms}, to be kept with a run."""
+    known = predictions.runs.set_index("run_id")[[name for name in NOTED if name in predictions.runs]]
+    return {run: row.dropna().to_dict() for run, row in known.iterrows()}

@@ -42,9 +42,8 @@ def encode_groups(values, place: str, *, missing: str = "error") -> Groups:
     absent = codes < 0
     if missing == "error" and absent.any():
         raise InvalidInput(
-            f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position "
-            f'{int(np.argmax(absent))}. Fill it, or use group_fairness with missing="drop" or '
-            'missing="group".'
+            f"{place} is missing for {absent.sum()} of {len(codes)} samples, first at position {np.argmax(absent)}. "
+            'Fill it, or give audit (--missing) or group_fairness missing="group" or "drop".'
         )
     _refuse_continuous(names, int((~absent).sum()), place)
     if missing == "group" and absent.any():
@@ -188,15 +187,23 @@ def differences(rates: np.ndarray) -> dict[str, np.ndarray]:
     rates (..., 3, G, K) -> dpd, eod, tpr_difference, fpr_difference, each of shape (...). A class in which fewer than
     two groups have the rate is left out of the mean. Raises UndefinedMetric if no class is left.
     """
-    dpd, tpr, fpr = np.moveaxis(spread(rates), -2, 0)
-    parts = dict(zip(DIFFERENCES, (dpd, np.maximum(tpr, fpr), tpr, fpr), strict=True))
-    for name, values in parts.items():
+    found = scores(rates)
+    for name, values in found.items():
         if np.isnan(values).all():
             raise UndefinedMetric(
                 f"{name} is undefined: in no class do two groups have both positives and negatives "
                 "enough. Merge groups, lower exclude_below, or choose another sensitive feature."
             )
-    return {name: np.nanmean(values, axis=-1) for name, values in parts.items()}
+    return found
+
+
+def scores(rates: np.ndarray) -> dict[str, np.ndarray]:
+    """`differences`, but NaN where one is undefined."""
+    dpd, tpr, fpr = np.moveaxis(spread(rates), -2, 0)
+    parts = dict(zip(DIFFERENCES, (dpd, np.maximum(tpr, fpr), tpr, fpr), strict=True))
+    known = {name: (~np.isnan(values)).sum(axis=-1) for name, values in parts.items()}
+    with np.errstate(invalid="ignore"):
+        return {name: np.nansum(values, axis=-1) / known[name] for name, values in parts.items()}
 
 
 def describe_pairs(cells: Cells, chosen: np.ndarray) -> str:

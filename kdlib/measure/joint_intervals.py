@@ -15,7 +15,6 @@ together (Bonferroni: unlike max-t, it needs no common degrees of freedom). No t
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -26,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from kdlib.errors import InvalidInput, KdlibWarning, UndefinedMetric, require_known
+from kdlib.errors import InvalidInput, UndefinedMetric, caution, require_known
 from kdlib.measure.arms import Arm, arm_rows, check_seeds, nds_and_students, own_teachers
 from kdlib.measure.group_counts import group_codes
 from kdlib.measure.stats import LEVEL
@@ -126,7 +125,7 @@ def _compared(runs: pd.DataFrame, against: str | None) -> list[tuple[Arm, np.nda
     shared = [arm.name for arm in found if runs["teacher_id"].iloc[arm.rows].dropna().duplicated().any()]
     if shared:
         text = f"students share a teacher in {', '.join(shared)}: the intervals say nothing about other teachers."
-        warnings.warn(text, KdlibWarning, stacklevel=3)
+        caution(text)
     return list(zip(found, others, strict=True))
 
 
@@ -147,7 +146,7 @@ def _contrasts(p: Predictions, sensitive: str | None) -> Iterator[tuple]:
             cells = [(np.flatnonzero((codes == g) & within), sign) for g, sign in zip(pair, (1, -1), strict=True)]
             if min(len(rows) for rows, _ in cells) < 2:
                 text = "{} of class {!r}, groups {!r} and {!r}, is left out: a rate needs two rows.".format(*name)
-                warnings.warn(text, KdlibWarning, stacklevel=4)
+                caution(text, stacklevel=4)
             else:
                 yield name, partial(_sources, p.predicted == k), cells
 

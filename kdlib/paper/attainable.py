@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.errors import InvalidInput, UndefinedMetric
-from kdlib.paper.stand_in import all_reported
+from kdlib.paper.stand_in import STATED, all_reported
 
 
 class LabelCounts(NamedTuple):
@@ -20,22 +20,11 @@ class LabelCounts(NamedTuple):
     label: str
     sensitive: str
     split: str
-    positives: tuple[int, ...]
-    negatives: tuple[int, ...]
+    positives: list[int]
+    negatives: list[int]
 
 
-LABEL_COUNTS = (
-    LabelCounts("celeba", "smiling", "young", "test", (7497, 2490), (7617, 2358)),
-    LabelCounts("celeba", "smiling", "young", "validation", (6890, 2712), (7942, 2323)),
-    LabelCounts("celeba", "smiling", "male", "test", (3094, 6893), (4621, 5354)),
-    LabelCounts("celeba", "smiling", "male", "validation", (3445, 6157), (5013, 5252)),
-    LabelCounts("celeba", "eyeglasses", "young", "test", (485, 804), (14629, 4044)),
-    LabelCounts("celeba", "eyeglasses", "young", "validation", (461, 922), (14371, 4113)),
-    LabelCounts("hatexplain", "toxic", "race", "test, any", (578, 564), (156, 626)),
-    LabelCounts("hatexplain", "toxic", "race", "test, majority", (425, 717), (48, 734)),
-    LabelCounts("hatexplain", "toxic", "gender", "test, any", (287, 855), (118, 664)),
-    LabelCounts("hatexplain", "toxic", "gender", "test, majority", (127, 1015), (24, 758)),
-)
+LABEL_COUNTS = tuple(LabelCounts(*counts) for counts in STATED["label_counts"])
 
 
 @lru_cache(maxsize=32)

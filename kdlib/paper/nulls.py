@@ -19,16 +19,9 @@ from kdlib.measure.class_bias import null_band
 from kdlib.measure.class_nulls import ShiftModel, shifted, shifted_counts
 from kdlib.measure.stats import require_share
 from kdlib.paper.numbers import reported
-from kdlib.paper.stand_in import SEEDS
+from kdlib.paper.stand_in import SEEDS, STATED
 
-# Classes, and test images of each; SVHN's classes have 1,595 to 5,099, on average 2,603.
-SIZES = {
-    "cifar10": (10, 1000),
-    "svhn": (10, 2603),
-    "cifar100": (100, 100),
-    "tiny_imagenet": (200, 50),
-    "imagenet": (1000, 50),
-}
+SIZES = STATED["sizes"]  # classes, and test images of each
 COUNTED_IN = ("table01", "table06", "table07", "table08")
 PAIR = ["dataset", "teacher", "student", "alpha"]
 REFERENCE = {"n_significant_sc": "nds", "n_significant_tc": "teacher"}

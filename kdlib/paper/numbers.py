@@ -11,30 +11,13 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput, require_known
 from kdlib.measure.arms import between
-from kdlib.paper.stand_in import all_reported, stand_in_reasons
+from kdlib.paper.stand_in import STATED, all_reported, stand_in_reasons
 from kdlib.predictions import Predictions
 from kdlib.studies import Study
 
 KEYS = ["model", "temperature", "metric"]
 SAME_NUMBER = ["dataset", "label", "sensitive", "teacher", "student", "alpha", *KEYS]
-# Figures that plot numbers of tables; where two hold the same number, the first one's counts.
-PLOTTED = {
-    "fig3": ("table01",),
-    "fig8": ("table07",),
-    "fig4": ("table02", "fig4b", "table09", "table10"),
-    "fig5": ("table03", "fig5"),
-}
-# The students that an artefact shows; all those that a profile has where it is not named.
-TO_TEN = ("table01", "table02", "table03", "table04", "table08", "fig3")
-# The sensitive features that an artefact shows of a data set, the one with the paper's numbers first; else all it has.
-FEATURES = {
-    "table02": {"trifeature": ("color",), "celeba": ("young",), "celeba64": ("young",)},
-    "table03": {"hatexplain": ("gender", "race", "gender_majority", "race_majority")},
-    "table09": {"celeba": ("young", "male")},
-    "table10": {"trifeature": ("color",)},
-    "fig4": {"celeba": ("young", "male"), "trifeature": ("color", "texture")},
-    "fig5": {"hatexplain": ("gender", "race", "gender_majority", "race_majority")},
-}
+PLOTTED, TO_TEN, FEATURES = STATED["plotted"], tuple(STATED["to_ten"]), STATED["features"]
 
 
 def reported(artefact: str) -> pd.DataFrame:

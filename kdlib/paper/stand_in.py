@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from kdlib import files
 from kdlib.catalogue import DATASETS, network
@@ -20,34 +21,9 @@ from kdlib.studies import Study
 REPORTED = Path(__file__).with_name("reported.csv")
 SEEDS = 5
 
-# Section 4 and appendix C of the paper. What it does not state (momentum, T^2, precision, size of the crop) is no
-# reason to call a study a stand-in.
-SGD = {
-    "optimizer": "sgd",
-    "lr": 0.1,
-    "weight_decay": 0.001,
-    "epochs": 100,
-    "warmup": 0.0,
-    "init": "scratch",
-    "schedule": {"name": "step", "milestones": [0.3, 0.6, 0.9], "gamma": 0.1},
-}
-# Not stated in the paper; the setting that the data set's own paper gives (Mathew et al. 2021).
-FINE_TUNED = {"optimizer": "adamw", "lr": 5e-5, "epochs": 20, "init": "pretrained"}
-RECIPES = {"bert_base": FINE_TUNED, "distilbert": FINE_TUNED, "vit_base": None, "tinyvit": None}
-BATCH_SIZES = {
-    "svhn": 128,
-    "cifar10": 128,
-    "cifar100": 128,
-    "tiny_imagenet": 512,
-    "imagenet": 512,
-    "celeba": 256,
-    "trifeature": 64,
-    "hatexplain": 16,
-}
-# Options of the data that the paper leaves open, or does not have (the size of a learnt vocabulary); its numbers bound
-# the size of Trifeature from below.
-LEFT_OPEN = ("label", "seed", "per_combination", "test_images", "vocabulary")
-LEAST = {"per_combination": 10, "test_images": 4000}
+STATED = yaml.safe_load(Path(__file__).with_name("stated.yaml").read_text(encoding="utf-8"))
+NOT_CHECKED = ("vit_base", "tinyvit")  # of which the recipe is in a paper of their own
+FINE_TUNED = ("bert_base", "distilbert")  # the paper's networks for text
 
 
 @lru_cache(maxsize=1)
@@ -109,11 +85,11 @@ def _data(study: Study) -> list[str]:
     reasons = [
         _instead(key, value, usual[key])
         for key, value in study.data.items()
-        if key not in LEFT_OPEN and value != usual[key]
+        if key not in STATED["left_open"] and value != usual[key]
     ]
     return reasons + [
         f"{key.replace('_', ' ')} {study.data[key]}, the paper's numbers need {least} or more"
-        for key, least in LEAST.items()
+        for key, least in STATED["least"].items()
         if study.data.get(key, least) < least
     ]
 
@@ -134,10 +110,10 @@ def _training(study: Study) -> list[str]:
 
 
 def _recipe_reasons(dataset: str, part: dict[str, Any]) -> list[str]:
-    recipe = RECIPES.get(part["model"], FINE_TUNED if dataset == "hatexplain" else SGD)
-    if recipe is None:
+    if part["model"] in NOT_CHECKED:
         return [f"the recipe of {network(part['model']).title}'s own paper is not checked"]
-    wanted = {**recipe, "batch_size": BATCH_SIZES[dataset]}
+    recipe = STATED["fine_tuned" if part["model"] in FINE_TUNED or dataset == "hatexplain" else "sgd"]
+    wanted = {**recipe, "batch_size": STATED["batch_sizes"][dataset]}
     return [_difference(key, part[key], value) for key, value in wanted.items() if part[key] != value]
 
 

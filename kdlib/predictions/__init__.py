@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib.collapse import collapsed
-from kdlib.errors import InvalidInput, KdlibWarning, NotTrained
+from kdlib.errors import InvalidInput, NotTrained, caution
 from kdlib.predictions.by_run import ByRun, OneRun
 
 RUN_COLUMNS = ["run_id", "study", "model", "seed", "temperature", "alpha", "teacher_id"]
@@ -259,7 +258,7 @@ def _check_repeats(p: Predictions) -> None:
                 "seeds. Remove one of them."
             )
         if not p.correct[row].all():  # two runs without an error are bound to agree
-            warnings.warn(f"runs {pair} predict the same class for every sample.", KdlibWarning, stacklevel=4)
+            caution(f"runs {pair} predict the same class for every sample.", stacklevel=4)
 
 
 def _first_twice(ids: np.ndarray) -> str:

@@ -6,7 +6,6 @@ again when they are asked for.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kdlib import places, store
-from kdlib.errors import InvalidInput, KdlibWarning, NotTrained, StoreError
+from kdlib.errors import InvalidInput, NotTrained, StoreError, caution
 from kdlib.predictions import Predictions, softmax, worlds
 from kdlib.predictions import released as published
 from kdlib.predictions.by_run import ByRun, OneRun
@@ -61,11 +60,22 @@ def _read(study: Study, given: Path | str | None, released: Path | str | None) -
     if not done:
         raise NotTrained(f"no run of study {study.name!r} in {runs_dir}. Train it: {study.command(runs_dir)}")
     absent = tuple(f"{run}: {store.failure(runs_dir, run) or 'not trained'}" for run in runs if run not in done)
-    _warn_of_mixtures(study, {run: store.provenance(runs_dir, run) for run in done})
-    return [(run, partial(_arrays, runs_dir, run), {}) for run in done], absent
+    known = {run: store.provenance(runs_dir, run) for run in done}
+    _warn_of_mixtures(study, known)
+    readers = {run: partial(_arrays, runs_dir, run, store.predictions_sha256(runs_dir, run)) for run in done}
+    return [(run, read, _noted(known[run])) for run, read in readers.items()], absent
 
 
-def _arrays(runs_dir: Path, run: Run) -> dict[str, np.ndarray]:
+def _noted(about: dict[str, Any]) -> dict[str, float]:
+    """What a run noted of the gradients of its loss, as a mean over epochs."""
+    history = pd.DataFrame(about.get("history", []))
+    return history.filter(like="gradient_").mean().to_dict()
+
+
+def _arrays(runs_dir: Path, run: Run, sha256: str) -> dict[str, np.ndarray]:
+    """Raises StoreError where the run is not the one that was collected."""
+    if store.predictions_sha256(runs_dir, run) != sha256:
+        raise StoreError(f"run {run.id[:16]} was written anew after it was collected. Collect its study again.")
     return store.read(runs_dir, run)[0]
 
 
@@ -81,7 +91,7 @@ def _warn_of_mixtures(study: Study, known: dict[Run, dict[str, Any]]) -> None:
             if len(values) > 1:
                 listed = "; ".join(f"{value[:100]} for {', '.join(runs)}" for value, runs in values.items())
                 whose = f"one arm of {study.name}" if arm else study.name
-                warnings.warn(f"runs of {whose} differ in {key}: {listed}.", KdlibWarning, stacklevel=5)
+                caution(f"runs of {whose} differ in {key}: {listed}.", stacklevel=5)
 
 
 def _of_part(study: Study, found: Found, absent: tuple[str, ...], part: str = "test") -> Predictions:
@@ -133,8 +143,8 @@ def assemble(runs: pd.DataFrame, readers: Sequence[Reader], *, absent: tuple[str
     whole = [name for name in seen[0].shapes if all(name in run.shapes for run in seen)]  # what every run has
     arrays = {
         name: ByRun(
-            OneRun(partial(_probabilities, name, run_id, read, run), run.shapes[name], run.fit)
-            for run_id, read, run in zip(ids, readers, seen, strict=True)
+            OneRun(partial(_probabilities, name, read, run.order), run.shapes[name], run.fit)
+            for read, run in zip(readers, seen, strict=True)
         )
         for name in whole
     }
@@ -179,12 +189,9 @@ def _predicted(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return arrays["predicted"] if "predicted" in arrays else _numbers(arrays, "logits").argmax(axis=1)
 
 
-def _probabilities(name: str, run_id: str, read: Reader, seen: _Seen) -> np.ndarray:
-    """(N, C) of a run's logits or twins. Raises StoreError where the run is not the one that was collected."""
-    arrays = read()
-    if not np.array_equal(_predicted(arrays)[seen.order], seen.predicted):
-        raise StoreError(f"run {run_id} was written anew after it was collected. Collect its study again.")
-    return softmax(_numbers(arrays, name)[seen.order])
+def _probabilities(name: str, read: Reader, order: np.ndarray | slice) -> np.ndarray:
+    """(N, C) of a run's logits or twins."""
+    return softmax(_numbers(read(), name)[order])
 
 
 def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray | slice:

@@ -10,7 +10,6 @@ import codecs
 import csv
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from kdlib.errors import InvalidInput, KdlibWarning
+from kdlib.errors import InvalidInput, caution
 
 Source = str | Path | pd.DataFrame
 SEPARATORS = (",", ";", "\t", "|")
@@ -111,7 +110,7 @@ def _in_some_encoding(
             raise
     frame = _csv(path, head, wanted, separator, "cp1252")
     text = f"{path} is not UTF-8 and was read as Windows-1252 (Latin-1). If names look wrong, give encoding=."
-    warnings.warn(text, KdlibWarning, stacklevel=5)
+    caution(text, stacklevel=5)
     return frame
 
 
@@ -188,13 +187,22 @@ class Table(NamedTuple):
         else:
             codes, values = pd.factorize(column)
             texts = [*map(as_text, values.tolist()), ""]
-            found = np.array([number(text) for text in texts])[codes]
+            found = self.floats(name, Column(codes, texts))[codes]
             empty = np.array([text in MISSING for text in texts])[codes]
-        wrong = ~np.isfinite(found) | whole & ((found != np.round(found)) | (np.abs(found) > 2**53))
+        wrong = ~np.isfinite(found) | whole & ((found != np.round(found)) | (np.abs(found) >= 2**53))
         if name in EMPTY_OR_NUMBER:
             wrong &= ~empty
         if len(bad := np.flatnonzero(wrong)):
             raise InvalidInput(f"{self.cell(name, bad[0])}, no finite {'whole ' * whole}number. {REMEDY}")
+        return found
+
+    def floats(self, name: str, column: Column) -> np.ndarray:
+        """What the texts of a column are as numbers. Raises InvalidInput where all are, with two decimal marks."""
+        found = np.array([number(text) for text in column.texts])
+        marked = {mark: text for text in column.texts for mark in ",." if mark in text and text not in MISSING}
+        if len(marked) == 2 and not np.isnan(found[[text not in MISSING for text in column.texts]]).any():
+            comma, point = (self.cell(name, column.first(marked[mark])) for mark in ",.")
+            raise InvalidInput(f"{comma}, but {point}: a comma is no decimal mark beside a point. Write all alike.")
         return found
 
 
@@ -214,7 +222,9 @@ def number(text: str) -> float:
 
 
 def is_whole(text: str) -> bool:
-    return number(text).is_integer()
+    """Beyond doubt: '1,000' may be 1 or 1000, and '9007199254740993.0' loses a digit as a float."""
+    value, plainly = number(text), text.strip("+-").isdecimal()
+    return value.is_integer() and (plainly or abs(value) < 2**53 and not re.search(r",\d{3}$", text))
 
 
 def plain(text: str) -> str:

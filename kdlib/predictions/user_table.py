@@ -8,15 +8,13 @@ invented (teachers). Every error names the user's own column, the value and the 
 from __future__ import annotations
 
 import csv
-import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kdlib.errors import InvalidInput, KdlibWarning, unknown
+from kdlib.errors import InvalidInput, caution, unknown
 from kdlib.predictions import RUN_COLUMNS, Predictions, softmax, table_files
 from kdlib.predictions.table_files import (
     EMPTY_OR_NUMBER,
@@ -26,7 +24,6 @@ from kdlib.predictions.table_files import (
     Table,
     as_text,
     is_whole,
-    number,
     plain,
 )
 
@@ -201,9 +198,10 @@ def _labels(t: Table, of_columns: Iterable[str]) -> dict[str, Column]:
     labels = {name: t.text(name) for name in ("y_true", "y_pred") if name in t.frame}
     for name, column in labels.items():
         fractions = [text for text in column.texts if not is_whole(text)]
-        if fractions and not any(math.isnan(number(text)) for text in column.texts):
+        if fractions and not np.isnan(t.floats(name, column)).any():
             where = t.cell(name, column.first(fractions[0]))
-            raise InvalidInput(f"{where}: a class is a name or a whole number. Name a score prob_<class>.")
+            text = "a class is a name or a whole number in digits alone. Name a score prob_<class>."
+            raise InvalidInput(f"{where}: {text}")
     if all(is_whole(text) for column in labels.values() for text in column.texts) and all(map(is_whole, of_columns)):
         return {name: column.renamed(map(plain, column.texts)) for name, column in labels.items()}
     _refuse_strangers(t, labels)
@@ -245,6 +243,10 @@ def _probabilities(
     t: Table, rows: np.ndarray, prefix: str, of_class: Mapping[str, str], names: Sequence[str]
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """R arrays (N, C) float32, and the class (R, N) with the largest value."""
+    if len(names) == 1:
+        text = f"{t.called(of_class[names[0]])} of {t.parts[0].name} is of {names[0]!r}, the only class in the table."
+        remedy = f"Name both in order, classes=['other', {names[0]!r}], in the command --classes other,{names[0]}."
+        raise InvalidInput(f"{text} {remedy}")
     values = {name: t.numbers(column) for name, column in of_class.items()}
     lacking = [name for name in names if name not in values]
     if prefix == "prob_" and len(lacking) == len(values) == 1:
@@ -321,11 +323,11 @@ def _others(t: Table, grid: _Grid) -> tuple[dict[str, np.ndarray], dict[str, np.
             groups[name] = (texts.astype(str) if max(map(len, texts)) <= LONG else texts)[found[0]]
         elif (found == found[:, :1]).all():
             values = texts[found[:, 0]]
-            numbers = np.array([number(text) for text in values])
+            numbers = np.array([*t.floats(name, column), np.nan])[found[:, 0]]
             of_runs[name] = values if np.isnan(numbers[[text not in MISSING for text in values]]).any() else numbers
         else:
             run, sample = np.argwhere(found != found[0])[0]
             one, other = (t.cell(name, grid.rows[r, sample]) for r in (0, run))
             text = f"left out: {one}, but {other}, of one sample: no group. It varies within a run as well."
-            warnings.warn(text, KdlibWarning, stacklevel=4)
+            caution(text, stacklevel=4)
     return groups, of_runs

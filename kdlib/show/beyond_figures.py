@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 COUNT_NAMES = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
-INDIVIDUAL_PANELS = {
-    "accuracy": "accuracy (%)",
-    "confidence": "confidence (mean largest probability, %)",
-    "fitted_temperature": "temperature that calibrates",
-    **tables.WITH_CONTROLS,
-    "inconsistency": "inconsistency of neighbors",
-}
+INDIVIDUAL_PANELS = tables.WORDS["individual_panels"]
 CORRECTIONS = {"none": "uncorrected", "holm": "Holm", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READINGS = {True: "with T²", False: "without T²"}
 READING_STYLE = {True: look("ds"), False: {"color": COLORS["contrast"], "marker": "^", "linestyle": "--"}}
@@ -124,14 +118,14 @@ def choices_panel(ax: Axes, rows: pd.DataFrame, *, largest: float) -> AxesImage:
 
 
 @in_style
-def over_temperature(rows: pd.DataFrame, *, panels: Mapping[str, str], title: str, columns: int = 3) -> Figure:
+def over_temperature(rows: pd.DataFrame, *, panels: Mapping[str, str], title: str) -> Figure:
     """Metrics against T, one panel each, with 95 % t-intervals; teacher and NDS as lines.
 
     rows: of `arms.tidy`. panels: {metric: title of its panel}. Shares are shown in percent.
     """
-    height = -(-len(panels) // columns)
-    figure = style.new_figure(3.7 * columns, 2.5 * height + 0.9, title, caption="over_temperature")
-    axes = figure.subplots(height, columns, squeeze=False)
+    height = -(-len(panels) // 3)
+    figure = style.new_figure(3.7 * 3, 2.5 * height + 0.9, title, caption="over_temperature")
+    axes = figure.subplots(height, 3, squeeze=False)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
         style.metric_panel(ax, rows, name)
         ax.set_title(heading)

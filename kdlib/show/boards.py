@@ -27,18 +27,7 @@ SHADES = {
     "inconclusive": "#EFEFEF",
     "not run": "#FFFFFF",
 }
-WORDS = (
-    "DS: student distilled from a teacher at temperature T. NDS: the same network trained on labels alone. #SC, #TC: "
-    "classes whose accuracy, relative to the overall one, differs (p ≤ 0.05) between NDS and DS, teacher and DS. EOD, "
-    "DPD: equalized odds and demographic parity difference between groups, 0 is none. Block: a teacher and its "
-    "students."
-)
-NOTE = (
-    "Reproduced, not reproduced: the number points the paper's way, or the other, and p is at most 0.05; one study "
-    "decides each claim, and no correction spans claims. Explained by accuracy: it does, but overall accuracy alone "
-    "can do that. Inconclusive: neither is shown, which does not say that nothing is there, or the verdict hangs on "
-    "runs that collapsed."
-)
+WORDS, NOTE = tables.WORDS["claims"]["words"], tables.WORDS["claims"]["note"]
 ON_THE_STAND_IN = "the same rule on a stand-in (says nothing about the paper)"
 VERDICT_FIRST = {"selector": "td.col2::first-line, td.col3::first-line", "props": [("font-weight", "600")]}
 
@@ -98,17 +87,6 @@ def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
         "judges the paper."
     )
     return tables.text_table(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
-
-
-def numbers_of(row: dict[str, object], prefix: str = "") -> str:
-    """'Kendall's tau of #SC and T: 0.83; p = 0.001, with Holm 0.008; 5 blocks, 9 temperatures'; '' where not run."""
-    value, low, high, p, holm = (row[f"{prefix}{name}"] for name in ("value", "low", "high", "p", "p_holm"))
-    if row[f"{prefix}verdict"] == "not run":
-        return ""
-    around = "" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]"
-    corrected = "" if np.isnan(holm) or holm == p else f", with Holm {holm:.2g}"
-    tested = "no p" if np.isnan(p) else f"p = {p:.2g}{corrected}"
-    return f"{row[f'{prefix}statistic']}: {value:.3g}{around}; {tested}; {_over(row, prefix)}"
 
 
 def claims_markdown(board: pd.DataFrame, *, title: str) -> str:

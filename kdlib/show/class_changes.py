@@ -17,6 +17,7 @@ from kdlib.predictions import Predictions
 from kdlib.show import style, tables
 from kdlib.show.beyond_figures import over_temperature
 from kdlib.show.style import COLORS, LINES, in_style, look
+from kdlib.show.tables import WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,58 +26,6 @@ if TYPE_CHECKING:
 
 TO_TEACHER = {"agreement": "share", "disagreement": "share", "kl": "nats", "churn": "share"}
 TO_TEACHER |= {"negative_flips": "share", "positive_flips": "share"}
-PANELS = {
-    "ece": "expected calibration error (%)",
-    "disagreement": "disagreement with the teacher (%)",
-    "kl": "KL from teacher to student (nats)",
-    "churn": "churn against NDS (%)",
-    "negative_flips": "negative flips against NDS (%)",
-    "positive_flips": "positive flips against NDS (%)",
-}
-WITH_SD, WITH_INTERVAL = "{mean:.1f} ± {sd:.1f}", "{mean:z.2f} [{low:z.2f}, {high:z.2f}]"
-CHANGES: tables.Columns = {
-    "change_sd": ("sd of the true change (points)", WITH_INTERVAL),
-    "slope": ("slope towards the teacher", WITH_INTERVAL),
-    "n_significant": ("#SC", "{mean:.0f}"),
-    "p_global": ("global p", "{mean:.3f}"),
-    "share_changed": ("share of changed classes (%)", "{mean:.0f}"),
-}
-VERDICTS = {
-    "DS − NDS (points), 90 %": "{difference:z.2f} [{low:z.2f}, {high:z.2f}]",
-    "p, changed": "{p_adjusted:.2f}",
-    "p, equivalent": "{p_equivalent:.2f}",
-    "verdict": "{verdict}",
-    "Hedges' g, 95 %": "{g:z.2f} [{g_low:z.2f}, {g_high:z.2f}]",
-}
-BEYOND_NOTE = (
-    "significant classes (Welch's test, p ≤ 0.05) on two scales; by a shift: if the log odds of all classes had moved "
-    "by one amount; left: the difference, 95 % interval by bootstrap; explained: fewer than 5 % of the classes left"
-)
-FIDELITY: tables.Columns = {
-    "agreement": ("agreement with teacher", WITH_SD),
-    "kl": ("KL (nats)", "{mean:.3f} ± {sd:.3f}"),
-    "churn": ("churn", WITH_SD),
-    "negative_flips": ("negative flips", WITH_SD),
-    "positive_flips": ("positive flips", WITH_SD),
-    "ece": ("calibration error", WITH_SD),
-}
-FIDELITY_NOTE = (
-    "in percent, KL in nats; agreement and KL: with the own teacher (of an NDS: that of its "
-    "seed); churn and flips: against the NDS runs, in the row NDS against the other NDS, which is what a new seed does"
-)
-SAMPLES: tables.Columns = {
-    "accuracy": ("accuracy", WITH_SD),
-    "worst_class_accuracy": ("worst class", WITH_SD),
-    "worst_group_accuracy": ("worst group", WITH_SD),
-    "matched": ("images changed", "{mean:.1f}"),
-    "changed_by_seeds": ("by seeds alone", "{mean:.1f} ({high:.1f})"),
-    "least_gain": ("class that gains least", "{class_name}: {mean:z.1f} [{low:z.1f}, {high:z.1f}]"),
-}
-SAMPLES_NOTE = (
-    "in percent; changed: images whose most frequent prediction over seeds differs between NDS "
-    "and DS, at equal numbers of seeds; by seeds alone: the same between two parts of the NDS, mean (95th percentile); "
-    "gains least: accuracy of one class, DS − NDS, with its own 95 % interval, not corrected for having been looked for"
-)
 
 
 # ------------------------------------------------------------------------------------------------------ class changes
@@ -131,7 +80,7 @@ def beyond_table(rows: pd.DataFrame, *, title: str) -> Styler:
     form = "{count:.0f} seen, {expected:.1f} by a shift; left {excess:z.1f} [{low:z.1f}, {high:z.1f}]: {answer}"
     cells = [form.format(**row).replace("-", "−") for row in rows.to_dict("records")]
     frame = pd.Series(cells, [pairs, rows["normalise"]]).unstack().reindex(pairs.unique())[["ratio", "logit"]]
-    return tables.text_table(frame.rename_axis(index=None, columns=None), f"{title}\n{BEYOND_NOTE}")
+    return tables.text_table(frame.rename_axis(index=None, columns=None), f"{title}\n{WORDS['beyond']['note']}")
 
 
 @in_style
@@ -168,13 +117,14 @@ def changes_table(rows: pd.DataFrame, *, title: str) -> Styler:
         f"{rows['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
         "estimate from all p-values; these three with Welch's test and the paper's ratio"
     )
-    return tables.arm_table(rows, columns=CHANGES, title=title, note=note)
+    return tables.arm_table(rows, columns=WORDS["changes"]["columns"], title=title, note=note)
 
 
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """class_effects.class_verdicts for readers, one row per class."""
     shown = rows.assign(**100 * rows[["difference", "low", "high"]]).to_dict("records")
-    cells = {heading: [tables.filled(form, row) for row in shown] for heading, form in VERDICTS.items()}
+    columns = WORDS["verdicts"]["columns"]
+    cells = {heading: [tables.filled(form, row) for row in shown] for heading, form in columns.items()}
     note = (
         f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
         f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
@@ -201,15 +151,15 @@ def fidelity_rows(predictions: Predictions, *, sensitive: str | None = None) -> 
 
 
 def fidelity_figure(rows: pd.DataFrame, *, title: str) -> Figure:
-    """The metrics of `PANELS` against T; rows: `fidelity_rows`."""
-    figure = over_temperature(rows, panels=PANELS, title=title)
+    """Calibration, distance to the teacher, churn and flips against T; rows: `fidelity_rows`."""
+    figure = over_temperature(rows, panels=WORDS["fidelity_panels"], title=title)
     figure.caption += " Churn and flips of NDS are what a new seed does by itself."
     return figure
 
 
 def fidelity_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """What the students share with their teacher and what they change against NDS, one row per arm of students."""
-    return tables.arm_table(rows[rows["model"] != "teacher"], columns=FIDELITY, title=title, note=FIDELITY_NOTE)
+    return tables.arm_table(rows[rows["model"] != "teacher"], title=title, **WORDS["fidelity"])
 
 
 def samples_rows(predictions: Predictions, rows: pd.DataFrame) -> pd.DataFrame:
@@ -234,8 +184,10 @@ def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
     rows: `samples_rows`.
     """
-    columns = {metric: column for metric, column in SAMPLES.items() if metric in set(rows["metric"])}
-    return tables.arm_table(rows, columns=columns, title=title, note=SAMPLES_NOTE)
+    columns = {
+        metric: column for metric, column in WORDS["samples"]["columns"].items() if metric in set(rows["metric"])
+    }
+    return tables.arm_table(rows, columns=columns, title=title, note=WORDS["samples"]["note"])
 
 
 # -------------------------------------------------------------------------------------------------- one view by group

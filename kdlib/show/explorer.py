@@ -16,22 +16,16 @@ import numpy as np
 import pandas as pd
 
 from kdlib import data
+from kdlib.catalogue import groups_by
 from kdlib.errors import KdlibError, KdlibWarning
 from kdlib.measure import arms
 from kdlib.predictions import Predictions
 from kdlib.predictions.collect import collect
 from kdlib.show import explorer_panels, style
+from kdlib.show.tables import WORDS
 from kdlib.studies import Study
 
 LEVELS = (0.001, 0.005, 0.01, 0.05, 0.1)
-SCALES = {
-    "accuracy / accuracy of the run (the paper)": "ratio",
-    "accuracy − accuracy of the run": "difference",
-    "arcsine of accuracy, less the run's mean": "arcsine",
-    "log odds, less the run's mean": "logit",
-    "accuracy": "none",
-}
-CORRECTIONS = {"none (the paper)": "", "Holm": "holm", "Benjamini-Hochberg": "bh", "Benjamini-Yekutieli": "by"}
 ALL = ("all", None)
 
 
@@ -47,13 +41,14 @@ class Explorer:
         self._busy = False  # while options are put in, nothing is drawn
         self.source, self.before = _menu("predictions", list(sources)), _menu("from")
         self.after = _slider("to", [""])
-        self.normalise, self.correction = _menu("scale", SCALES), _menu("correction", CORRECTIONS)
+        self.normalise = _menu("scale", WORDS["explorer_scales"])
+        self.correction = _menu("correction", WORDS["explorer_corrections"])
         self.level = _slider("level", [(f"{level:g}", level) for level in LEVELS], value=0.05)
         self.feature, self.of_class, self.of_group = _menu("groups by"), _menu("class"), _menu("group")
         self.answer, self.picture = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
         tabs = {
             "classes": (self._classes, [self.normalise, self.correction, self.level]),
-            "disagreement": (self._disagreement, []),
+            "disagreement": (explorer_panels.disagreement, []),
             "groups": (self._groups, [self.feature]),
             "samples": (self._samples, [self.of_class, self.of_group]),
         }
@@ -90,11 +85,11 @@ class Explorer:
             self.before.options = names
             self.before.value = "nds" if "nds" in names else names[0]
             self.after.options, self.after.value = names, names[-1]
-            self.feature.options = [(style.groups_by(name), name) for name in p.groups]
+            self.feature.options = [(groups_by(name), name) for name in p.groups]
             self.feature.value = next(iter(p.groups), None)  # the widget itself would choose none
             self.of_class.options = [ALL, *((name, c) for c, name in enumerate(p.class_names))]
             groups = [(name, value) for name, values in p.groups.items() for value in _values(values)]
-            self.of_group.options = [ALL, *((f"{style.groups_by(name)}: {v}", (name, v)) for name, v in groups)]
+            self.of_group.options = [ALL, *((f"{groups_by(name)}: {v}", (name, v)) for name, v in groups)]
         except KdlibError as error:
             self._tell(error)
             return
@@ -126,15 +121,8 @@ class Explorer:
         return self.predictions.take(rows)
 
     def _classes(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        options = {
-            "normalise": self.normalise.value,
-            "correction": self.correction.value or None,
-            "level": self.level.value,
-        }
-        return explorer_panels.classes(a, b, **options)
-
-    def _disagreement(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        return explorer_panels.disagreement(a, b)
+        normalise, correction = self.normalise.value, self.correction.value or None
+        return explorer_panels.classes(a, b, normalise=normalise, correction=correction, level=self.level.value)
 
     def _groups(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
         return explorer_panels.groups(a, b, sensitive=self.feature.value)

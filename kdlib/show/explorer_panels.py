@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kdlib.catalogue import groups_by
 from kdlib.errors import InvalidInput
 from kdlib.measure import class_bias, class_nulls, fairness, fidelity, group_counts
 from kdlib.measure.arms import arm_rows
@@ -152,7 +153,7 @@ def _interval(values: np.ndarray) -> str:
 def _rates(a: Predictions, b: Predictions, sensitive: str) -> Figure:
     cells, _ = group_counts.prepare(a, sensitive=sensitive)
     rows = len(cells.groups)
-    figure = new_figure(9, 1.6 + 0.42 * rows, f"Rates by {style.groups_by(sensitive)}")
+    figure = new_figure(9, 1.6 + 0.42 * rows, f"Rates by {groups_by(sensitive)}")
     axes = figure.subplots(1, 3, sharey=True)
     for p, lift in ((a, 0.12), (b, -0.12)):
         cells, _ = group_counts.prepare(p, sensitive=sensitive)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from kdlib.catalogue import groups_by
 from kdlib.show import style
 from kdlib.show.style import COLORS, LINES, NAMES, in_style, look, new_figure
 
@@ -25,7 +26,7 @@ def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:
     """
     split = style.has_paper(rows) and (rows["temperature"] > 10).any() and (rows["temperature"] <= 10).any()
     columns = [rows[~(rows["temperature"] > 10)], rows] if split else [rows]
-    return disparities(columns, by=style.groups_by(sensitive), title=title)
+    return disparities(columns, by=groups_by(sensitive), title=title)
 
 
 @in_style

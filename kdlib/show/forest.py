@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BY = r" by (.+?)(?=, change| at T )"  # the sensitive feature in the name of a number
+LETTERS = 34  # of a study's name in a line
 LOOKS = {
     "seen": {"color": COLORS["ds"], "marker": "o"},
     "explained by accuracy": {"color": COLORS["labels"], "marker": "^"},
@@ -35,7 +37,10 @@ def forest(spread: pd.DataFrame, pooled: pd.DataFrame, *, margins: Mapping[int, 
     """
     shown = spread.dropna(subset=["low", "high"])
     claims = list(shown["claim"].unique())
-    lines = [2.2 + max(sum(shown["claim"] == claim) for claim in claims[i : i + 2]) for i in range(0, len(claims), 2)]
+    shown = shown.assign(name=_names(shown))
+    tall = shown["name"].str.count("\n").div(2).add(1).groupby(shown["claim"], sort=False)
+    rows = (tall.size() * tall.max()).tolist()
+    lines = [2.2 + max(rows[i : i + 2]) for i in range(0, len(claims), 2)]
     blocks = " to ".join(map(str, sorted({shown["n_blocks"].min(), shown["n_blocks"].max()})))
     figure = style.new_figure(11, 0.27 * sum(lines) + 1.2, title, caption="forest", blocks=blocks)
     axes = figure.subplots(len(lines), 2, squeeze=False, height_ratios=lines)
@@ -48,7 +53,7 @@ def forest(spread: pd.DataFrame, pooled: pd.DataFrame, *, margins: Mapping[int, 
 
 
 def forest_panel(ax: Axes, rows: pd.DataFrame, pooled: pd.DataFrame, *, margin: float | None = None) -> None:
-    """One claim of `forest` on one `ax`."""
+    """One claim of `forest` on one `ax`; name: what a row's line is called."""
     first = rows.iloc[0]
     scale = 1 if "#SC" in first["statistic"] else 100
     for place, row in enumerate(rows.to_dict("records")):
@@ -57,9 +62,7 @@ def forest_panel(ax: Axes, rows: pd.DataFrame, pooled: pd.DataFrame, *, margin: 
     for row in pooled.to_dict("records"):
         ax.plot([scale * row["lowest"], scale * row["highest"]], [len(rows)] * 2, color="black", linewidth=0.8)
         _line(ax, len(rows), scale, row, color="black", marker="D", label="pooled over data sets")
-    by = rows["statistic"].str.extract(r" by (\w+)")[0].map(style.groups_by, na_action="ignore").astype(object)
-    studies = rows["studies"] + (" (" + by + ")").fillna("")
-    names = [*studies, *(f"pooled, {n} data sets" for n in pooled["data_sets"])]
+    names = [*rows["name"], *(f"pooled, {n} data sets" for n in pooled["data_sets"])]
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.axvline(0, color=COLORS["chance"], linewidth=1, zorder=1)
@@ -67,9 +70,17 @@ def forest_panel(ax: Axes, rows: pd.DataFrame, pooled: pd.DataFrame, *, margin: 
         line = {"color": COLORS["teacher"], "linestyle": "--", "linewidth": 1, "zorder": 1}
         ax.axvline(scale * margin, **line, label=f"margin of claim {first['claim']}")
     unit = "classes" if scale == 1 else "points"
-    statistic = re.sub(r" by \w+", "", first["statistic"])
-    ax.set_title(textwrap.fill(f"{first['claim']}. {statistic} ({unit})", 62), fontsize=8)
+    statistic = re.sub(BY, "", first["statistic"])
+    ax.set_title(textwrap.fill(f"{first['claim']}. {statistic} ({unit})", 52), fontsize=8)
     ax.grid(visible=False, axis="y")
+
+
+def _names(rows: pd.DataFrame) -> pd.Series:
+    """Title and sensitive feature of each study, and its name where a panel has another of that title."""
+    by = (" by " + rows["statistic"].str.extract(BY)[0]).fillna("")
+    twice = rows.assign(by=by).duplicated(["claim", "title", "by"], keep=False)
+    names = rows["title"] + by + (": " + rows["studies"]).where(twice, "")
+    return names.map(lambda name: textwrap.fill(name, LETTERS))
 
 
 def _line(ax: Axes, place: int, scale: float, row: dict, **drawn: object) -> None:

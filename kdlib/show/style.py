@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from kdlib.data.celeba import GROUPS
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.studies import Study
 
@@ -102,11 +101,6 @@ def seeds(runs: pd.DataFrame) -> str:
     students = runs[runs["model"] != "teacher"]
     counts = (students if len(students) else runs).groupby(["model", "temperature"], dropna=False)["seed"].nunique()
     return f"{counts.min()} seeds" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()} seeds"
-
-
-def groups_by(sensitive: str) -> str:
-    """A sensitive feature in words: 'Male', or 'gender, majority' for the groups that most annotators name."""
-    return GROUPS.get(sensitive, sensitive.replace("_majority", ", majority").replace("_", " "))
 
 
 def look(model: str) -> dict[str, Any]:

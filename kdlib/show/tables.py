@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from string import Formatter, Template
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.special import stdtrit
 
 from kdlib import files
@@ -47,59 +48,12 @@ PAGE = Template(
     Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 )  # cells of a row stack where it is narrow
 # A column: its heading, and how a row of its metric becomes a cell. Shares come in percent.
-Columns = Mapping[str, tuple[str, str]]
-MEAN, WITH_SD, RATIO = "{mean:.2f}", "{mean:.2f} ± {sd:.2f}", "{mean:.4f} ± {sd:.4f}"
-WITH_INTERVAL = f"{WITH_SD} [{{low:.2f}}, {{high:.2f}}]"
-FLOOR = "{mean:.2f} (≤ {high:.2f})"
+Columns = Mapping[str, Sequence[str]]
+WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+MEAN, WITH_INTERVAL = "{mean:.2f}", "{mean:.2f} ± {sd:.2f} [{low:.2f}, {high:.2f}]"
 ONCE = ("null_band", "label_dpd")  # mostly the same in every row
-CLASS_BIAS: Columns = {
-    "accuracy": ("Accuracy (%)", WITH_SD),
-    "n_significant_sc": ("#SC", "{mean:.0f}"),
-    "n_significant_tc": ("#TC", "{mean:.0f}"),
-    "null_band": ("chance alone", "[{low:.0f}, {high:.0f}]"),
-}
-CLASS_BIAS_NOTE = "chance alone: 95 % band of a count where no class differs and the two arms are independent"
-FAIRNESS: Columns = {
-    "accuracy": ("Accuracy", WITH_SD),
-    "eod": ("EOD", WITH_SD),
-    "tpr_difference": ("TPR part", MEAN),
-    "fpr_difference": ("FPR part", MEAN),
-    "eod_floor": ("EOD floor", FLOOR),
-    "dpd": ("DPD", WITH_SD),
-    "label_dpd": ("label DPD", MEAN),
-    "dpd_gap": ("|DPD − label DPD|", MEAN),
-    "dpd_floor": ("DPD floor", FLOOR),
-}
-FAIRNESS_NOTE = (
-    "in percent; label DPD: what a perfect classifier has; floor: mean (≤ 95th percentile) for a model with the same "
-    "errors that does not react to the group"
-)
-# Measures of individual fairness that confidence moves, each with its two controls beside it.
-MEASURES = {"mean_ratio": "mean ratio", "counterfactual": "counterfactual", "lipschitz": "Lipschitz"}
-WITH_CONTROLS = {
-    f"{measure}{end}": f"{name}{control}"
-    for measure, name in MEASURES.items()
-    for end, control in {"": "", "_calibrated": ", calibrated", "_relative": ", relative"}.items()
-}
-INDIVIDUAL: Columns = {"accuracy": ("Accuracy", WITH_SD), "confidence": ("Confidence", WITH_SD)}
-INDIVIDUAL |= {metric: (name, RATIO if metric in MEASURES else "{mean:.4f}") for metric, name in WITH_CONTROLS.items()}
-INDIVIDUAL |= {"mean_ratio_random": ("mean ratio, random pairs", RATIO), "inconsistency": ("inconsistency", RATIO)}
-INDIVIDUAL_NOTE = (
-    "accuracy and confidence in percent; smaller: outputs more alike for inputs that are to be treated alike; "
-    "mean ratio: not on the paper's scale; calibrated: after temperature scaling of every model; relative: to random "
-    "pairs"
-)
-CHANGE = "{mean:z.1f} [{low:z.1f}, {high:z.1f}]"
-JOINT: Columns = {
-    "selection rate (DPD)": ("dpd", CHANGE),
-    "TPR": ("tpr_difference", CHANGE),
-    "FPR": ("fpr_difference", CHANGE),
-    "SE: seeds, samples": ("dpd", "{se_seeds:.1f}, {se_rows:.1f}"),
-}
-JOINT_NOTE = (
-    "by how much the first group's rate less the second's differs between DS and the other arm, in points [95 % "
-    "interval over new seeds and new test samples; with several pairs they hold together]; SE: of the selection rate"
-)
+CLASS_BIAS, FAIRNESS, INDIVIDUAL = (WORDS[table]["columns"] for table in ("class_bias", "fairness", "individual"))
+FAIRNESS_NOTE = WORDS["fairness"]["note"]
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -107,19 +61,24 @@ JOINT_NOTE = (
 
 def class_bias_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """Tables 1, 6, 7 and 8 of the paper, from `class_bias.table`, with the band of chance."""
-    return arm_table(rows, columns=CLASS_BIAS, title=title, note=CLASS_BIAS_NOTE)
+    return arm_table(rows, title=title, **WORDS["class_bias"])
 
 
 def fairness_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """Tables 2, 3, 9 and 10 of the paper, from `fairness.table`, with both parts of EOD, the labels' DPD and floors."""
-    return arm_table(rows, columns=FAIRNESS, title=title, note=FAIRNESS_NOTE)
+    return arm_table(rows, title=title, **WORDS["fairness"])
 
 
 def individual_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """Table 4 of the paper, from `individual_runs.table`: the measures that the rows have, with their controls."""
     shown = rows[rows["mean"].notna() | rows.get("paper_mean", pd.Series(np.nan, rows.index)).notna()]
-    columns = {metric: column for metric, column in INDIVIDUAL.items() if metric in set(shown["metric"])}
-    return arm_table(rows, columns=columns, title=title, note=INDIVIDUAL_NOTE)
+    return arm_table(rows, title=title, **of_metrics("individual", shown["metric"]))
+
+
+def of_metrics(table: str, metrics: Iterable[str]) -> dict[str, Any]:
+    """The columns of a table in tables.yaml that show one of these metrics, and its note, as `arm_table` takes them."""
+    words, there = WORDS[table], set(metrics)
+    return words | {"columns": {metric: column for metric, column in words["columns"].items() if metric in there}}
 
 
 def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
@@ -132,9 +91,9 @@ def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
     rows = rows.assign(**numbers).set_index(pairs.to_numpy())
     found = {
         heading: pd.Series({pair: filled(form, row) for pair, row in rows[rows["metric"] == metric].iterrows()})
-        for heading, (metric, form) in JOINT.items()
+        for heading, (metric, form) in WORDS["joint"]["columns"].items()
     }
-    return text_table(pd.DataFrame(found).fillna(""), f"{title}\n{JOINT_NOTE}")
+    return text_table(pd.DataFrame(found).fillna(""), f"{title}\n{WORDS['joint']['note']}")
 
 
 def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str | None = None) -> Styler:

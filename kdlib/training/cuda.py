@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlib.studies import Run
-from kdlib.training import wide
+from kdlib.training import process, wide
 from kdlib.training.checkpoint import State
 from kdlib.training.inference import autocast
 from kdlib.training.objective import gradient_norms, loss_of
@@ -28,18 +28,19 @@ from kdlib.training.teacher import Teacher
 from kdlib.training.views import AnyViews, Views, on
 
 PACK = 4  # runs at most in a wide network
-PATIENCE = 2.0  # seconds that a pack waits for another run
+PATIENCE = 2.0  # seconds that a pack waits for another run, where several train at a time
 WARM_UP = 2  # steps before recording, in which libraries choose their kernels and take their memory
 AHEAD = 4  # steps launched between two looks at whether the device has come that far
+MOMENTUM = "momentum_buffer"  # as torch calls it
 SAME = ("model", "data", "augment", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule")
 
 
-def can_graph(model: nn.Module, views: AnyViews, teacher: Teacher | None) -> bool:
-    """Whether a run's steps can be recorded: images on a GPU, a network of ours that draws nothing.
+def can_graph(run: Run, model: nn.Module, views: AnyViews, teacher: Teacher | None) -> bool:
+    """Whether a run's steps can be recorded: images on a GPU, SGD, a network of ours that draws nothing.
 
     What a network draws in training (dropout) would be the same at every replay of a graph.
     """
-    if views.labels.device.type != "cuda" or type(views) is not Views or type(model).__module__.startswith("kdlib_own"):
+    if views.labels.device.type != "cuda" or type(views) is not Views or "@" in run.model or run.optimizer != "sgd":
         return False
     if teacher is not None and teacher.table is not None and not isinstance(teacher.table, Tensor):
         return False  # too large for this GPU, so it is read from the host
@@ -63,24 +64,24 @@ class Member:
         self.norms: dict[str, Tensor] = {}
         self.noted = True  # whether `state` has the norms of this epoch
 
-    @property
-    def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
-        """{name of a weight: its moments}."""
-        names = {weight: name for name, weight in self.state.model.named_parameters()}
-        return {names[weight]: values for weight, values in self.state.optimizer.state.items()}
+
+_open: dict[Any, Pack] = {}  # those that wait for members
 
 
-_open: dict[Any, Pack] = {}
+class Infected(Exception):
+    """A loss in a pack is not finite: 0 times infinity is not 0, so it may come from another member."""
 
 
-def joined(run: Run, state: State, views: Views, teacher: Teacher | None) -> Generator[None, None, tuple[Pack, Member]]:
+def joined(
+    run: Run, state: State, views: Views, teacher: Teacher | None, *, alone: bool
+) -> Generator[None, None, tuple[Pack, Member]]:
     """A run's place in a pack, when that is complete or has waited long enough. Yields until then."""
     alike = [str(getattr(run, name)) for name in SAME]
     key = json.dumps([*alike, run.precision, run.warmup, state.data, state.epoch, state.step, str(views.labels.device)])
     most = PACK if type(state.model) in wide.NARROW else 1
-    pack = _open.setdefault(key, Pack())
+    pack = Pack() if alone else _open.setdefault(key, Pack())
     pack.members.append(member := Member(run, state, views, teacher))
-    pack.until = time.monotonic() + PATIENCE
+    pack.until = time.monotonic() + (PATIENCE if process.at_once > 1 else 0)
     while _open.get(key) is pack and len(pack.members) < most and time.monotonic() < pack.until:
         yield
     if _open.get(key) is pack:
@@ -103,6 +104,7 @@ class Pack:
         self.wanted_by: set[int] = set()
         self.launched: list[torch.cuda.Event] = []
         self.given_back = True
+        self.infected = False
 
     def steps(self, member: Member) -> Iterator[None]:
         """Take the steps that are left of the member's current epoch, yielding after each and while it waits."""
@@ -128,42 +130,51 @@ class Pack:
                 yield
 
     def note(self, member: Member) -> None:
-        """Bring losses and norms from the device into the member's state. Waits for the device."""
+        """Bring losses and norms from the device into the member's state. Waits for the device. Raises Infected."""
         with self._on_stream(member):
-            member.state.losses = [*member.losses[: member.state.step].cpu().unbind()]
+            losses = member.losses[: member.state.step].cpu()
+            self._check(losses.isfinite())
+            member.state.losses = [*losses.unbind()]
             if not member.noted:
                 member.state.history[-1] |= {name: norm.item() for name, norm in member.norms.items()}
                 member.noted = True
 
     @torch.no_grad()
     def give_back(self) -> None:
-        """Copy weights and moments of the wide network into the states of its members. Waits for the device."""
+        """Copy weights and moments of the wide network into the states of its members. Waits for the device.
+
+        Raises Infected.
+        """
         if self.given_back:
             return
-        self.given_back = True
         with self._on_stream(self.members[0]):
-            moments = {name: self.optimizer.state[weight] for name, weight in self.network.named_parameters()}
+            self._check(torch.stack([weight.isfinite().all() for weight in self.weights]))
+            self.given_back = True
+            moments = {name: self.optimizer.state.get(weight, {}) for name, weight in self.network.named_parameters()}
             for at, member in enumerate(self.members):
                 own = member.state.model.state_dict()
                 for name, value in self.network.state_dict().items():
                     own[name].copy_(wide.part(value, own[name], at))
                 for name, weight in member.state.model.named_parameters():
-                    values = member.state.optimizer.state[weight]
-                    for kind, value in moments[name].items():
-                        whole = value.ndim == 0
-                        values[kind] = (
-                            value.clone() if whole else torch.empty_like(weight).copy_(wide.part(value, weight, at))
-                        )
+                    if (whole := moments[name].get(MOMENTUM)) is not None:
+                        mine = torch.empty_like(weight).copy_(wide.part(whole, weight, at))
+                        member.state.optimizer.state[weight][MOMENTUM] = mine
             if self.device.type == "cuda":
                 self.stream.synchronize()
 
     def leave(self, member: Member) -> None:
         """The others go on without this member: what it trained is in its state."""
-        if self.network is not None:
+        if self.network is not None and not self.infected:
             self.give_back()
         self.members.remove(member)
         self.wanted_by.discard(id(member))
         self.network = None
+
+    def _check(self, finite: Tensor) -> None:
+        """Raise Infected, for every member, where what is not finite may come from another."""
+        self.infected |= len(self.members) > 1 and not bool(finite.all())
+        if self.infected:
+            raise Infected
 
     # ------------------------------------------------------------------------------------------------------- the graphs
 
@@ -228,14 +239,12 @@ class Pack:
 
     def _take_moments(self) -> None:
         """What the members' optimizers know, in that of the wide network."""
-        before = [member.optimizer_state for member in self.members]
-        for name, weight in self.network.named_parameters():
-            for kind, value in before[0].get(name, {}).items():
-                whole = value.clone() if value.ndim == 0 else torch.zeros_like(weight)
-                if value.ndim:
-                    for at, known in enumerate(before):
-                        wide.part(whole, known[name][kind], at).copy_(known[name][kind])
-                self.optimizer.state[weight][kind] = whole
+        for at, member in enumerate(self.members):
+            for name, own in member.state.model.named_parameters():
+                if (value := member.state.optimizer.state.get(own, {}).get(MOMENTUM)) is not None:
+                    weight = self.network.get_parameter(name)
+                    whole = self.optimizer.state[weight].setdefault(MOMENTUM, torch.zeros_like(weight))
+                    wide.part(whole, own, at).copy_(value)
 
     def _go_to(self, step: int, epoch: int) -> None:
         """Stand before this step, with the learning rates of its epoch."""

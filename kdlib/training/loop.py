@@ -31,7 +31,7 @@ from kdlib.training import cuda
 from kdlib.training.checkpoint import State, load_checkpoint, packed, save_checkpoint
 from kdlib.training.inference import Stop, autocast, forward_all
 from kdlib.training.objective import gradient_norms, loss_of
-from kdlib.training.process import shared, through
+from kdlib.training.process import shared
 from kdlib.training.schedule import INIT, STEP, batch_bounds, epoch_plan, learning_rate, make_optimizer
 from kdlib.training.teacher import Teacher
 from kdlib.training.views import AnyViews, make_views
@@ -44,24 +44,6 @@ def _load(dataset: str, options: str, root: str, part: str) -> data.Split:
     return data.load(dataset, part, root=root, **json.loads(options))
 
 
-def train_run(
-    run: Run,
-    *,
-    runs_dir: Path,
-    device: str = "cpu",
-    stop: Stop = lambda: False,
-    waiting: Callable[[], None] = lambda: None,
-) -> None:
-    """Train one run, its teacher before it, and store it; returns when it is on disk, at once if it was.
-
-    stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
-    run goes on and ends with the same bits (on CPU). waiting is called once when another process has it. Raises
-    TrainingFailed, after recording it, for a loss that is not finite; StoreError where the disk refuses; DataError
-    where the data set is not there.
-    """
-    through(training(run, runs_dir=Path(runs_dir), device=device, stop=stop, waiting=waiting))
-
-
 def training(
     run: Run,
     *,
@@ -70,7 +52,13 @@ def training(
     stop: Stop = lambda: False,
     waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """`train_run`, a step at a time."""
+    """Train one run, its teacher before it, and store it, a step at a time; it ends when the run is on disk.
+
+    stop is asked before every step: when it says so, a checkpoint is written and Stopped raised. Started again, the
+    run goes on and ends with the same bits (on CPU). waiting is called once when another process has it. Raises
+    TrainingFailed, after recording it, for a loss that is not finite; StoreError where the disk refuses; DataError
+    where the data set is not there.
+    """
     if run.teacher and store.state(runs_dir, run.teacher) != "done":
         yield from training(run.teacher, runs_dir=runs_dir, device=device, stop=stop, waiting=waiting)
     with store.locked(runs_dir, run, stop=stop, waiting=waiting):
@@ -93,7 +81,11 @@ def training(
         judge = make_views(others["validation"], like=views, device=device) if keeps_best(run, others) else None
         seen = {"train": train.data_sha256} | {part: split.data_sha256 for part, split in others.items()}
         classes = len(train.class_names)
-        state = yield from _fit(run, views, classes, judge=judge, seen=seen, runs_dir=runs_dir, stop=stop)
+        about = {"judge": judge, "seen": seen, "runs_dir": runs_dir, "stop": stop}
+        try:
+            state = yield from _fit(run, views, classes, **about)
+        except cuda.Infected:
+            state = yield from _fit(run, views, classes, **about, alone=True)
         arrays = {}
         for part, split in others.items():
             prefix = "" if part == "test" else f"{part}:"
@@ -127,9 +119,20 @@ def keeps_best(run: Run, parts: Iterable[str]) -> bool:
 
 
 def _fit(
-    run: Run, views: AnyViews, classes: int, *, judge: AnyViews | None, seen: dict[str, str], runs_dir: Path, stop: Stop
+    run: Run,
+    views: AnyViews,
+    classes: int,
+    *,
+    judge: AnyViews | None,
+    seen: dict[str, str],
+    runs_dir: Path,
+    stop: Stop,
+    alone: bool = False,
 ) -> Generator[None, None, State]:
-    """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data."""
+    """Train, from a checkpoint where there is one. seen: the sha256 of each part of the data.
+
+    alone: from the start, and in no pack.
+    """
     source = store.read_code(runs_dir, run.model)
     build = partial(models.build, run.model, source=source, classes=classes, init=run.init, **views.input)
     model = models.seeded(build, int(run.rng(INIT).integers(2**63)))
@@ -139,10 +142,11 @@ def _fit(
         yield from teacher.fill()
     state = State(model, make_optimizer(run, model), teacher=teacher.sha256 if teacher else None, data=seen)
     checkpoint = store.partial(runs_dir, run) / "checkpoint"
-    load_checkpoint(state, checkpoint)
+    if not alone:
+        load_checkpoint(state, checkpoint)
     pack, steps = None, partial(_steps, run, state, views, teacher)
-    if cuda.can_graph(model, views, teacher):
-        pack, member = yield from cuda.joined(run, state, views, teacher)
+    if cuda.can_graph(run, model, views, teacher):
+        pack, member = yield from cuda.joined(run, state, views, teacher, alone=alone)
         steps = partial(pack.steps, member)
     saved = started = time.monotonic()
     before = state.seconds
@@ -167,6 +171,8 @@ def _fit(
                 if judge is not None:
                     pack.give_back()
             _close_epoch(run, state, runs_dir, judge)
+        if pack:
+            pack.give_back()
     finally:
         if pack:
             pack.leave(member)

@@ -16,6 +16,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 Result = TypeVar("Result")
 
+at_once = 1  # runs that train in this process: set by `together`
 _shared: WeakValueDictionary[Any, Any] = WeakValueDictionary()
 
 

@@ -42,13 +42,13 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
 
 
 def make_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
-    """The run's optimizer: all weights at once, on a GPU in one kernel.
+    """The run's optimizer: all weights at once, SGD on a GPU in one kernel.
 
     On CPU that kernel ("fused") would change the last bits of what was trained before; foreach gives the same as one
     parameter after the other.
     """
-    fused = next(model.parameters()).device.type == "cuda"
-    common = {"lr": run.lr, "weight_decay": run.weight_decay, "foreach": not fused, "fused": fused}
+    common = {"lr": run.lr, "weight_decay": run.weight_decay}
     if run.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=run.momentum, **common)
-    return torch.optim.AdamW(model.parameters(), **common)
+        fused = next(model.parameters()).device.type == "cuda"
+        return torch.optim.SGD(model.parameters(), momentum=run.momentum, foreach=not fused, fused=fused, **common)
+    return torch.optim.AdamW(model.parameters(), foreach=True, **common)

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from kdlib import files, places, store
-from kdlib.catalogue import DEVICES
+from kdlib.catalogue import DEVICES, network
 from kdlib.errors import Damaged, InvalidInput, StoreError, TrainingFailed, require_known
 from kdlib.progress import Report, tell
 from kdlib.studies import Run, Study
 from kdlib.training.plan import in_order
 
 ENGINES = ("local", "ray")
-ON_A_GPU = 8  # runs at a time: small networks share a GPU
+ON_A_GPU = 16  # small networks at a time: they share it
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def train(
     engine          'local': processes on this machine; 'ray': tasks of Ray, on this machine or the cluster RAY_ADDRESS
     device          'auto', 'cpu', 'cuda', or 'none': train nothing, say what is there
     budget_minutes  stop cleanly after this time; the next call goes on, on another machine too
-    workers         runs at a time; default one per core on CPU, ON_A_GPU on a GPU; with 'ray' what fits on all GPUs
+    workers         runs at a time; default one per core on CPU, on a GPU 16 small networks or one; with 'ray' what fits
     retry_failed    also train runs again that failed before
     allow_code      run the files that hold networks of the user's own (`model: nets.py:mynet`)
     say             called with the plan, then with a line for each run that ends; default: they are shown at once
@@ -151,9 +151,9 @@ def _check_arguments(device: str, engine: str, budget_minutes: float | None, wor
     require_known("device", device, DEVICES)
     require_known("engine", engine, ENGINES)
     if engine == "ray":
-        from kdlib.training import ray_engine
+        from kdlib.training import ray_start
 
-        ray_engine.check()
+        ray_start.check()
     if budget_minutes is not None and not (math.isfinite(budget_minutes) and budget_minutes > 0):
         raise InvalidInput(f"budget_minutes must be above 0, not {budget_minutes!r}; leave it out for no limit.")
     if workers is not None and workers < 1:
@@ -175,7 +175,8 @@ def _train_missing(
 
         device = choose_device(device)
     on_gpu = device == "cuda"
-    workers = min(workers or (ON_A_GPU if on_gpu else places.cores()), len(missing))
+    small = all(network(run.model).builder.startswith("models:") for run in missing)
+    workers = min(workers or (places.cores() if not on_gpu else ON_A_GPU if small else 1), len(missing))
     context = get_context("spawn")
     stop = context.RawValue("b", 0)  # without a lock: a worker that is killed while it holds one blocks everybody
     here, there = context.Pipe(duplex=False)  # outcomes of the one process that trains on a GPU, as they come
@@ -258,9 +259,9 @@ def session(engine: str, *, workers: int | None = None, device: str = "auto") ->
     _check_arguments(device, engine, None, workers)
     if engine == "local":
         return nullcontext()
-    from kdlib.training import ray_engine
+    from kdlib.training import ray_start
 
-    return ray_engine.session(workers=workers, device=device)
+    return ray_start.session(workers=workers, device=device)
 
 
 def _ending(exit_codes: Iterable[int | None]) -> str:

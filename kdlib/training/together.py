@@ -11,9 +11,9 @@ import torch
 
 from kdlib.errors import TrainingFailed
 from kdlib.studies import Run
+from kdlib.training import process
 from kdlib.training.inference import Stop
 from kdlib.training.plan import AGAIN_SECONDS, Plan
-from kdlib.training.process import prepare_process
 from kdlib.training.sweep import outcomes
 
 
@@ -34,7 +34,8 @@ def train_together(
     A student waits for its teacher. Where the GPU's memory is too small for so many, fewer are trained at a time.
     Raises as `outcomes`, and TrainingFailed where one alone is too large for the memory.
     """
-    prepare_process()
+    process.prepare_process()
+    process.at_once = at_once
     plan = Plan(runs)
     places = [Place() for _ in range(at_once)]
     while plan.unfinished:

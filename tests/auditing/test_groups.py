@@ -1,6 +1,7 @@
 """Groups: equal to fairlearn, with bounds that hold for all pairs together."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,30 @@ def test_what_cannot_be_grouped_is_refused():
                 baseline="v1",
                 sensitive="g",
             )
+
+
+def test_samples_without_a_group_are_a_group_or_left_out_and_counted():
+    p = binary()
+    sex, race = p.groups["sex"].astype(object), p.groups["race"].astype(object)
+    sex[:30], race[20:40] = "", None
+    p = replace(p, groups={"sex": sex, "race": race})
+    options = {"baseline": "v1", "sensitive": ["sex", "race"]}
+    with pytest.raises(InvalidInput, match=r"missing for 30 of 400 .*--missing"):
+        kdlib.audit(p, **options)
+    own = kdlib.audit(p, missing="group", **options)
+    rows = own.tables["groups"].query("group == '(missing)' and metric == 'accuracy' and arm == 'v2'")
+    assert rows.set_index("sensitive")["n"].to_dict() == {"sex": 30, "race": 20} and own.about["left_out"] == 0
+    without, wanted = (
+        kdlib.audit(p, missing="drop", **options),
+        kdlib.audit(p.of_samples(np.arange(400) >= 40), **options),
+    )
+    assert without.about["samples"] == 360 and without.about["left_out"] == 40
+    assert "Left out of every number: the samples without a value of sex or race, 40 of 400." in without.warnings
+    assert {name: frame.to_csv() for name, frame in without.tables.items()} == {
+        name: frame.to_csv() for name, frame in wanted.tables.items()
+    }
+    with pytest.raises(InvalidInput, match="unknown missing 'ignore'"):
+        kdlib.audit(p, missing="ignore", **options)
 
 
 def test_small_groups_are_said():

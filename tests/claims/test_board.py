@@ -225,7 +225,7 @@ def test_without_runs_every_claim_is_not_run_and_names_the_command(collected):
     rows = board.verdicts("paper", runs_dir="somewhere", released="elsewhere")
     assert rows["verdict"].tolist() == ["not run"] * 12
     assert rows["stand_in_verdict"].tolist() == ["not run"] * 12
-    assert "python -m kdlib train cifar100-resnet --profile paper" in rows["sentence"][0]
+    assert "kdlib train cifar100-resnet --profile paper" in rows["sentence"][0]
     assert set(collected.read) <= {(name, "somewhere", "elsewhere") for name in PAPER.studies}
 
 

@@ -70,6 +70,7 @@ def test_3_differences_from_the_teacher_fall(change, fresh, expected):
 
 def test_3_growing_alike_is_not_a_fall():
     found = FALLS(growing_alike())
+    assert "temperatures −" in found.text and "-0" not in found.text + found.control, "true minus signs"
     assert found.p <= 0.05
     assert found.toward
     assert found.instead == "inconclusive"

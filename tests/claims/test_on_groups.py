@@ -100,8 +100,8 @@ def test_what_is_not_there_is_named():
 
 def test_another_feature_where_the_preferred_one_is_not_there():
     p = grouped(lambda t: 0.1, temperatures=HIGH, n=300)
-    other = replace(p, groups={"age": p.groups["color"]})
-    assert "by age" in BELOW(other).text
+    other = replace(p, groups={"young": p.groups["color"]})  # in words, as in figures
+    assert "DPD by Young less" in BELOW(other).text and BELOW(other).statistic.startswith("DPD by Young at")
     twins = twinned(lambda t: 1.0, temperatures=(1, 4), n=80)
     assert "when texture alone changes" in REACTS(replace(twins, twins={"texture": twins.twins["color"]})).text
 

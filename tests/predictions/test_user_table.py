@@ -205,6 +205,13 @@ def test_one_probability_of_two_classes_is_enough():
     assert p.probabilities[0][:, 0].tolist() == pytest.approx([0.9, 0.25]) and p.predicted.tolist() == [[0, 1]]
 
 
+def test_one_class_alone_leaves_nothing_to_predict():
+    table = frame(BINARY, y_true="yes").drop(columns="prob_no")
+    refused(table, "'prob_yes' of the DataFrame", "only class", "classes=['other', 'yes']", "--classes other,yes")
+    refused(table.rename(columns={"prob_yes": "logit_yes"}), "'logit_yes'", "only class")
+    assert read_table(table, classes=["no", "yes"]).labels.tolist() == [1, 1]
+
+
 def test_logits():
     table = frame(BINARY).rename(columns={"prob_no": "logit_no", "prob_yes": "logit_yes"})
     p = read_table(table.assign(logit_no=[0.0, -3.0], logit_yes=[np.log(3), -3.0 - np.log(4)]))
@@ -298,6 +305,12 @@ def test_equal_to_scikit_learn():
         ({"y_pred": [0.0, 1.0, np.nan, 1.0, 0.0, 1.0]}, ["'y_pred'", "nan", "row 2"]),
         ({"y_pred": [0.5, 1, 0, 1, 1, 0]}, ["'y_pred'", "0.5", "row 0", "prob_<class>"]),
         ({"y_pred": "0,75"}, ["'y_pred'", "0,75", "row 0"]),
+        ({"y_true": 1, "y_pred": "1,000"}, ["'y_pred'", "'1,000'", "row 0", "digits alone"]),  # 1 or 1000
+        ({"y_true": 1, "y_pred": "9007199254740993.0"}, ["'y_pred'", "9007199254740993.0", "digits alone"]),
+        ({"seed": "9007199254740993"}, ["'seed'", "9007199254740993", "row 0"]),  # as a float it is 2^53
+        ({"y_true": ["1,000", "2.0", "2"] * 2}, ["'y_true'", "'1,000' in row 0", "'2.0' in row 1", "alike"]),
+        ({"temperature": ["1,234"] * 3 + ["1.5"] * 3}, ["'temperature'", "'1,234' in row 0", "'1.5' in row 3"]),
+        ({"sparsity": ["1,234"] * 3 + ["1.5"] * 3}, ["'sparsity'", "'1,234' in row 0", "'1.5' in row 3", "alike"]),
         ({"y_pred": [np.inf, 1, 0, 1, 1, 0]}, ["'y_pred'", "inf", "row 0"]),
         ({"y_pred": [1, 0, 1, 0, 1, 0]}, ["'y_true'", "'cow'", "'y_pred'", "1", "in common"]),
         ({"y_pred": ["ANT", "BEE", "COW"] * 2}, ["'ant'", "'ANT'", "two spellings"]),
@@ -326,6 +339,7 @@ def test_wrong_cells_are_named(changes, words):
         ({"prob_no": {0: "-3.5"}}, ["'prob_no'", "-3.5", "row 0", "logit_<class>"]),
         ({"prob_no": {0: "1.5"}}, ["'prob_no'", "1.5", "row 0", "logit_<class>"]),
         ({"prob_no": {1: "0.5"}}, ["'prob_no'", "'prob_yes'", "1.25", "row 1"]),
+        ({"prob_no": ["0,9", "0.25"]}, ["'prob_no'", "'0,9' in row 0", "'0.25' in row 1"]),
         ({"y_true": ["no", "perhaps"]}, ["'prob_perhaps'", "'prob_yes'"]),
         ({"y_pred": ["no", "no"]}, ["run v1", "'no'", "'yes'", "'b'"]),
         ({"prob_ no": 0.0}, ["'prob_ no'", "another column"]),

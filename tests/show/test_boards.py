@@ -1,6 +1,5 @@
 """The boards: every verdict with its number, colors that are not needed to read it, nothing that a page would run."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -32,11 +31,6 @@ def test_every_row_has_its_word_sentence_and_number(claims_board):
     assert paper[0] == "reproduced\nThe number is 1.\nwith Holm's correction p = 0.04; 5 blocks, 2 temperatures"
     assert paper[4] == "not run\nno run."
     assert shown["what is tested"].iloc[0] == "a | slope\n(study: a-study)"
-
-
-def test_numbers_without_interval_or_p(claims_board):
-    row = {**claims_board.iloc[0].to_dict(), "low": np.nan, "high": np.nan, "p": np.nan, "n_temperatures": 1}
-    assert boards.numbers_of(row) == "a number: 1; no p; 5 blocks, 1 temperature"
 
 
 def test_the_stand_in_is_named_before_its_sentence(claims_board):

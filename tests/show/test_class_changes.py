@@ -83,7 +83,9 @@ def test_arms_hold_the_means_of_fidelity(found, arms):
     assert at_ten[["kl", "churn"]].tolist() == pytest.approx(mean[["kl", "churn"]].tolist())
     assert not values(arms, "churn", "teacher") and values(arms, "ece", "teacher")[0] > 0
     assert "worst_group_accuracy" not in set(fc.fidelity_rows(found)["metric"])
-    assert not arms.duplicated(["model", "temperature", "metric"]).any() and set(fc.PANELS) <= set(arms["metric"])
+    assert not arms.duplicated(["model", "temperature", "metric"]).any() and set(
+        tables.WORDS["fidelity_panels"]
+    ) <= set(arms["metric"])
 
 
 def test_in_percent_leaves_nats_and_seeds(arms):

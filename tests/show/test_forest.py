@@ -14,7 +14,8 @@ def spread():
         {
             "claim": [7, 7, 8],
             "studies": ["one", "two", "one"],
-            "statistic": ["disagreement", "disagreement", "EOD by color, change"],
+            "title": ["Digits, ResNet-8 → LeNet-5"] * 2 + ["HateXplain, BERT-Tiny (2 × 128) → BERT 1 × 64"],
+            "statistic": ["disagreement", "disagreement", "EOD by gender, majority, change"],
             "verdict": ["reproduced", "inconclusive", "not reproduced"],
             "value": [-0.02, 0.01, 0.03],
             "low": [-0.03, -0.01, 0.01],
@@ -35,9 +36,15 @@ def test_numbers_are_in_points_beside_their_study(spread, pool):
     first, second = figure.axes
     assert "over 4 to 5 teachers" in figure.caption
     assert artist(first, "seen").lines[0].get_xdata() == pytest.approx(-2)
-    assert [t.get_text() for t in first.get_yticklabels()] == ["one", "two", "pooled, 3 data sets"]
+    assert [t.get_text() for t in first.get_yticklabels()] == [
+        "Digits, ResNet-8 → LeNet-5: one",
+        "Digits, ResNet-8 → LeNet-5: two",
+        "pooled, 3 data sets",
+    ]
     assert artist(first, "pooled over data sets").lines[0].get_xdata() == pytest.approx(0)
-    assert [t.get_text() for t in second.get_yticklabels()] == ["one (color)"]
+    assert [t.get_text() for t in second.get_yticklabels()] == [
+        "HateXplain, BERT-Tiny (2 × 128) →\nBERT 1 × 64 by gender, majority"
+    ]
     assert second.get_title(loc="left") == "8. EOD, change (points)"
     assert "opposite" in labels(second) and "not told from chance" in labels(first)
 

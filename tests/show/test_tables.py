@@ -194,8 +194,8 @@ def test_the_papers_individual_measure_is_shown_but_compared_with_nothing():
 
 def test_a_study_without_runs_shows_the_papers_numbers_and_the_command():
     study = load_profile("paper").studies["cifar10-resnet"]
-    table = tables.not_run_table(study, "table06", command="python -m kdlib train cifar10-resnet")
-    assert "not run: python -m kdlib train cifar10-resnet" in table.caption
+    table = tables.not_run_table(study, "table06", command="kdlib train cifar10-resnet")
+    assert "not run: kdlib train cifar10-resnet" in table.caption
     assert table.data["Accuracy, paper"].loc[["NDS", "DS, T = 9"]].tolist() == ["90.72 ± 0.14", "91.53 ± 0.13"]
     assert table.data["#SC, paper"].loc["DS, T = 9"] == "1"
     quick = tables.not_run_table(load_profile("quick").studies["digits"], "table06", command="c")

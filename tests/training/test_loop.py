@@ -18,10 +18,10 @@ from kdlib import data, files, models, store
 from kdlib.catalogue import DATASETS
 from kdlib.errors import DataError, InvalidInput, StoreError, TrainingFailed
 from kdlib.training import inference, logit_table, loop, process
-from kdlib.training.loop import train_run
 from kdlib.training.schedule import batch_bounds, epoch_plan, learning_rate
 from kdlib.training.teacher import Teacher, table_path, uses_table
 from kdlib.training.views import Views, make_views
+from tests.conftest import train_run
 
 
 @pytest.fixture(autouse=True)
@@ -341,7 +341,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from kdlib.errors import StoreError
 from kdlib.studies import load_profile
-from kdlib.training.loop import train_run
+from tests.conftest import train_run
 torch.set_num_threads(1)
 run = load_profile(sys.argv[1]).study("tiny").runs()[0]
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

@@ -20,9 +20,8 @@ from kdlib.errors import InvalidInput, KdlibError, TrainingFailed
 from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from kdlib.training import sweep
-from kdlib.training.loop import train_run
 from kdlib.training.plan import in_order
-from tests.conftest import TINY, make_project
+from tests.conftest import TINY, make_project, train_run
 
 
 def train_here(study, folder):

@@ -13,13 +13,13 @@ from kdlib import data, models, store
 from kdlib.errors import TrainingFailed
 from kdlib.training import cuda, loop, process, sweep, together
 from kdlib.training.checkpoint import State
-from kdlib.training.loop import train_run
 from kdlib.training.process import through
 from kdlib.training.schedule import make_optimizer
 from kdlib.training.teacher import Teacher
 from kdlib.training.views import make_views
+from tests.conftest import train_run
 
-CHANGES = [{}, {"optimizer": "adamw", "lr": 0.0003}, {"momentum": 0.0}, {"epochs": 3, "lr": 0.01}]
+CHANGES = [{}, {"momentum": 0.0}, {"epochs": 3, "lr": 0.01}]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
@@ -180,19 +180,11 @@ def test_a_pack_takes_the_steps_of_the_eager_loop(tmp_path, runs, size, device, 
 
 
 def test_what_draws_in_training_is_not_recorded(runs, tmp_path):
-    state, views, teacher = prepared(next(r for r in runs.values() if r.role == "nds"), tmp_path, "cpu")
-    assert not cuda.can_graph(state.model, views, teacher)  # no GPU's
+    run = runs["nds", 0, None]
+    state, views, teacher = prepared(run, tmp_path, "cpu")
+    assert not cuda.can_graph(run, state.model, views, teacher)  # no GPU's
     assert cuda._draws(torch.nn.Dropout(0.1)) and not cuda._draws(torch.nn.Dropout(0.0))
     assert not any(cuda._draws(module) for module in state.model.modules())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_study_on_a_gpu_stops_and_goes_on(tmp_path, runs, all_together):
-    asked = iter(range(100_000))
-    first = all_together(runs.values(), device="cuda", stop=lambda: next(asked) > 20)
-    assert "stopped" in {out for _, out in first}
-    second = all_together([run for run, out in first if out == "stopped"], device="cuda")
-    assert {out for _, out in second} == {"done"}
 
 
 def on_cpu(runs, folder, device, at_once):
@@ -220,25 +212,51 @@ def test_a_process_on_a_gpu_that_is_killed_is_an_error(tmp_path, tiny, monkeypat
         sweep.train(tiny.study("tiny"), runs_dir=tmp_path, device="cuda")
 
 
-@pytest.mark.parametrize("at", [None, 25, 60])
-def test_packs_are_formed_stop_and_go_on(tmp_path, runs, all_together, monkeypatch, at):
-    """Trained as on a GPU, unrecorded: what each run ends with is what it ends with alone, in all but the last bits."""
+@pytest.fixture
+def packs(monkeypatch):
+    """Train as on a GPU, unrecorded; the sizes of the packs that were built."""
     monkeypatch.setattr(cuda, "can_graph", lambda *_: True)
     monkeypatch.setattr(cuda, "PATIENCE", 0.2)
     monkeypatch.setattr(cuda, "make_optimizer", lambda *about: fused(make_optimizer(*about)))
     monkeypatch.setattr(loop, "make_optimizer", lambda *about: fused(make_optimizer(*about)))
     sizes, build = [], cuda.Pack._build
     monkeypatch.setattr(cuda.Pack, "_build", lambda self: (sizes.append(len(self.members)), build(self)))
+    return sizes
+
+
+def nearly_alike(one, other, run):
+    """Whether a run ended in both folders with the same, but for the last bits."""
+    mine, alone = (load_tensors(weights(folder, run)) for folder in (one, other))
+    assert all(torch.allclose(mine[name], alone[name], atol=0.02) for name in alone), run
+    mine, alone = (store.provenance(folder, run)["history"] for folder in (one, other))
+    assert [entry.keys() for entry in mine] == [entry.keys() for entry in alone]
+    assert [entry["loss"] for entry in mine] == pytest.approx([entry["loss"] for entry in alone], rel=0.02)
+
+
+@pytest.mark.parametrize("at", [None, 25, 60])
+def test_packs_are_formed_stop_and_go_on(tmp_path, runs, all_together, packs, monkeypatch, at):
     asked = iter(range(10**6))
     first = all_together(runs.values(), at_once=4, stop=lambda: at is not None and next(asked) > at)
     rest = [run for run, out in first if out == "stopped"]
     assert bool(rest) == (at is not None)
-    assert {out for _, out in all_together(rest, at_once=4)} <= {"done"} and max(sizes) > 1
+    assert {out for _, out in all_together(rest, at_once=4)} <= {"done"} and max(packs) > 1
     monkeypatch.undo()
     for run in runs.values():
         train_run(run, runs_dir=tmp_path / "alone")
-        (mine, alone) = (load_tensors(weights(tmp_path / at, run)) for at in ("together", "alone"))
-        assert all(torch.allclose(mine[name], alone[name], atol=0.02) for name in alone), run
-        (mine, alone) = (store.provenance(tmp_path / at, run)["history"] for at in ("together", "alone"))
-        assert [entry.keys() for entry in mine] == [entry.keys() for entry in alone]
-        assert [entry["loss"] for entry in mine] == pytest.approx([entry["loss"] for entry in alone], rel=0.02)
+        nearly_alike(tmp_path / "together", tmp_path / "alone", run)
+
+
+def test_a_loss_that_is_not_finite_fails_its_own_run_alone(tmp_path, runs, all_together, packs, monkeypatch):
+    """In a wide network 0 times infinity reaches the others: they are trained again, each for itself."""
+    bad, real = runs["ds", 0, 4.0], cuda.loss_of
+
+    def loss_of(run, logits, *rest):
+        return real(run, logits / 0 if run == bad else logits, *rest)
+
+    monkeypatch.setattr(cuda, "loss_of", loss_of)
+    outcomes = dict(all_together(runs.values(), at_once=4))
+    assert {run for run, out in outcomes.items() if out == "failed"} == {bad} and max(packs) > 1
+    monkeypatch.undo()
+    for run in {*runs.values()} - {bad}:
+        train_run(run, runs_dir=tmp_path / "alone")
+        nearly_alike(tmp_path / "together", tmp_path / "alone", run)

@@ -14,7 +14,7 @@ from kdlib.errors import KdlibWarning
 from kdlib.predictions.collect import collect
 from kdlib.studies import load_profile
 from kdlib.training import loop
-from tests.conftest import TINY
+from tests.conftest import TINY, train_run
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def project(tmp_path_factory):
     study = load_profile(folder / "tiny.yaml").study("tiny")
     runs = {(run.role, run.seed, run.temperature): run for run in study.runs()}
     torch.set_num_threads(1)
-    loop.train_run(runs["ds", 0, 4.0], runs_dir=folder / "runs")
+    train_run(runs["ds", 0, 4.0], runs_dir=folder / "runs")
     return study, runs, folder / "runs"
 
 
@@ -53,7 +53,7 @@ def stopped(run, folder, steps):
     """Train until the checkpoint after so many steps."""
     asked = iter(range(10**6))
     with pytest.raises(files.Stopped):
-        loop.train_run(run, runs_dir=folder, stop=lambda: next(asked) >= steps)
+        train_run(run, runs_dir=folder, stop=lambda: next(asked) >= steps)
     assert (store.partial(folder, run) / "checkpoint").is_file()
 
 
@@ -73,7 +73,7 @@ def test_a_run_that_answers_with_one_class_is_noted(project, tmp_path, monkeypat
     answers = loop._arrays
     one = np.eye(10, dtype=np.float32)[3]
     monkeypatch.setattr(loop, "_arrays", lambda *a, **k: answers(*a, **k) | {"logits": np.tile(one, (1697, 1))})
-    loop.train_run(runs["nds", 0, None], runs_dir=tmp_path)
+    train_run(runs["nds", 0, None], runs_dir=tmp_path)
     assert "class 3" in store.provenance(tmp_path, runs["nds", 0, None])["collapsed"]
 
 
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_teacher_is_dropped(project, tmp_path):
         weights = load_tensors(store.read_weights(folder, teacher))
         weights = {name: value + 0.01 if value.is_floating_point() else value for name, value in weights.items()}
         store.save(where, teacher, arrays=arrays, weights=save_tensors(weights), provenance=known)
-        loop.train_run(student, runs_dir=where)
+        train_run(student, runs_dir=where)
     assert store.read_weights(halted, student) == store.read_weights(tmp_path / "whole", student)
     assert store.read_weights(halted, student) != store.read_weights(folder, student)
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_and_a_table_of_other_data_are_made_anew(project, tmp_path,
     assert len(list((halted / "tables").glob("*/0.logits"))) == 1
     other_images()
     for where in (halted, whole):
-        loop.train_run(student, runs_dir=where)
+        train_run(student, runs_dir=where)
     assert len(list((halted / "tables").glob("*/0.logits"))) == 2
     assert store.read_weights(halted, student) == store.read_weights(whole, student)
 
@@ -111,7 +111,7 @@ def test_a_student_of_other_data_than_its_teachers_is_named(project, tmp_path, o
     study, runs, folder = project
     where = copied(folder, [runs["teacher", 0, None]], tmp_path)
     other_images()
-    loop.train_run(runs["ds", 0, 4.0], runs_dir=where)
+    train_run(runs["ds", 0, 4.0], runs_dir=where)
     with pytest.warns(KdlibWarning, match="data_sha256") as caught:
         collect(study, runs_dir=where)
     assert all(str(runs[key]) in str(caught[0].message) for key in (("teacher", 0, None), ("ds", 0, 4.0)))
