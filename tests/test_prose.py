@@ -266,3 +266,25 @@ def test_the_fourth_finding_and_what_held_on_new_seeds():
     says(f"less at high T: by {slope} for each doubling of T.")
     pairs = re.search(r"(\d+) of (\d+) pairs of groups differ", by[9, "utkface"]["sentence"]).groups()
     says(f"{pairs[0]} of {pairs[1]} pairs of races differ")
+
+
+def test_what_goes_beyond_the_confirmed_study():
+    rows = pd.read_csv(ROOT / "figures/confirm/beyond_t_squared.csv")
+    rows = rows.assign(value=rows["mean"] * 100, low=rows["low"] * 100, high=rows["high"] * 100)
+
+    def arm(with_t2, model):
+        return rows[(rows["t_squared"] == with_t2) & (rows["model"] == model) & (rows["metric"] == "accuracy")]
+
+    def told(row):
+        return f"{row.value:.1f} % ({row.low:.1f} to {row.high:.1f})"
+
+    ours, without = arm(True, "ds"), arm(False, "ds")
+    (nds,), (control,) = arm(True, "nds").itertuples(), arm(False, "nds loss x0.2").itertuples()
+    says(f"DS is again above NDS at every T: {ours.value.min():.1f} % or more against {told(nds)}", TEXT)
+    *_, last = ours.itertuples()
+    says(f"It does not come back at T = 40: {told(last)}", TEXT)
+    assert ours.low.min() > nds.high
+    counts = rows[(rows["metric"] == "n_significant_sc") & rows["t_squared"]]["mean"]
+    says(f"#SC lies between {counts.min():.0f} and {counts.max():.0f}", TEXT)
+    says(", ".join(f"{told(row)} at T = {row.temperature:g}" for row in without.itertuples()), TEXT)
+    says(f"their limit, has {told(control)}", TEXT)
