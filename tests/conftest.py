@@ -1,6 +1,7 @@
 """Shared by all tests: a profile so small that it trains in seconds."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,11 @@ def teacher(runs) -> Run:
 @pytest.fixture
 def student(runs) -> Run:
     return runs["ds", 0, 4.0]
+
+
+def as_in_a_terminal() -> None:
+    """A shell's background job, these tests among them, ignores Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def train_run(run: Run, *, runs_dir: Path, **options) -> None:

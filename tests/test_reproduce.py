@@ -16,6 +16,7 @@ from kdlib import reproduce, store
 from kdlib.catalogue import ARTEFACTS
 from kdlib.errors import DataError, InvalidInput, ProfileError
 from kdlib.training import sweep
+from tests.conftest import as_in_a_terminal
 
 from .conftest import TINY, make_project
 
@@ -129,7 +130,8 @@ def test_an_interrupt_ends_the_kernels_and_leaves_nothing_that_looks_finished(pr
         changed = code.replace("accuracy", name)
         write_notebook(project / "notebooks" / ARTEFACTS[artefact].notebook, code=changed)
     command = [sys.executable, "-P", "-m", "kdlib", "reproduce", "--profile", "tiny", "--no-train", "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=as_in_a_terminal, **pipes)
     pids, patience = [project / "notebooks" / name for name in ("one", "two")], time.monotonic() + 180
     while not all(path.exists() and path.read_text() for path in pids) and time.monotonic() < patience:
         time.sleep(0.1)

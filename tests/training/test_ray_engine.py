@@ -20,7 +20,7 @@ from kdlib.errors import InvalidInput, StoreError, TrainingFailed
 from kdlib.studies import load_profile
 from kdlib.training import ray_engine, sweep
 from kdlib.training.plan import Plan
-from tests.conftest import TINY
+from tests.conftest import TINY, as_in_a_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 UNSHARE = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
@@ -82,7 +82,8 @@ def world(tmp_path):
     def start(command: list[str], **options) -> subprocess.Popen:
         inside = [*UNSHARE, "bash", "-c", ALL_ROADS_LEAD_HOME + 'exec "$@"', "--", *command]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(inside, env=environment, process_group=0, **pipes | options)
+        how = {"env": environment, "process_group": 0, "preexec_fn": as_in_a_terminal}
+        return subprocess.Popen(inside, **how, **pipes | options)
 
     return start, tmp_path
 
@@ -148,7 +149,7 @@ class TestRay:
         assert not list((tmp_path / "home").rglob("*"))
         assert not [line for line in error.splitlines() if "training" not in line]
 
-    @pytest.mark.slow  # on a crowded machine the interrupt once came to nothing, and the study was trained on
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
     def test_an_interrupt_writes_checkpoints_and_the_same_command_ends_with_the_same_bits(self, world, longer, how):
         start, tmp_path = world

@@ -21,7 +21,7 @@ from kdlib.predictions import collect
 from kdlib.studies import load_profile
 from kdlib.training import sweep
 from kdlib.training.plan import in_order
-from tests.conftest import TINY, make_project, train_run
+from tests.conftest import TINY, as_in_a_terminal, make_project, train_run
 
 
 def train_here(study, folder):
@@ -127,11 +127,6 @@ COMMAND = [sys.executable, "-m", "kdlib", "train", "tiny", "--device", "cpu"]
 def children(pid: int) -> set[int]:
     out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
     return {int(word) for word in out.split()}
-
-
-def as_in_a_terminal() -> None:
-    """A shell's background job, these tests among them, ignores Ctrl-C, and its children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def gone(pids: set[int]) -> bool:
