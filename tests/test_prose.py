@@ -286,5 +286,7 @@ def test_what_goes_beyond_the_confirmed_study():
     assert ours.low.min() > nds.high
     counts = rows[(rows["metric"] == "n_significant_sc") & rows["t_squared"]]["mean"]
     says(f"#SC lies between {counts.min():.0f} and {counts.max():.0f}", TEXT)
+    band = rows[(rows["metric"] == "null_band") & rows["t_squared"]]["high"] / 100  # as a count again
+    assert counts.min() > band.max() and counts.iloc[-1] == counts.max()  # as the notebook says
     says(", ".join(f"{told(row)} at T = {row.temperature:g}" for row in without.itertuples()), TEXT)
     says(f"their limit, has {told(control)}", TEXT)

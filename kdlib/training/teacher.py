@@ -66,7 +66,7 @@ class Teacher:
     def logits(self, index: np.ndarray | Tensor, view: np.ndarray | Tensor, x: Tensor) -> Tensor:
         """(B, C) float32 for images index (B,) in views (B,), which the student sees as x.
 
-        index and view are tensors where the table is one.
+        index and view are arrays in the eager loop, tensors on the device in a recorded step.
         """
         if isinstance(self.table, Tensor):
             return self.table[view, index].float()
