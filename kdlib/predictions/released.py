@@ -1,9 +1,9 @@
 """Released predictions: a study's runs in one small committed file, `figures/<profile>/predictions/<study>.parquet`.
 
 One row per sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
-group:<name>, and of each run its predicted class and log-probabilities in fp16: of every class where there are two, or
-twins and at most FULL; of the predicted class and the label otherwise. Logarithms, because fp16 holds them to 0.1 %
-near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations
+group:<name>, and of each run its predicted class and log-probabilities in fp16: of two classes that of the other one,
+which says both; of every class where there are twins and at most FULL; of the predicted class and the label otherwise.
+Logarithms, because fp16 holds them to 0.1 % near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations
 released; what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's
 metadata, and for people in <study>.json beside it. The sha256 of the file stands in SHA256SUMS, and is checked when it
 is read; so are the types and values, because a file may be whole and still wrong. Values that could be, but are not
@@ -127,7 +127,9 @@ def _of_run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     predicted, log_p = logits.argmax(axis=1), log_softmax(logits.astype(np.float64), axis=1)
     columns = {"predicted": _smallest(predicted)}
     twins = {name: twin for name, twin in arrays.items() if name.startswith("twin:")}
-    if logits.shape[1] > (FULL if twins else 2):
+    if logits.shape[1] == 2 and not twins:
+        return columns | {"log other": _half(log_p.min(axis=1))}
+    if not twins or logits.shape[1] > FULL:
         at = np.arange(len(labels))
         return columns | {"log predicted": _half(log_p[at, predicted]), "log label": _half(log_p[at, labels])}
     columns |= {f"log {c}": _half(log_p[:, c]) for c in range(logits.shape[1])}
@@ -314,6 +316,13 @@ def _arrays(shared: Mapping[str, np.ndarray], table: Mapping[str, np.ndarray], r
 
     name = f"{run}:predicted"
     arrays = shared | {"predicted": whole_numbers(table[name], name, n_classes)}
+    if f"{run}:log other" in table:
+        other = logarithms("other")
+        if n_classes != 2 or (np.exp(other) > 0.5 + ROUNDED).any():
+            raise ValueError(f"{run}:log other is not of the less probable of two classes")
+        other = np.minimum(other, np.log(np.float32(0.5)))
+        is_other = arrays["predicted"][:, None] != np.arange(2)
+        return arrays | {"logits": np.where(is_other, other[:, None], np.log1p(-np.exp(other))[:, None])}
     if f"{run}:log 0" not in table:
         largest, own = logarithms("predicted"), logarithms("label")
         right = arrays["predicted"] == arrays["labels"]

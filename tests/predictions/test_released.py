@@ -78,9 +78,9 @@ def test_what_the_test_part_alone_has_comes_back_and_the_other_part_lacks_it(stu
             np.testing.assert_allclose(back.twins[feature], twin, rtol=0.02, atol=1e-20)
 
 
-@pytest.mark.parametrize("classes", [2, 10])
-def test_with_two_classes_or_twins_everything_comes_back(study, tmp_path, classes):
-    fill(tmp_path / "runs", study, classes=classes)
+@pytest.mark.parametrize(("classes", "twins"), [(2, True), (10, True), (2, False)])
+def test_with_two_classes_or_twins_everything_comes_back(study, tmp_path, classes, twins):
+    fill(tmp_path / "runs", study, classes=classes, twins=twins)
     path = write(study, tmp_path / "runs", tmp_path / "out")
     ours = collect(study, runs_dir=tmp_path / "runs")
     back = collect(study, runs_dir=tmp_path / "nothing", released=tmp_path / "out")
@@ -92,7 +92,9 @@ def test_with_two_classes_or_twins_everything_comes_back(study, tmp_path, classe
     assert not [name for name in columns if "feature" in name], "annotations of people stay with the data set"
     assert back.runs[ours.runs.columns].equals(ours.runs) and back.absent == ()
     np.testing.assert_allclose(back.probabilities, ours.probabilities, rtol=0.02, atol=1e-20)
-    np.testing.assert_allclose(back.twins["sex"], ours.twins["sex"], rtol=0.02, atol=1e-20)
+    assert {*back.twins} == {*ours.twins} == ({"sex"} if twins else set())
+    for feature, twin in ours.twins.items():
+        np.testing.assert_allclose(back.twins[feature], twin, rtol=0.02, atol=1e-20)
     kl = [fidelity.fidelity(p)["kl"] for p in (ours, back)]
     np.testing.assert_allclose(*kl, rtol=2e-3)
 
@@ -282,6 +284,15 @@ def test_a_scalar_that_cannot_be_is_refused(study, tmp_path, name, value):
         entry["scalars"][name] = value
     changed(path, metadata={"runs": runs})
     with pytest.raises(StoreError, match=name if value != 10**400 else "tiny.parquet"):
+        released.read(tmp_path / "out", study)
+
+
+@pytest.mark.parametrize("value", [-0.5, 0, np.nan, 1])
+def test_of_two_classes_the_one_that_was_not_predicted_is_the_less_probable(study, tmp_path, value):
+    fill(tmp_path / "runs", study, classes=2, twins=False)
+    path = write(study, tmp_path / "runs", tmp_path / "out")
+    changed(path, columns={"0:log other": pa.array(np.full(60, value, np.float16))})
+    with pytest.raises(StoreError, match="0:log other"):
         released.read(tmp_path / "out", study)
 
 
