@@ -16,7 +16,7 @@ import csv
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kdlib import data
+from kdlib import data, store
 from kdlib.catalogue import DATASETS
 from kdlib.errors import KdlibError, unknown
 from kdlib.studies import Run, Study, load_profile
@@ -62,12 +62,17 @@ def _rows(split: data.Split, at: np.ndarray) -> data.Split:
     return data.Split(split.ids[at], split.x[at], split.y[at], {}, split.class_names, vocabulary=split.vocabulary)
 
 
-def judged(run: Run) -> dict[str, Any]:
-    """A row of the table: the run's settings, its accuracy on what it was not trained on, and what it took."""
+def judged(run: Run, code: Iterable[str]) -> dict[str, Any]:
+    """A row of the table: the run's settings, its accuracy on what it was not trained on, and what it took.
+
+    code: the files with networks of the profile's own.
+    """
     train, held_out = cut(data.load(run.dataset, "train", **run.data), run.seed)
     views = make_views(train, augment=run.augment, pad=DATASETS[run.dataset].pad)
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
+        for source in code:
+            store.save_code(Path(folder), source)
         where = {"runs_dir": Path(folder), "stop": lambda: False}
         steps = loop._fit(run, views, len(train.class_names), judge=None, seen={"train": train.data_sha256}, **where)
         state = through(steps)
@@ -107,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         profile = load_profile(arguments.profile)
         study = profile.study(arguments.study)
         for run in _all(study, arguments):
-            row = judged(run)
+            row = judged(run, study.code.values())
             add_row(profile.path.parent / "recipes" / f"{study.name}.csv", row)
             print(*row.values(), flush=True)
     except KdlibError as error:
