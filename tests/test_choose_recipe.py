@@ -10,6 +10,7 @@ import pytest
 from kdlib import data
 from kdlib.errors import InvalidInput
 from kdlib.studies import load_profile
+from tests.test_own_models import NETS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,6 +86,13 @@ def test_the_table_is_made_without_test_data_and_alike_every_time(tool, tiny_yam
     assert len(found) == 6 and found[:3] == found[3:]
     assert all((row["train_images"], row["validation_images"]) == ("80", "20") for row in rows)
     assert all(float(row["validation_accuracy"]) * 20 % 1 == 0 for row in rows)
+
+
+def test_a_network_of_the_profile_s_own_is_tried_too(tool, tiny_yaml):
+    tiny_yaml.write_text(tiny_yaml.read_text(encoding="utf-8").replace("lenet5", "nets.py:mynet"), encoding="utf-8")
+    (tiny_yaml.parent / "nets.py").write_text(NETS, encoding="utf-8")
+    assert tool.main(["tiny", f"--profile={tiny_yaml}", "--student", "{}"]) == 0
+    assert ",nets.py:mynet@" in (tiny_yaml.parent / "recipes/tiny.csv").read_text(encoding="utf-8")
 
 
 def test_a_wrong_study_is_one_line_and_exit_status_2(tool, tiny_yaml, capsys):
