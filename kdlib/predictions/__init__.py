@@ -176,8 +176,8 @@ def check(p: Predictions) -> None:
     _require(p.predicted.shape == shape, f"predicted has shape {p.predicted.shape}, expected {shape}.")
     _require(len(p.sample_ids) == n, f"{len(p.sample_ids)} sample ids for {n} labels.")
     if p.distinct is not p.sample_ids:
-        twice = _first_twice(p.sample_ids)
-        _require(not twice, f"sample id {twice} stands twice.")
+        twice = p.sample_ids[pd.Index(p.sample_ids).duplicated()].tolist()
+        _require(not twice, f"sample id {', '.join(map(repr, twice[:1]))} stands twice.")
     for name, values in p.groups.items():
         _require(len(values) == n, f"group {name!r} has {len(values)} values for {n} samples.")
     _require(p.features is None or len(p.features) == n, f"features of other samples than the {n} labels.")
@@ -259,14 +259,6 @@ def _check_repeats(p: Predictions) -> None:
             )
         if not p.correct[row].all():  # two runs without an error are bound to agree
             caution(f"runs {pair} predict the same class for every sample.", stacklevel=4)
-
-
-def _first_twice(ids: np.ndarray) -> str:
-    """An id that stands twice, quoted; else ''."""
-    if (ids[1:] > ids[:-1]).all():  # in order, as tables often are: millions are told apart at once
-        return ""
-    twice = ids[pd.Index(ids).duplicated()]
-    return repr(str(twice[0])) if len(twice) else ""
 
 
 def _by_run(values: object, name: str) -> ByRun:

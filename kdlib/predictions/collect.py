@@ -176,17 +176,15 @@ def _seen(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray], run_id: s
         if name in arrays and not np.isfinite(_numbers(arrays, name)).all():
             raise InvalidInput(f"run {run_id} has {name} that are not finite.")
     confidence = _numbers(arrays, "confidence")[order] if "confidence" in arrays else None
-    predicted = _predicted(arrays)[order]
-    return _Seen(order, predicted, None if "predicted" in arrays else predicted, confidence, shapes)
+    if "predicted" in arrays:
+        return _Seen(order, arrays["predicted"][order], None, confidence, shapes)
+    predicted = _numbers(arrays, "logits").argmax(axis=1)[order]
+    return _Seen(order, predicted, predicted, confidence, shapes)
 
 
 def _numbers(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
     """In float32, or in half precision where they are in that."""
     return arrays[name] if arrays[name].dtype == np.float16 else arrays[name].astype(np.float32, copy=False)
-
-
-def _predicted(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    return arrays["predicted"] if "predicted" in arrays else _numbers(arrays, "logits").argmax(axis=1)
 
 
 def _probabilities(name: str, read: Reader, order: np.ndarray | slice) -> np.ndarray:
@@ -198,11 +196,9 @@ def _order(wanted: np.ndarray, given: np.ndarray, run_id: str) -> np.ndarray | s
     """Positions in `given` of each id in `wanted`."""
     if np.array_equal(wanted, given):
         return slice(None)
-    order = np.argsort(given)
-    positions = np.searchsorted(given, wanted, sorter=order).clip(max=len(given) - 1)
-    if len(wanted) != len(given) or not np.array_equal(given[order[positions]], wanted):
+    if not np.array_equal(np.sort(wanted), np.sort(given)):
         raise InvalidInput(f"run {run_id} was tested on other samples than the first run.")
-    return order[positions]
+    return np.argsort(given)[np.argsort(np.argsort(wanted))]
 
 
 def collect_parts(

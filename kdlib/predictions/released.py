@@ -14,7 +14,6 @@ all values, taken from the runs. Files from before it was there are read without
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
@@ -65,16 +64,11 @@ def write(
             f"study {study.name!r} lacks {len(missing)} of {len(runs)} runs, such as {missing[0]}. Train it: "
             f"{study.command(runs_dir)}"
         )
-    known = [store.provenance(Path(runs_dir), run) for run in runs]
-    about = [
-        {
-            "id": run.id,
-            "run": run.to_dict(),
-            "provenance": {name: provenance[name] for name in KEPT},
-            "scalars": dict(scalars[run.id[:16]]),
-        }
-        for run, provenance in zip(runs, known, strict=True)
-    ]
+    about = []
+    for run in runs:
+        known = store.provenance(Path(runs_dir), run)
+        said = {"provenance": {name: known[name] for name in KEPT}, "scalars": dict(scalars[run.id[:16]])}
+        about.append({"id": run.id, "run": run.to_dict(), **said})
     path = path_of(folder, study)
     files.replace_file(path, _parquet([partial(store.read, Path(runs_dir), run) for run in runs], about))
     files.write_sum(path)
@@ -234,16 +228,13 @@ class _File:
         parts = self._part.unique().to_pylist()
         if "test" not in parts or not all(isinstance(name, str) for name in parts):
             raise ValueError(f"parts {parts[:9]} are not texts with 'test' among them")
-        self._of_run = defaultdict(list)
-        for name in names:
-            self._of_run[name.split(":")[0]].append(name)
         shared = [name for name in names if name in ("sample_id", "label") or name.startswith("group:")]
         tables = {part: self._columns(part, shared) for part in parts}
         self._shared = {part: _shared(table, self.about["class_names"]) for part, table in tables.items()}
 
     def arrays(self, run: int) -> dict[str, np.ndarray]:
         """What `read` promises of the run at this place of the metadata."""
-        names = self._of_run[str(run)]
+        names = [name for name in self._file.schema_arrow.names if name.startswith(f"{run}:")]
         return {
             name if part == "test" else f"{part}:{name}": values
             for part, shared in self._shared.items()
@@ -302,8 +293,7 @@ def _arrays(shared: Mapping[str, np.ndarray], table: Mapping[str, np.ndarray], r
     n_classes = len(shared["class_names"])
 
     def log(what: str) -> np.ndarray:
-        columns = [logarithms(f"{what}{c}") for c in range(n_classes)]
-        found = np.stack(columns, axis=1)
+        found = np.stack([logarithms(f"{what}{c}") for c in range(n_classes)], axis=1)
         check_probabilities(np.exp(found), found.shape, what=f"probabilities '{what}' of run {run}")
         return found
 
@@ -314,8 +304,7 @@ def _arrays(shared: Mapping[str, np.ndarray], table: Mapping[str, np.ndarray], r
             raise ValueError(f"{name} has a value that is no logarithm of a probability in half precision")
         return values.astype(np.float32)
 
-    name = f"{run}:predicted"
-    arrays = shared | {"predicted": whole_numbers(table[name], name, n_classes)}
+    arrays = shared | {"predicted": whole_numbers(table[f"{run}:predicted"], f"{run}:predicted", n_classes)}
     if f"{run}:log other" in table:
         other = logarithms("other")
         if n_classes != 2 or (np.exp(other) > 0.5 + ROUNDED).any():

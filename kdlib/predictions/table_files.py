@@ -71,9 +71,8 @@ def load(
     if not sum(part.rows for part in parts):
         raise InvalidInput(f"{', '.join(part.name for part in parts) or 'the list of tables'} has no rows.")
     mixed = {column: object for column in frames[0] if len({frame[column].dtype for frame in frames}) > 1}
-    return pd.concat(
-        [frame.astype(mixed) for frame in frames], ignore_index=True
-    ), parts  # 1 and 1.5 stay what they are
+    # as objects 1 and 1.5 stay what they are
+    return pd.concat([frame.astype(mixed) for frame in frames], ignore_index=True), parts
 
 
 def _open(

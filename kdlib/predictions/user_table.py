@@ -16,16 +16,7 @@ import pandas as pd
 
 from kdlib.errors import InvalidInput, caution, unknown
 from kdlib.predictions import RUN_COLUMNS, Predictions, softmax, table_files
-from kdlib.predictions.table_files import (
-    EMPTY_OR_NUMBER,
-    MISSING,
-    Column,
-    Source,
-    Table,
-    as_text,
-    is_whole,
-    plain,
-)
+from kdlib.predictions.table_files import EMPTY_OR_NUMBER, MISSING, Column, Source, Table, as_text, is_whole, plain
 
 KNOWN = ("sample_id", "y_true", "y_pred", *RUN_COLUMNS)
 PREFIXES = ("prob_", "logit_")
@@ -142,23 +133,21 @@ def _grid(t: Table) -> _Grid:
 
 def _runs(t: Table) -> tuple[np.ndarray, pd.DataFrame]:
     """(n,) the run of each row, and the table of runs."""
-    given: dict[str, np.ndarray] = {}
-    run = np.zeros(len(t.frame), np.int64)
-    for name in (name for name in RUN_COLUMNS if name in t.frame):
-        if name in (*EMPTY_OR_NUMBER, "seed"):
-            given[name] = t.numbers(name, whole=name == "seed")
-        else:
-            column = t.text(name, may_lack=name == "teacher_id")
-            given[name] = np.array([*column.texts, None], object)[column.codes]
-        codes, values = pd.factorize(given[name])
-        run = pd.factorize(run * (len(values) + 1) + codes)[0]
-    first = np.flatnonzero(~pd.Series(run).duplicated())
-    runs = _completed(pd.DataFrame({name: values[first] for name, values in given.items()}))
-    for r in np.flatnonzero(runs["run_id"].duplicated())[:1]:
-        name = runs["run_id"][r]
-        rows = [t.parts.row(first[i]) for i in np.flatnonzero(runs["run_id"] == name)[:2]]
+    given = pd.DataFrame({name: _of_runs(t, name) for name in RUN_COLUMNS if name in t.frame})
+    first = given.drop_duplicates()
+    runs = _completed(first.reset_index(drop=True))
+    for name in runs["run_id"][runs["run_id"].duplicated()][:1]:
+        rows = [t.parts.row(row) for row in first.index[runs["run_id"] == name][:2]]
         raise InvalidInput(f"run {name!r} has another model, seed or the like in {rows[0]} than in {rows[1]}.")
-    return run, runs
+    return given.groupby([*given], dropna=False, sort=False).ngroup().to_numpy(), runs
+
+
+def _of_runs(t: Table, name: str) -> np.ndarray:
+    """(n,) values of a column that tells runs apart: numbers, or text and None."""
+    if name in ("seed", *EMPTY_OR_NUMBER):
+        return t.numbers(name, whole=name == "seed")
+    column = t.text(name, may_lack=name == "teacher_id")
+    return np.array([*column.texts, None], object)[column.codes]
 
 
 def _completed(runs: pd.DataFrame) -> pd.DataFrame:
