@@ -36,14 +36,12 @@ def ranges(artefact: str) -> pd.DataFrame:
     inside (whether the reported DPD is possible, half a unit of the last digit allowed). Fractions. Empty where no
     counts are known. NaN where no classifier at all has that accuracy and EOD.
     """
-    rows = [
-        _range(arm, counts)
-        for arm in _reported_arms(artefact).to_dict("records")
-        for counts in LABEL_COUNTS
-        if (arm["dataset"], arm["label"], arm["sensitive"]) == counts[:3]
-    ]
-    of = ["dataset", "label", "sensitive", "split", "model", "temperature"]
-    return pd.DataFrame(rows, columns=[*of, "accuracy", "eod", "dpd", "label_dpd", "lowest", "highest", "inside"])
+    of = ["dataset", "label", "sensitive"]
+    rows = _reported_arms(artefact).merge(pd.DataFrame(LABEL_COUNTS), on=of)
+    limits = ["label_dpd", "lowest", "highest"]
+    rows[limits] = pd.DataFrame(map(_limits, rows.itertuples()), columns=limits, dtype=float)
+    rows["inside"] = rows["dpd"].between(rows["lowest"] - 5e-5, rows["highest"] + 5e-5)
+    return rows[[*of, "split", "model", "temperature", "accuracy", "eod", "dpd", *limits, "inside"]]
 
 
 def _reported_arms(artefact: str) -> pd.DataFrame:
@@ -60,21 +58,14 @@ def _reported_arms(artefact: str) -> pd.DataFrame:
     return wide.assign(**wide[metrics] / 100).dropna(subset=metrics)
 
 
-def _range(arm: dict[str, object], counts: LabelCounts) -> dict[str, object]:
-    positives, negatives = np.array(counts.positives), np.array(counts.negatives)
-    base = positives / (positives + negatives)
+def _limits(arm) -> tuple[float, float, float]:
+    """The DPD of a perfect classifier, and `attainable_dpd` of an arm and the label counts of a split, if there are."""
+    positives, negatives = np.array(arm.positives), np.array(arm.negatives)
+    label_dpd = np.ptp(positives / (positives + negatives))
     try:
-        low, high = attainable_dpd(positives, negatives, accuracy=arm["accuracy"], eod=arm["eod"])
+        return label_dpd, *attainable_dpd(positives, negatives, accuracy=arm.accuracy, eod=arm.eod)
     except InvalidInput:
-        low, high = np.nan, np.nan
-    return {
-        **arm,
-        "split": counts.split,
-        "label_dpd": float(np.ptp(base)),
-        "lowest": low,
-        "highest": high,
-        "inside": bool(low - 5e-5 <= arm["dpd"] <= high + 5e-5),
-    }
+        return label_dpd, np.nan, np.nan
 
 
 def attainable_dpd(positives, negatives, *, accuracy: float, eod: float) -> tuple[float, float]:

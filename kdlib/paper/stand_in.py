@@ -114,15 +114,12 @@ def _recipe_reasons(dataset: str, part: dict[str, Any]) -> list[str]:
         return [f"the recipe of {network(part['model']).title}'s own paper is not checked"]
     recipe = STATED["fine_tuned" if part["model"] in FINE_TUNED or dataset == "hatexplain" else "sgd"]
     wanted = {**recipe, "batch_size": STATED["batch_sizes"][dataset]}
-    return [_difference(key, part[key], value) for key, value in wanted.items() if part[key] != value]
-
-
-def _difference(key: str, ours: Any, paper: Any) -> str:
-    return f"{ours} epochs instead of {paper}" if key == "epochs" else _instead(key, ours, paper)
+    return [_instead(key, part[key], value) for key, value in wanted.items() if part[key] != value]
 
 
 def _instead(key: str, ours: Any, paper: Any) -> str:
-    return f"{key.replace('_', ' ')} {_shown(ours)} instead of {_shown(paper)}"
+    said = f"{ours} epochs" if key == "epochs" else f"{key.replace('_', ' ')} {_shown(ours)}"
+    return f"{said} instead of {_shown(paper)}"
 
 
 def _shown(value: Any) -> str:
