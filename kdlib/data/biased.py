@@ -13,18 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from kdlib.data import Drawn, Root, Split
-from kdlib.data.trifeature import (
-    COLOR_NAMES,
-    SHAPE_NAMES,
-    SPLIT_DRAW,
-    Ids,
-    hashed,
-    id_names,
-    id_numbers,
-    picked,
-    render,
-)
+from kdlib.data import Drawn, Root, Split, trifeature
 from kdlib.errors import InvalidInput
 
 PLACE = "data set 'trifeature-biased'"
@@ -70,27 +59,32 @@ def load_biased(
     sets = [(shapes, colors) for shapes in SHAPE_SETS.values() for colors in COLOR_SETS.values()]
     cells = [_cell(*pair, n=m, test=test, seed=seed) for pair, m in zip(sets, counts.ravel(), strict=True)]
     numbers, cell = np.concatenate(cells), np.repeat(np.arange(4), counts.ravel())
-    x = render(numbers, image_size=image_size, seed=seed).numpy()
+    x = trifeature.render(numbers, image_size=image_size, seed=seed).numpy()
     groups = {"color_set": np.array(GROUPS)[cell % 2]}
     twins = {"color_set": partial(color_set_twins, numbers, image_size=image_size, seed=seed)} if test else {}
-    return Split(id_names(numbers), x, cell // 2, groups, tuple(SHAPE_SETS), Drawn(twins))
+    return Split(trifeature.id_names(numbers), x, cell // 2, groups, tuple(SHAPE_SETS), Drawn(twins))
 
 
-def color_set_twins(ids: Ids, *, image_size: int, seed: int) -> np.ndarray:
+def color_set_twins(ids: trifeature.Ids, *, image_size: int, seed: int) -> np.ndarray:
     """(N, 3, H, W) uint8: each image again, its geometry kept, in a color of the other set, by hash of (seed, id)."""
-    numbers = id_numbers(ids)
-    sets = {name: np.array([COLOR_NAMES.index(c) for c in colors]) for name, colors in COLOR_SETS.items()}
-    cool, warm = (c[picked(numbers, seed, draw=SET_DRAW, choices=len(c))] for c in sets.values())
+    numbers = trifeature.id_numbers(ids)
+    sets = {name: np.array([trifeature.COLOR_NAMES.index(c) for c in colors]) for name, colors in COLOR_SETS.items()}
+    cool, warm = (c[trifeature.picked(numbers, seed, draw=SET_DRAW, choices=len(c))] for c in sets.values())
     twins = numbers.copy()
     twins[:, 2] = np.where(np.isin(numbers[:, 2], sets["warm"]), cool, warm)
-    return render(twins, image_size=image_size, seed=seed, geometry_of=numbers).numpy()
+    return trifeature.render(twins, image_size=image_size, seed=seed, geometry_of=numbers).numpy()
 
 
 def _cell(shapes: tuple[str, ...], colors: tuple[str, ...], *, n: int, test: bool, seed: int) -> np.ndarray:
     """(n, 4) numbers: the cell's combinations in the order of their hash, again and again with the next index."""
-    numbers = map(SHAPE_NAMES.index, shapes), range(10), map(COLOR_NAMES.index, colors), [int(test)]
+    numbers = (
+        map(trifeature.SHAPE_NAMES.index, shapes),
+        range(10),
+        map(trifeature.COLOR_NAMES.index, colors),
+        [int(test)],
+    )
     kinds = np.array(list(product(*numbers)))
-    kinds = kinds[np.argsort(hashed(kinds, seed, draw=SPLIT_DRAW), kind="stable")]
+    kinds = kinds[np.argsort(trifeature.hashed(kinds, seed, draw=trifeature.SPLIT_DRAW), kind="stable")]
     times, place = np.divmod(np.arange(n), len(kinds))
     return kinds[place] + times[:, None] * [0, 0, 0, 2]
 
@@ -105,17 +99,13 @@ def cell_counts(n: int, *, rho: float, group_share: float) -> np.ndarray:
     nearest whole number, and the rest follows. Raises InvalidInput if there is no such table.
     """
     g = _check_dial(rho, group_share)
-    positive, warm = _round(n / 2), _round(n * g)
+    shares = 0.5, g, (g + rho * math.sqrt(g * (1 - g))) / 2
+    positive, warm, both = (math.floor(n * share + 0.5) for share in shares)
     if not 0 < warm < n:
         raise InvalidInput(f"group_share = {g!r} in {PLACE}: one group gets none of {n} images; give more images.")
-    both = _round(n * (g + rho * math.sqrt(g * (1 - g))) / 2)
     # at the largest rho the three roundings may disagree by one
     both = min(max(both, positive + warm - n, 0), positive, warm)
     return np.array([[n - positive - warm + both, warm - both], [positive - both, both]])
-
-
-def _round(value: float) -> int:
-    return math.floor(value + 0.5)
 
 
 def _check_dial(rho: float, group_share: float) -> float:

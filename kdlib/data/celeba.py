@@ -5,7 +5,6 @@ The loader takes labels, groups and the balanced training images from here; tabl
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,8 +94,7 @@ def undersampled(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     the data set it depends on that part alone.
     """
     common = np.flatnonzero(labels == (2 * np.sum(labels) > len(labels)))
-    hashes = [hashlib.sha256(id_.encode()).digest() for id_ in image_ids(numbers[common])]
-    order = np.array(sorted(range(len(common)), key=hashes.__getitem__), int)
+    order = np.argsort([files.sha256(id_.encode()) for id_ in image_ids(numbers[common])])
     kept = np.ones(len(labels), bool)
     kept[common[order[len(labels) - len(common) :]]] = False
     return kept

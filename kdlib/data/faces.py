@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -193,7 +192,7 @@ def load_utkface(part: str, /, *, root: Root, label: str, image_size: int, test_
     ids are hashes of the content (`vision.content_ids`); rows are sorted by them.
     Raises DataError where the file is missing or damaged, InvalidInput for a bad part or option.
     """
-    if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
+    if not 0 < test_share < 1:
         raise InvalidInput(f"test_share = {test_share!r} in data set 'utkface': give a number between 0 and 1.")
     folder = places.data_dir(root) / "utkface"
     path = required(folder / "utkface64.npz", "utkface")
@@ -224,5 +223,4 @@ def _read_utkface(path: Path, size: int) -> dict[str, np.ndarray]:
 
 def _shares(ids: np.ndarray, seed: int) -> np.ndarray:
     """(N,) in [0, 1), from the hash of (seed, content): the same for equal images, whose ids differ in their ending."""
-    hashes = [hashlib.sha256(f"{seed}/{id_[:16]}".encode()).digest()[:4] for id_ in ids]
-    return np.array([int.from_bytes(h, "big") for h in hashes]) / 2**32
+    return np.array([int(files.sha256(f"{seed}/{id_[:16]}".encode())[:8], 16) for id_ in ids]) / 2**32

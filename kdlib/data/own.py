@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from kdlib import files, places, store
+from kdlib import places, store
 from kdlib.data import Root, Split, cache, damaged, required
 from kdlib.data.stream import Images
-from kdlib.data.vision import SUFFIXES, content_ids, read_npz, reduce
+from kdlib.data.vision import SUFFIXES, content_ids, depths, read_npz, reduce
 from kdlib.errors import DataError, InvalidInput, unknown
 
 IN_MEMORY = 2**31  # bytes of decoded images; folders with more are read while they are used
@@ -106,11 +106,7 @@ def _shares(ids: np.ndarray, y: np.ndarray, n: int, names: tuple[str, ...]) -> n
     """Which n rows to take, in their order: of every class its share, those whose ids have the smallest hashes."""
     if n > len(y):
         raise InvalidInput(f"train_images = {n} in data set 'own': there are {len(y)}; take fewer, or 0 for all.")
-    order, place = np.argsort([files.sha256(i.encode()) for i in ids.tolist()]), np.empty(len(y))
-    for c in range(len(names)):
-        mine = order[y[order] == c]
-        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
-    some = np.sort(np.argsort(place, kind="stable")[:n])
+    some = np.sort(depths(ids, y).sort_index().sort_values(kind="stable").index[:n])
     if lacking := sorted({*range(len(names))} - {*y[some].tolist()}):
         raise InvalidInput(f"train_images = {n} in data set 'own' leaves none of {names[lacking[0]]!r}; take more.")
     return some

@@ -88,14 +88,12 @@ def _prepared(paths: list[Path], data_dir: Path, tokens: int, vocabulary: int | 
     from kdlib.data import fetch
 
     fetch.verify("hatexplain", paths[0].parent, paths)
-    texts, arrays = {}, {}
+    texts, arrays, kinds = {}, {}, {"ids": str, "y": np.int64, **dict.fromkeys(_group_names(), bool)}
     for part, posts in _read(*paths).items():
-        votes = [_labeled(post_id, post, paths[0]) for post_id, post in sorted(posts.items())]
-        decided = [row for row in votes if row["label"] is not None]
-        texts[part] = [row["text"] for row in decided]
-        arrays[f"{part}:ids"] = np.array([row["id"] for row in decided], dtype=np.str_)
-        arrays[f"{part}:y"] = np.array([row["label"] for row in decided], dtype=np.int64)
-        arrays |= {f"{part}:{g}": np.array([row[g] for row in decided], dtype=bool) for g in _group_names()}
+        rows = [_labeled(post_id, post, paths[0]) for post_id, post in sorted(posts.items())]
+        decided = pd.DataFrame(rows, columns=["text", *kinds], dtype=object).dropna(subset="y")
+        texts[part] = decided["text"].tolist()
+        arrays |= {f"{part}:{name}": decided[name].to_numpy(kind) for name, kind in kinds.items()}
     words = learn_vocabulary(texts["train"], vocabulary) if vocabulary else published_vocabulary(data_dir)
     arrays |= {f"{part}:x": encode(posts, words, tokens=tokens) for part, posts in texts.items()}
     for feature in SWAPS:
@@ -130,7 +128,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _labeled(post_id: str, post: dict[str, Any], dataset: Path) -> dict[str, Any]:
-    """id, text, label (None: no two annotators agree) and groups (bool) of a post."""
+    """text, ids (its own), y (None: no two annotators agree) and groups (bool) of a post."""
     try:
         votes = [annotator["label"] for annotator in post["annotators"]]
         vote, count = Counter(votes).most_common(1)[0]
@@ -144,7 +142,7 @@ def _labeled(post_id: str, post: dict[str, Any], dataset: Path) -> dict[str, Any
         for ending, least in RULES.items()
         for feature, names in COMMUNITIES.items()
     }
-    return {"id": post_id, "text": text, "label": label, **groups}
+    return {"ids": post_id, "text": text, "y": label, **groups}
 
 
 def published_vocabulary(data_dir: Path) -> list[str]:

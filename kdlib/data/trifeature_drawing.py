@@ -64,15 +64,14 @@ def _shape_mask(shape: str, where: Geometry, grid: int) -> torch.Tensor:
     """(n, grid, grid) float, the share of each pixel that the shape covers: a ramp one pixel wide over its outline."""
     scale = grid / REFERENCE
     pixel = torch.arange(grid, dtype=torch.float32) + 0.5
-    distance = None  # to the outline, in pixels, negative inside
-    for polygon in SHAPES[shape]:
-        across, down = _half_planes(polygon, where, scale, pixel)
-        part = None
-        for a, d in zip(across, down, strict=True):
-            edge = a[:, None, :] + d[:, :, None]
-            part = edge if part is None else torch.maximum(part, edge, out=part)
-        distance = part if distance is None else torch.minimum(distance, part, out=distance)
-    if distance is None:
+
+    def beyond(polygon: np.ndarray) -> torch.Tensor:
+        edges = zip(*_half_planes(polygon, where, scale, pixel), strict=True)
+        return reduce(torch.maximum, (across[:, None, :] + down[:, :, None] for across, down in edges))
+
+    if SHAPES[shape]:
+        distance = reduce(torch.minimum, map(beyond, SHAPES[shape]))  # to the outline, in pixels, negative inside
+    else:
         x, y = (pixel - _tensor(v * scale) for v in (where.x, where.y))
         distance = ((x * x)[:, None, :] + (y * y)[:, :, None]).sqrt_().sub_(TEMPLATE / 2 * scale)
     return distance.neg_().add_(0.5).clamp_(0, 1)

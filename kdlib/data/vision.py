@@ -277,20 +277,19 @@ def load_digits(part: str, /, *, root: Root, train_images: int, seed: int) -> Sp
     digits = library("sklearn.datasets", of="scikit-learn").load_digits()
     images, labels = digits.images, digits.target.astype(np.int64)
     ids = np.array([f"digits/{i:04d}" for i in range(len(labels))])
-    order = _stratified_order(ids, labels, seed=seed)
+    order = depths([f"{seed}/{i}" for i in ids], labels).sort_values(kind="stable").index.to_numpy()
     chosen = np.sort(order[:train_images] if part == "train" else order[train_images:])
     gray = np.floor(images[chosen] * (255 / 16) + 0.5).astype(np.uint8)
     x = np.repeat(gray[:, None], 3, axis=1)
     return Split(ids[chosen], x, labels[chosen], {}, tuple(str(c) for c in range(10)))
 
 
-def _stratified_order(ids: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """All positions, so that any first n hold every class in proportion.
+def depths(keys: Iterable[str], labels: np.ndarray) -> pd.Series:
+    """How deep in its class each of N images stands, 0 .. 1: the first n by depth hold every class in proportion.
 
-    Each class is shuffled by the hash of (seed, id), which no version of a random generator can change, and its
-    k-th image stands at (k + 1/2) / (size of the class).
+    Each class is shuffled by the hash of its keys (N,), which no version of a random generator can change, and its k-th
+    image stands at (k + 1/2) / (size of the class). The index has the positions of the images, in the order of hashes.
     """
-    hashes = [files.sha256(f"{seed}/{i}".encode()) for i in ids]
-    of_class = pd.DataFrame({"hash": hashes, "label": labels}).sort_values("hash").groupby("label")
-    depth = (of_class.cumcount() + 0.5) / of_class["label"].transform("size")
-    return depth.sort_values(kind="stable").index.to_numpy()
+    table = pd.DataFrame({"hash": [files.sha256(key.encode()) for key in keys], "label": labels})
+    of_class = table.sort_values("hash").groupby("label")
+    return (of_class.cumcount() + 0.5) / of_class["label"].transform("size")
