@@ -29,34 +29,15 @@ REMEDY = "Fill it, or leave that sample out of every run."
 ROW_NUMBERS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # columns of pandas that only count the rows
 
 
-class Part(NamedTuple):
-    """One file or frame: what it is called, the number of its first row (2 in a CSV), its number of rows."""
-
-    name: str
-    first: int
-    rows: int
-
-
-class Parts(list[Part]):
-    """What a table is made of, in order."""
-
-    def row(self, position: int) -> str:
-        """Where a row of the whole table stands: 'row 7 of p.csv'."""
-        for part in self:
-            if position < part.rows:
-                return f"row {position + part.first} of {part.name}" + (" (from 0)" if part.first == 0 else "")
-            position -= part.rows
-        raise IndexError(position)
-
-
 def load(
     source: Source | list[Source], *, wanted: Iterable[str], separator: str | None, encoding: str | None
-) -> tuple[pd.DataFrame, Parts]:
-    """One DataFrame of all rows, and where they come from. wanted: names that the right separator finds most of.
+) -> pd.DataFrame:
+    """One DataFrame of all rows. wanted: names that the right separator finds most of.
 
+    Its index says where a row is from: what file or frame, the number of the first row there (2 in a CSV), how far on.
     Raises InvalidInput for what is no table or has no rows, a column named twice, and parts of different columns.
     """
-    frames, parts = [], Parts()
+    frames, parts = [], []
     for one in source if isinstance(source, list | tuple) else [source]:
         name, first, frame = _open(one, {*wanted}, separator, encoding)
         frame = frame if frame.index.names == [None] else frame.reset_index()
@@ -65,14 +46,14 @@ def load(
         if len(twice := frame.columns[frame.columns.duplicated()]):
             raise InvalidInput(f"{name} has two columns called {twice[0]!r}. Rename one of them.")
         if frames and (odd := {*frame} ^ {*frames[0]}):
-            raise InvalidInput(f"{parts[0].name} and {name} differ in the columns {', '.join(map(repr, sorted(odd)))}.")
-        frames.append(frame)
-        parts.append(Part(name, first, len(frame)))
-    if not sum(part.rows for part in parts):
-        raise InvalidInput(f"{', '.join(part.name for part in parts) or 'the list of tables'} has no rows.")
+            raise InvalidInput(f"{parts[0][0]} and {name} differ in the columns {', '.join(map(repr, sorted(odd)))}.")
+        frames.append(frame.reset_index(drop=True))
+        parts.append((name, first))
+    if not any(map(len, frames)):
+        raise InvalidInput(f"{', '.join(name for name, _ in parts) or 'the list of tables'} has no rows.")
     mixed = {column: object for column in frames[0] if len({frame[column].dtype for frame in frames}) > 1}
     # as objects 1 and 1.5 stay what they are
-    return pd.concat([frame.astype(mixed) for frame in frames], ignore_index=True), parts
+    return pd.concat([frame.astype(mixed) for frame in frames], keys=parts)
 
 
 def _open(
@@ -144,11 +125,19 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The columns under our names, what the user calls them, and where the rows come from."""
+    """The columns under our names, with the index of `load`, and what the user calls them."""
 
     frame: pd.DataFrame
     theirs: Mapping[str, str]
-    parts: Parts
+
+    def name(self) -> str:
+        """What the first file or frame is called."""
+        return self.frame.index[0][0]
+
+    def row(self, position: int) -> str:
+        """Where a row of the whole table stands: 'row 7 of p.csv'."""
+        name, first, row = self.frame.index[position]
+        return f"row {row + first} of {name}" + (" (from 0)" if first == 0 else "")
 
     def called(self, name: str) -> str:
         return f"column {self.theirs[name]!r} ({name})" if name in self.theirs else f"column {name!r}"
@@ -157,7 +146,7 @@ class Table(NamedTuple):
         """'column 'label' (y_true) is 'x' in row 7 of p.csv'."""
         value = self.frame[name].iloc[position]
         shown = repr(value) if isinstance(value, str) else str(value)
-        return f"{self.called(name)} is {shown[:80]} in {self.parts.row(position)}"
+        return f"{self.called(name)} is {shown[:80]} in {self.row(position)}"
 
     def text(self, name: str, missing: Sequence[str] = MISSING, *, may_lack: bool = False) -> Column:
         try:

@@ -63,13 +63,13 @@ def read_table(
     """
     theirs = _theirs(columns or {})
     wanted = [theirs.get(name, name) for name in KNOWN]
-    frame, parts = table_files.load(source, wanted=wanted, separator=separator, encoding=encoding)
+    frame = table_files.load(source, wanted=wanted, separator=separator, encoding=encoding)
     for our, name in theirs.items():
         if name not in frame:
             raise unknown("column", name, frame, place=f"columns ({our}={name})")
     hidden = {*theirs} - {*theirs.values()}  # columns of our name that are not the ones meant
     frame = frame.drop(columns=[*hidden & {*frame}]).rename(columns={name: our for our, name in theirs.items()})
-    return _predictions(Table(frame, theirs, parts), classes)
+    return _predictions(Table(frame, theirs), classes)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -116,14 +116,14 @@ def _grid(t: Table) -> _Grid:
         hint = f"They differ in {', '.join(map(repr, same.index[~same][:9]))}. " if not same.all() else ""
         raise InvalidInput(
             f"sample {samples.texts[samples.codes[one]]!r} stands twice in run {runs['run_id'][run[one]]!r}: "
-            f"{t.parts.row(one)} and {t.parts.row(other)}. {hint}Tell runs apart by seed or model; leave no row twice."
+            f"{t.row(one)} and {t.row(other)}. {hint}Tell runs apart by seed or model; leave no row twice."
         )
     for r in np.flatnonzero(np.bincount(run) < shape[1])[:1]:
         absent = np.setdiff1d(np.arange(shape[1]), samples.codes[run == r])
         text = samples.texts[absent[0]]
         raise InvalidInput(
             f"run {runs['run_id'][r]!r} lacks {len(absent)} samples that others have, such as {text!r} of "
-            f"{t.parts.row(samples.first(text))}. All runs need the same samples: predict them, or leave them out "
+            f"{t.row(samples.first(text))}. All runs need the same samples: predict them, or leave them out "
             "everywhere."
         )
     rows = np.empty(len(position), np.int64)
@@ -137,7 +137,7 @@ def _runs(t: Table) -> tuple[np.ndarray, pd.DataFrame]:
     first = given.drop_duplicates()
     runs = _completed(first.reset_index(drop=True))
     for name in runs["run_id"][runs["run_id"].duplicated()][:1]:
-        rows = [t.parts.row(row) for row in first.index[runs["run_id"] == name][:2]]
+        rows = [t.row(row) for row in first.index[runs["run_id"] == name][:2]]
         raise InvalidInput(f"run {name!r} has another model, seed or the like in {rows[0]} than in {rows[1]}.")
     return given.groupby([*given], dropna=False, sort=False).ngroup().to_numpy(), runs
 
@@ -233,7 +233,7 @@ def _probabilities(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """R arrays (N, C) float32, and the class (R, N) with the largest value."""
     if len(names) == 1:
-        text = f"{t.called(of_class[names[0]])} of {t.parts[0].name} is of {names[0]!r}, the only class in the table."
+        text = f"{t.called(of_class[names[0]])} of {t.name()} is of {names[0]!r}, the only class in the table."
         remedy = f"Name both in order, classes=['other', {names[0]!r}], in the command --classes other,{names[0]}."
         raise InvalidInput(f"{text} {remedy}")
     values = {name: t.numbers(column) for name, column in of_class.items()}
@@ -262,7 +262,7 @@ def _check_probabilities(t: Table, of_class: Mapping[str, str], values: Mapping[
     total = sum(values.values())
     for bad in np.flatnonzero(np.abs(total - 1) > OFF)[:1]:
         listed = ", ".join(t.called(column) for column in [*of_class.values()][:9])
-        raise InvalidInput(f"{listed} sum to {total[bad]:g}, not 1, in {t.parts.row(bad)}. {logits}")
+        raise InvalidInput(f"{listed} sum to {total[bad]:g}, not 1, in {t.row(bad)}. {logits}")
 
 
 # --- all together -----------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def _predictions(t: Table, classes: Sequence[object] | None) -> Predictions:
     if lacking:
         have = ", ".join(map(repr, t.frame.columns[:40]))
         raise InvalidInput(
-            f"{t.parts[0].name} has no column {' and no '.join(lacking)}; it has {have}. If yours have other names, "
+            f"{t.name()} has no column {' and no '.join(lacking)}; it has {have}. If yours have other names, "
             "say which: columns={'sample_id': 'img'}, in the command --columns sample_id=img."
         )
     grid, labels = _grid(t), _labels(t, of_class)
