@@ -315,21 +315,23 @@ def _in_words(model: type[_Strict], place: str, *, type: str, loc: tuple, msg: s
     return f"{where}: {msg}, not {SHORT.repr(input)}.{hint}"
 
 
+def _refuse(problem: str, place: yaml.Event | yaml.Node) -> None:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML without what no profile needs: aliases, deep nests, endless values, keys that are no text or twice."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node:
-        event, problem = self.peek_event(), None
+        event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):  # a few hundred bytes of them stand for more than any memory holds
-            problem = f"*{event.anchor} is an alias: write out what it stands for"
-        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > 1_000:
-            problem = f"{SHORT.repr(event.value)} has {len(event.value)} characters"
-        elif self.depth > 20:
-            problem = "nested too deeply: four levels do"
-        if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            _refuse(f"*{event.anchor} is an alias: write out what it stands for", event)
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > 1_000:
+            _refuse(f"{SHORT.repr(event.value)} has {len(event.value)} characters", event)
+        if self.depth > 20:
+            _refuse("nested too deeply: four levels do", event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -339,12 +341,9 @@ class _StrictLoader(yaml.SafeLoader):
         known = set()
         for place, _ in node.value:
             key = self.construct_object(place, deep=True)
-            problem = None
             if not (isinstance(key, str) and key.isprintable()):
-                problem = f"the key {SHORT.repr(key)} is no text: put it in quotes, or take another"
-            elif key in known:
-                problem = f"the key {key!r} stands twice: keep one"
-            if problem:
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+                _refuse(f"the key {SHORT.repr(key)} is no text: put it in quotes, or take another", place)
+            if key in known:
+                _refuse(f"the key {key!r} stands twice: keep one", place)
             known.add(key)
         return super().construct_mapping(node, deep)
