@@ -11,15 +11,13 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment
 
 from kdlib.measure.arms import ENOUGH_SEEDS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 Tables = Mapping[str, pd.DataFrame]
 Rows = list[dict[str, Any]]

@@ -6,18 +6,15 @@ As HTML and LaTeX through `tables.rendered`, the claims as Markdown too. No torc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from kdlib import files
 from kdlib.measure.arms import MODEL_ORDER
 from kdlib.paper import attainable, silences
 from kdlib.show import save, tables
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 # Light enough for black text; the word is always there too, so nothing hangs on the color.
 SHADES = {

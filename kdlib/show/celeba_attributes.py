@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from kdlib.data import celeba
 from kdlib.errors import DataError
 from kdlib.show import style, tables
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
 
 COUNTED = ["young", "not_young", "male", "not_male"]
 PRINTED = {"Smiling": (61793, 16287, 37780, 40300), "Not Smiling": (59765, 18315, 27259, 50821)}

@@ -5,10 +5,11 @@ The measures are those of class_effects, class_nulls and fidelity; here they are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from kdlib.errors import require_known
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
@@ -18,11 +19,6 @@ from kdlib.show import style, tables
 from kdlib.show.beyond_figures import over_temperature
 from kdlib.show.style import COLORS, LINES, in_style, look
 from kdlib.show.tables import WORDS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
 
 TO_TEACHER = {"agreement": "share", "disagreement": "share", "kl": "nats", "churn": "share"}
 TO_TEACHER |= {"negative_flips": "share", "positive_flips": "share"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdlib.catalogue import groups_by
 from kdlib.errors import InvalidInput
@@ -17,10 +19,6 @@ from kdlib.measure.stats import mean_and_interval
 from kdlib.predictions import Predictions
 from kdlib.show import class_figures, style
 from kdlib.show.style import in_style, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_BARS = 40  # classes of which each has a name in the picture
 PICTURES = 12

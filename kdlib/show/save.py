@@ -6,9 +6,10 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from kdlib import __version__, files
 from kdlib.errors import StoreError
@@ -16,10 +17,6 @@ from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions, named_collapsed
 from kdlib.show import style, tables
 from kdlib.studies import Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
 
 LIST = "KDLIB_SAVED"  # environment variable: a file that gets the path of everything that is saved
 

@@ -10,14 +10,15 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from string import Formatter, Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from pandas.io.formats.style import Styler
 from scipy.special import stdtrit
 
 from kdlib import files
@@ -26,12 +27,8 @@ from kdlib.paper.numbers import FEATURES, reported_for
 from kdlib.show import style
 from kdlib.studies import Study
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
 ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
 SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
-ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
 NUMBER = re.compile(r"([+−]?)(\d[\d,]*)(\.\d+)?")
 DIGIT, SIGN = "\u2007", "\u2002"  # spaces in the place of a digit and of a sign that other cells of the column have
 # What LaTeX needs of the letters that tables hold; pandas escapes cells, not captions.
@@ -44,9 +41,8 @@ SYMBOLS = str.maketrans(
     | {"²": "$^2$", "–": "--", "“": "``", "”": "''", DIGIT: r"\phantom{0}", SIGN: r"\phantom{$-$}"}
 )
 
-PAGE = Template(
-    Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-)  # cells of a row stack where it is narrow
+# Where it is narrow, the cells of a row stack.
+PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 # A column: its heading, and how a row of its metric becomes a cell. Shares come in percent.
 Columns = Mapping[str, Sequence[str]]
 WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -190,21 +186,9 @@ def _paper_cell(row: dict[str, Any]) -> str:
 
 def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
     """A table of text in the one look of all tables; wrap: cells may have several lines, else numbers are aligned."""
-    broken = [("white-space", "pre-line"), ("vertical-align", "top"), ("max-width", "36em")]
-    cell = [("text-align", "left"), ("padding", "4px 8px"), ("border-bottom", "1px solid #DDDDDD")]
-    above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre" if frame.empty else "pre-line")]
-    whole = [("font-family", "system-ui, sans-serif"), ("font-size", "14px"), ("border-collapse", "collapse")]
-    whole.append(("min-width", "48em"))
-    lines = [
-        {"selector": "", "props": whole},
-        {"selector": "caption", "props": above},
-        {"selector": "th", "props": cell},
-        {"selector": "th", "props": [("vertical-align", "top")]},
-        {"selector": "th.row_heading", "props": [] if wrap else ONE_LINE[:1]},
-        {"selector": "td", "props": [*cell, *(broken if wrap else ONE_LINE)]},
-        {"selector": "span", "props": [("display", "inline-block"), ("width", "0.9em"), ("text-align", "right")]},
-    ]
-    shown = _escaped(_table()(frame), "html").set_table_attributes(f'class="{"stacked" if wrap else "wide"}"')
+    form = WORDS["wrapped" if wrap else "one_line"] | {"caption": "pre" if frame.empty else "pre-line"}
+    lines = [{"selector": selector, "props": css.format(**form)} for selector, css in WORDS["css"]]
+    shown = _escaped(Table(frame), "html").set_table_attributes(f'class="{"stacked" if wrap else "wide"}"')
     shown = shown.set_caption(html.escape(caption, quote=False))
     return shown.set_table_styles(lines).set_uuid(_name(frame, caption))
 
@@ -236,17 +220,11 @@ def _name(frame: pd.DataFrame, caption: str) -> str:
     return "kdlib" + files.sha256(f"{caption}{list(frame.columns)}".encode())[:8]
 
 
-@lru_cache(maxsize=1)
-def _table() -> type[Styler]:
-    from pandas.io.formats.style import Styler
+class Table(Styler):
+    """Notebooks show it as HTML; as plain text it is its caption, where a Styler is an address in memory."""
 
-    class Table(Styler):
-        """Notebooks show it as HTML; as plain text it is its caption, where a Styler is an address in memory."""
-
-        def __repr__(self) -> str:
-            return html.unescape(self.caption or "")
-
-    return Table
+    def __repr__(self) -> str:
+        return html.unescape(self.caption or "")
 
 
 def _in_html(column: pd.Series) -> Callable[[object], str]:
