@@ -45,7 +45,7 @@ class Pair:
 
     @property
     def own(self) -> list[np.ndarray]:
-        """The arm alone, as `joint_counts.intervals` wants its sources."""
+        """The arm alone, as `joint_intervals.intervals` wants its sources."""
         return [np.eye(len(self.runs))[self.n_base :]]
 
     @property

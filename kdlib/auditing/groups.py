@@ -14,7 +14,7 @@ from kdlib.auditing.compared import Compared, Pair
 from kdlib.errors import InvalidInput, unknown
 from kdlib.measure import fairness, group_counts
 from kdlib.measure.group_counts import Cells
-from kdlib.measure.joint_counts import Intervals, Moments, intervals, pair_counts
+from kdlib.measure.joint_intervals import Intervals, Moments, intervals, pair_counts
 from kdlib.measure.stats import LEVEL
 
 OF_RATES = {"dpd": [0], "tpr_difference": [1], "fpr_difference": [2], "eod": [1, 2]}

@@ -11,7 +11,7 @@ import pandas as pd
 from kdlib.auditing.compared import Compared, Pair
 from kdlib.measure.fidelity import agreement, calibration_error
 from kdlib.measure.group_counts import Cells
-from kdlib.measure.joint_counts import Moments, intervals
+from kdlib.measure.joint_intervals import joint_interval
 from kdlib.predictions import Predictions
 
 SHOWN = 50  # samples of each arm
@@ -39,7 +39,7 @@ def _share(pair: Pair, event: Callable[[int, int], np.ndarray]) -> dict[str, flo
     """Means over the baseline's runs are one source; what each of them deviates, with mean 0, is another."""
     arm, base = range(pair.n_base, len(pair.runs)), range(pair.n_base)
     if pair.parents is not None:
-        values, split = np.array([event(a, b) for a, b in zip(arm, pair.parents, strict=True)], float), [len(arm)]
+        sources = [np.array([event(a, b) for a, b in zip(arm, pair.parents, strict=True)], float)]
     else:
         of_arm, of_base = (np.zeros((len(runs), len(pair.labels))) for runs in (arm, base))
         for i, a in enumerate(arm):
@@ -47,11 +47,9 @@ def _share(pair: Pair, event: Callable[[int, int], np.ndarray]) -> dict[str, flo
                 found = event(a, b)
                 of_arm[i] += found / len(base)
                 of_base[j] += found / len(arm)
-        values, split = np.concatenate([of_arm, of_base - of_base.mean(axis=0)]), [len(arm), len(base)]
-    sources = np.split(np.eye(len(values)), np.cumsum(split)[:-1])
-    of = Moments(np.array([values.shape[1]]), values.sum(axis=1)[None], (values @ values.T)[None])
-    found = intervals(of, sources, np.ones((1, 1)), change=False)
-    return {"mean": found.value[0], "low": found.low[0], "high": found.high[0]}
+        sources = [of_arm, of_base - of_base.mean(axis=0)]
+    found = joint_interval(sources, [(np.arange(len(pair.labels)), 1)], difference=False)
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def n_lost(pair: Pair) -> int:
