@@ -10,6 +10,7 @@ import html
 import re
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def view(about: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     """What the templates know: `about`, rows of the tables, and parts of them as they are shown."""
     metrics, others = tables["metrics"].to_dict("records"), [arm["arm"] for arm in about["arms"][1:]]
     by_name = {(row["metric"], row["arm"], row["sensitive"]): row for row in metrics}
-    known = sorted((r for r in metrics if r["mean"] == r["mean"] and r["arm"] in about["judged"]), key=_mean)
+    known = [row for row in metrics if row["mean"] == row["mean"] and row["arm"] in about["judged"]]
+    known.sort(key=itemgetter("mean"))
     counted = _rows(tables, "class_counts")
     shown = {"about": about, "others": others, "tables": sorted(tables), "enough": ENOUGH_SEEDS}
     shown["of"] = lambda metric, arm, sensitive="": by_name.get((metric, arm, sensitive), {})
@@ -94,10 +96,6 @@ def _plain_markdown(text: object) -> str:
 def _place(value: float, low: float, high: float) -> float:
     """Where a value stands between low and high, 0 .. 100."""
     return 50.0 if pd.isna(value) else round(float(np.clip((value - low) / (high - low), 0, 1)) * 100, 2)
-
-
-def _mean(row: Mapping[str, Any]) -> float:
-    return row["mean"]
 
 
 def _rows(tables: Tables, name: str) -> Rows:
@@ -173,11 +171,5 @@ def _panel(rows: pd.DataFrame, base: list[float]) -> dict[str, Any]:
     step *= max(s for s in (1, 2, 5) if s * step <= (high - low) / 2)
     ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step + 0.0
     points = rows.assign(label=[f"{value:g}" for value in rows["x"]], across=x).to_dict("records")
-    return {
-        "points": points,
-        "base": base,
-        "low": low,
-        "high": high,
-        "ends": (x.min(), x.max()),
-        "ticks": ticks.tolist(),
-    }
+    scale = {"low": low, "high": high, "ends": (x.min(), x.max()), "ticks": ticks.tolist()}
+    return {"points": points, "base": base, **scale}

@@ -23,6 +23,7 @@ from kdlib.claims.finding import (
     too_few,
 )
 from kdlib.errors import InvalidInput
+from kdlib.measure import class_nulls
 from kdlib.measure.arms import at, between, n_blocks
 from kdlib.measure.class_bias import chance_rate, n_significant
 from kdlib.measure.class_counts import CountedArm, compared_arms, complete_blocks, study_arms
@@ -224,16 +225,15 @@ def power_of_few(reference: CountedArm, students: Sequence[CountedArm], *, studi
     """
     rng, totals = np.random.default_rng(0), reference.totals
     base, other = (normalised(arm.correct, totals, "arcsine") for arm in (reference, students[0]))
-    sd = np.sqrt(shrunken_variance(base, other).variance)
-    angle = 2 * np.arcsin(np.sqrt(reference.correct.mean(axis=0) / totals))
+    sd, accuracy = np.sqrt(shrunken_variance(base, other).variance), reference.correct.mean(axis=0) / totals
+    n = min(5, len(reference.seeds)), min(5, len(students[0].seeds))
+    model = class_nulls.ShiftModel(accuracy, accuracy, sd, totals, n)
+    angle, seen = class_nulls.angles(accuracy), 0
     moved = 2 * sd * np.where(angle < np.pi / 2, 1, -1) * (np.arange(len(totals)) < 2)
 
-    def drawn(center: np.ndarray, n: int) -> np.ndarray:
-        angles = center + sd * rng.standard_normal((n, len(totals)))
-        return np.rint(totals * np.sin(angles.clip(0, np.pi) / 2) ** 2).astype(int)
+    def drawn(center: np.ndarray, runs: int) -> np.ndarray:
+        return class_nulls.drawn_counts(model, center, rng.standard_normal((runs, len(totals))))
 
-    n = min(5, len(reference.seeds)), min(5, len(students[0].seeds))
-    seen = 0
     for _ in range(studies):
         first = drawn(angle, n[0])
         counts = [count_significant(first, drawn(angle + moved, n[1]), totals) for _ in students]

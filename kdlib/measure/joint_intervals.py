@@ -123,7 +123,8 @@ def intervals(
     square = (of.products @ together) @ together + padded
     middle = (total + (padded and not change)) / all_rows
     of_rows = (square - all_rows * middle**2).clip(min=0) / (all_rows - 1) / all_rows
-    parts, seeds, twice = [_squared(weights, of_rows, all_rows - 1)], 0.0, 0.0
+    center, parts = middle @ weights.T, [_squared(weights, of_rows, all_rows - 1)]
+    seeds, twice = np.zeros_like(center), np.zeros_like(center)
     for source in (source for source in sources if len(source) > 1):
         n = len(source)
         means = of.sums @ source.T / some[..., None]
@@ -141,7 +142,7 @@ def intervals(
         parts += [(of_seeds / n) ** 2 / (n - 1 + prior), _squared(weights, both, df)]
     by_rows = of_rows @ (weights**2).T
     variance = np.maximum(np.maximum(seeds + by_rows - twice, seeds), by_rows)
-    se, center = np.sqrt(variance), middle @ weights.T
+    se = np.sqrt(variance)
     with np.errstate(invalid="ignore"):
         df = variance**2 / sum(parts)
     half = special.stdtrit(df, (1 + np.asarray(coverage)) / 2) * se

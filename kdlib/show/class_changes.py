@@ -56,9 +56,8 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     counted = class_nulls.sensitivity(predictions, corrections=(None,))
     counted = counted.query("against == 'nds' and test == 'welch' and normalise == 'ratio'")
     nds = predictions.arm(model="nds")
-    tests = [
-        class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in counted["temperature"]
-    ]
+    students = (predictions.arm(model="ds", temperature=t) for t in counted["temperature"])
+    tests = [class_nulls.arms_permutation(nds, arm) for arm in students]
     parts = [
         counted.assign(metric="n_significant", unit="classes", mean=counted["n_significant"]),
         counted.assign(metric="share_changed", unit="share", mean=counted["share_changed"]),
@@ -108,24 +107,15 @@ def interval_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
 
 def changes_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """`changes_by_temperature` for readers, one row per temperature."""
-    note = (
-        f"95 % intervals in brackets; #SC of {rows['classes'].iloc[0]} classes; global p: how often "
-        f"{rows['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
-        "estimate from all p-values; these three with Welch's test and the paper's ratio"
-    )
+    note = WORDS["changes"]["note"].format(**rows[["classes", "permutations"]].iloc[0])
     return tables.arm_table(rows, columns=WORDS["changes"]["columns"], title=title, note=note)
 
 
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """class_effects.class_verdicts for readers, one row per class."""
     shown = rows.assign(**100 * rows[["difference", "low", "high"]]).to_dict("records")
-    columns = WORDS["verdicts"]["columns"]
+    columns, note = WORDS["verdicts"]["columns"], WORDS["verdicts"]["note"].format(100 * rows["margin"].iloc[0])
     cells = {heading: [tables.filled(form, row) for row in shown] for heading, form in columns.items()}
-    note = (
-        f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
-        f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
-        " correction; inconclusive: neither is shown"
-    )
     return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
 
 
@@ -180,20 +170,10 @@ def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
     rows: `samples_rows`.
     """
-    columns = {
-        metric: column for metric, column in WORDS["samples"]["columns"].items() if metric in set(rows["metric"])
-    }
-    return tables.arm_table(rows, columns=columns, title=title, note=WORDS["samples"]["note"])
+    return tables.arm_table(rows, title=title, **tables.of_metrics("samples", rows["metric"]))
 
 
 # -------------------------------------------------------------------------------------------------- one view by group
-
-BY_GROUP = {
-    "accuracy": "accuracy, kdlib",
-    "accuracy_fairlearn": "accuracy, fairlearn",
-    "selection_rate": "selection rate, kdlib",
-    "selection_rate_fairlearn": "selection rate, fairlearn",
-}
 
 
 def group_rates(predictions: Predictions, class_name: str, *, sensitive: str) -> pd.DataFrame:
@@ -215,6 +195,7 @@ def groups_table(rates: pd.DataFrame, *, title: str) -> Styler:
 
     rates: `group_rates` with columns accuracy_fairlearn and selection_rate_fairlearn.
     """
-    frame = rates.set_index("group").rename_axis(None).rename(columns=BY_GROUP)[[*BY_GROUP.values()]]
+    columns = WORDS["by_group"]["columns"]
+    frame = rates.set_index("group").rename_axis(None).rename(columns=columns)[[*columns.values()]]
     frame.loc["largest − smallest"] = frame.max() - frame.min()
     return tables.text_table(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")
