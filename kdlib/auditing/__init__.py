@@ -174,8 +174,7 @@ def _measured(
             counted.append(classes.counts(pair, by_class["verdict"]) | {"lost_samples": individuals.n_lost(pair)})
             parts["classes"].append(by_class)
             parts["samples"].append(individuals.samples(pair, p))
-    runs = p.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
-    parts |= {"metrics": [pd.DataFrame(rows)], "runs": [runs.assign(metric="accuracy", value=p.accuracy)]}
+    parts |= {"metrics": [pd.DataFrame(rows)], "runs": [found.runs.assign(metric="accuracy", value=p.accuracy)]}
     for name, cells in features.items():
         for table, frame in groups.measure(found, name, cells).items():
             parts[table].append(frame)

@@ -78,6 +78,11 @@ class Compared:
         others = self.arms.iloc[1:]
         return [*others.index[~others["teaches"]]] or [*others.index]
 
+    @property
+    def runs(self) -> pd.DataFrame:
+        """run_id, arm and seed of every run."""
+        return self.predictions.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
+
     def __iter__(self) -> Iterator[Pair]:
         """The baseline alone, then every arm beside it."""
         p, (baseline, *others) = self.predictions, self.arms.index

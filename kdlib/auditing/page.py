@@ -137,10 +137,10 @@ def _scale(rows: pd.DataFrame) -> tuple[float, float]:
 
 def _fairlearn(tables: Tables) -> Rows:
     """Means over runs: a part per metric and feature, a row per arm, a column per group."""
+    if "fairlearn" not in tables:
+        return []
     parts = []
-    for (metric, sensitive), part in (
-        tables["fairlearn"].groupby(["metric", "sensitive"], sort=False) if "fairlearn" in tables else ()
-    ):
+    for (metric, sensitive), part in tables["fairlearn"].groupby(["metric", "sensitive"], sort=False):
         means = part.groupby(["arm", "group"], sort=False)["value"].mean().unstack()[[*part["group"].unique()]]
         rows = [{"arm": arm, "values": values.tolist()} for arm, values in means.iterrows()]
         parts.append({"metric": metric, "sensitive": sensitive, "columns": list(means), "means": rows})

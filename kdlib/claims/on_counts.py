@@ -52,14 +52,11 @@ def count_contrast(p: Predictions, *, against: str, low: float, high: float) -> 
     (reference,), arms = compared_arms(at(p, low, high), against)
     students = complete_blocks(arms)
     value, seeds = float(np.diff(significant(reference, students))[0]), students[0].seeds
-    left_out = [
-        np.diff(significant(_without(reference, seed), [_without(arm, seed) for arm in students]))[0] for seed in seeds
-    ]
+    left_out = []
+    for seed in seeds:
+        first, *others = (arm.of_seeds({*arm.seeds} - {seed}) for arm in (reference, *students))
+        left_out.append(np.diff(significant(first, others))[0])
     return tested(value, jackknife_error(left_out), len(seeds) - 1)
-
-
-def _without(arm: CountedArm, seed: int) -> CountedArm:
-    return arm.of_seeds(arm.seeds[arm.seeds != seed])
 
 
 def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
@@ -149,10 +146,8 @@ def reversal(p: Predictions) -> Finding:
     p = at(p, low, high)
     sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
     both, toward = joint([sc, tc], [-1, 1])
-    answers = []
-    if toward and both <= LEVEL:
-        pairs = (("nds", -1), ("teacher", 1))
-        answers = [trend_beyond_accuracy(p, against=name, sign=sign).answer for name, sign in pairs]
+    pairs = (("nds", -1), ("teacher", 1)) if toward and both <= LEVEL else ()
+    answers = [trend_beyond_accuracy(p, against=name, sign=sign).answer for name, sign in pairs]
     shift = "A uniform shift of accuracy alone leaves #SC {} and #TC {}. ".format(*answers) if answers else ""
     return Finding(
         f"#SC at T = {high:g} − at T = {low:g}",
@@ -181,11 +176,9 @@ def few_classes(p: Predictions) -> Finding:
     (nds, own), students = compared_arms(p, "nds", "teacher")
     if len(nds.totals) != 10:
         raise InvalidInput(f"the rule is about ten classes; this study has {len(nds.totals)}.")
-    counts = {
-        name: np.array([_as_of_five(reference, arm) for arm in students])
-        for name, reference in (("#SC", nds), ("#TC", own))
-    }
-    powers = {"#SC": power_of_few(nds, students), "#TC": power_of_few(own, students)}
+    arms = {"#SC": nds, "#TC": own}
+    counts = {name: np.array([_as_of_five(arm, ds) for ds in students]) for name, arm in arms.items()}
+    powers = {name: power_of_few(arm, students) for name, arm in arms.items()}
     answers = {name: _as_chance(found, powers[name]) for name, found in counts.items()}
     text = "; ".join(
         f"{name} is at most {found.max():.3g} at any T and {found.sum():.3g} in sum: {AS_CHANCE[answers[name]]}"
