@@ -10,18 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdlib.claims.finding import (
-    TEN_AND_FORTY,
-    TWO_TO_TEN,
-    Finding,
-    interval,
-    joint,
-    least_trend_p,
-    p_text,
-    percent,
-    signed,
-    too_few,
-)
+from kdlib.claims import finding
+from kdlib.claims.finding import TEN_AND_FORTY, TWO_TO_TEN, Finding, interval, p_text, signed
 from kdlib.errors import InvalidInput
 from kdlib.measure import class_nulls
 from kdlib.measure.arms import at, between, n_blocks
@@ -86,10 +76,10 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
         toward=toward,
         n_blocks=len(students[0].seeds),
         temperatures=ts,
-        least_p=least_trend_p(ts),
+        least_p=finding.least_trend_p(ts),
         text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
         f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {signed(found.observed)}, "
-        f"{p_text(found.p)}.{too_few(ts)}",
+        f"{p_text(found.p)}.{finding.too_few(ts)}",
         control=control + without_counts(p),
         instead=instead,
         flat=change.low < change.high and max(-change.low, change.high) <= by_chance,
@@ -145,7 +135,7 @@ def reversal(p: Predictions) -> Finding:
     low, high = TEN_AND_FORTY
     p = at(p, low, high)
     sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
-    both, toward = joint([sc, tc], [-1, 1])
+    both, toward = finding.joint([sc, tc], [-1, 1])
     pairs = (("nds", -1), ("teacher", 1)) if toward and both <= LEVEL else ()
     answers = [trend_beyond_accuracy(p, against=name, sign=sign).answer for name, sign in pairs]
     shift = "A uniform shift of accuracy alone leaves #SC {} and #TC {}. ".format(*answers) if answers else ""
@@ -192,8 +182,8 @@ def few_classes(p: Predictions) -> Finding:
         temperatures=tuple(arm.temperature for arm in students),
         text=f"Of ten classes {text}. The bounds of chance: {MOST_OF_TEN} at any T, and "
         f"{SUM_OF_TEN * len(students) / 9:.1f} in sum, in proportion to {SUM_OF_TEN} over nine T. Two moved classes of "
-        f"ten (two sd over seeds) would pass them in {percent(powers['#SC'])} of simulated studies for #SC, "
-        f"{percent(powers['#TC'])} for #TC; 80 % are asked for.",
+        f"ten (two sd over seeds) would pass them in {finding.percent(powers['#SC'])} of simulated studies for #SC, "
+        f"{finding.percent(powers['#TC'])} for #TC; 80 % are asked for.",
     )
 
 
@@ -249,12 +239,12 @@ def alphas_agree(a: Predictions, b: Predictions) -> Finding:
         toward=None if same == 0 else same > 0,
         n_blocks=min(n_blocks(a), n_blocks(b)),
         temperatures=ts,
-        least_p=least_trend_p(ts),
+        least_p=finding.least_trend_p(ts),
         text="Kendall's tau of #SC and T is "
         + " and ".join(f"{signed(t.observed)} ({p_text(t.p)}) at alpha {alpha:g}" for alpha, t in found.items())
         + "; that of #TC is "
         + " and ".join(f"{signed(t.observed)}" for t in other.values())
-        + f".{too_few(ts)}",
+        + f".{finding.too_few(ts)}",
     )
 
 

@@ -243,6 +243,13 @@ def check_length(values, n: int, place: str) -> np.ndarray:
 # --- the two controls for softness -----------------------------------------------------------------------------------
 
 
+def halves(n: int) -> np.ndarray:
+    """(N,) bool: a random half of the samples, always the same."""
+    if n < 4:
+        raise InvalidInput(f"{n} samples cannot be split in two halves to calibrate on; 4 are the least.")
+    return np.random.default_rng(0).permutation(n) < n // 2
+
+
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """T > 0 that gives softmax(log p / T) the least negative log-likelihood; above 1 softens. Within exp(-4) .. exp(4).
 
@@ -270,9 +277,7 @@ def cross_fitted_temperature(probabilities: np.ndarray, labels: np.ndarray) -> n
     """(N,) the temperature for each sample, fitted on the half of the samples that it is not in."""
     p = _probabilities(probabilities, "probabilities")
     labels = check_length(labels, len(p), "labels")
-    if len(p) < 4:
-        raise InvalidInput(f"{len(p)} samples cannot be split in two halves to calibrate on; 4 are the least.")
-    first = np.random.default_rng(0).permutation(len(p)) < len(p) // 2  # always the same half
+    first = halves(len(p))
     return np.where(first, fit_temperature(p[~first], labels[~first]), fit_temperature(p[first], labels[first]))
 
 

@@ -176,9 +176,8 @@ def dial_runs_panel(ax: Axes, runs: pd.DataFrame, *, rho: float, temperatures: p
     for (model, t), rows in runs.groupby(["model", runs["temperature"].fillna(0)], sort=False):
         label = f"DS, T = {t:g}" if model == "ds" else NAMES[model]
         color = greens.get(t, COLORS[model])
-        ax.scatter(
-            100 * (1 - rows["accuracy"]), 100 * rows["dpd"], marker=MARKERS[model], color=color, **dots, label=label
-        )
+        drawn = dots | {"marker": MARKERS[model], "color": color, "label": label}
+        ax.scatter(100 * (1 - rows["accuracy"]), 100 * rows["dpd"], **drawn)
     ax.set_title(f"trained with correlation {rho:g}")
     ax.set_xlabel("test error (%)")
 

@@ -111,14 +111,15 @@ def attainable_table(artefact: str) -> Styler:
     if found.empty:
         return tables.text_table(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
     found = found.assign(order=found["model"].map(MODEL_ORDER.index), of=found["label"] + " by " + found["sensitive"])
-    cells: dict[str, dict[str, str]] = {}
-    for row in found.sort_values(["dataset", "label", "sensitive", "order", "temperature"]).itertuples():
-        reported = {"accuracy": row.accuracy, "EOD": row.eod, "DPD": row.dpd}
-        cell = cells.setdefault(f"{row.of}: {tables.arm_name(row.model, row.temperature)}", {})
-        cell |= {f"{name}, reported": f"{100 * value:.2f}" for name, value in reported.items()}
-        outside = "" if row.inside else " *"
-        cell[f"DPD possible, {row.split}"] = f"{100 * row.lowest:.1f} to {100 * row.highest:.1f}{outside}"
+    found = found.sort_values(["dataset", "label", "sensitive", "order", "temperature"])
+    percent = 100 * found[["accuracy", "eod", "dpd", "lowest", "highest"]]
+    shown = tables.with_arm_names(found).assign(**percent, outside=np.where(found["inside"], "", " *"))
+    shown["line"] = shown["of"] + ": " + shown["line"]
+    words = tables.WORDS["attainable"]
+    columns = {heading: (shown, form) for heading, form in words["columns"].items()}
+    for split, part in shown.groupby("split", sort=False):
+        columns[f"DPD possible, {split}"] = part, words["possible"]
     gaps = found.drop_duplicates(["of", "split"]).sort_values(["of", "split"])
     each = [f"{row.of} {100 * row.label_dpd:.2f} ({row.split})" for row in gaps.itertuples()]
     note = f"* the reported DPD lies outside; DPD of the labels: {'; '.join(each)}"
-    return tables.text_table(pd.DataFrame.from_dict(cells, orient="index"), f"{title}\n{note}")
+    return tables.text_table(tables.in_lines(shown, columns), f"{title}\n{note}")

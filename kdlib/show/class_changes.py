@@ -70,12 +70,10 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
 
 def beyond_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """`class_nulls.beyond_by_temperature` for readers: one line per comparison, one column per scale."""
-    arms = rows.apply(lambda row: tables.arm_name(row["model"], row["temperature"]), axis=1)
-    pairs = arms + " and " + rows["against"].map(tables.ARM_NAMES)
-    form = "{count:.0f} seen, {expected:.1f} by a shift; left {excess:z.1f} [{low:z.1f}, {high:z.1f}]: {answer}"
-    cells = [form.format(**row).replace("-", "−") for row in rows.to_dict("records")]
-    frame = pd.Series(cells, [pairs, rows["normalise"]]).unstack().reindex(pairs.unique())[["ratio", "logit"]]
-    return tables.text_table(frame.rename_axis(index=None, columns=None), f"{title}\n{WORDS['beyond']['note']}")
+    rows, words = tables.with_arm_names(rows), WORDS["beyond"]
+    rows["line"] += " and " + rows["against"].map(tables.ARM_NAMES)
+    columns = {scale: (rows[rows["normalise"] == scale], words["cell"]) for scale in ("ratio", "logit")}
+    return tables.text_table(tables.in_lines(rows, columns), f"{title}\n{words['note']}")
 
 
 @in_style
@@ -113,10 +111,10 @@ def changes_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """class_effects.class_verdicts for readers, one row per class."""
-    shown = rows.assign(**100 * rows[["difference", "low", "high"]]).to_dict("records")
-    columns, note = WORDS["verdicts"]["columns"], WORDS["verdicts"]["note"].format(100 * rows["margin"].iloc[0])
-    cells = {heading: [tables.filled(form, row) for row in shown] for heading, form in columns.items()}
-    return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
+    shown = rows.assign(**100 * rows[["difference", "low", "high"]], line=rows["class_name"])
+    columns = {heading: (shown, form) for heading, form in WORDS["verdicts"]["columns"].items()}
+    note = WORDS["verdicts"]["note"].format(100 * rows["margin"].iloc[0])
+    return tables.text_table(tables.in_lines(shown, columns), f"{title}\n{note}")
 
 
 # ----------------------------------------------------------------------------------------------------------- fidelity

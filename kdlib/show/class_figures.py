@@ -53,11 +53,10 @@ def class_accuracy_rows(p: Predictions) -> pd.DataFrame:
 
     Adds temperature and mean_teacher, the accuracy of the class over all teachers (0 .. 1).
     """
-    nds, found = p.arm(model="nds"), []
+    nds = p.arm(model="nds")
     teachers = class_bias.significant_classes(nds, p.arm(model="teacher"))["mean_b"]
-    for t in p.temperatures:
-        found.append(class_bias.significant_classes(nds, p.arm(model="ds", temperature=t)).assign(temperature=t))
-    return pd.concat([rows.assign(mean_teacher=teachers) for rows in found])
+    found = {t: class_bias.significant_classes(nds, p.arm(model="ds", temperature=t)) for t in p.temperatures}
+    return pd.concat([rows.assign(temperature=t, mean_teacher=teachers) for t, rows in found.items()])
 
 
 def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
@@ -209,10 +208,8 @@ def disagreement_counts(predictions: Predictions, *, near: float) -> pd.DataFram
     t = min(predictions.temperatures, key=lambda found: abs(found - near))
     students = {"NDS": predictions.arm(model="nds"), f"DS, T = {t:g}": predictions.arm(model="ds", temperature=t)}
     teacher = predictions.arm(model="teacher")
-    panels = (
-        long_matrix(class_bias.disagreement(teacher, arm), predictions.class_names, panel=name)
-        for name, arm in students.items()
-    )
+    matrices = {name: class_bias.disagreement(teacher, arm) for name, arm in students.items()}
+    panels = [long_matrix(found, predictions.class_names, panel=name) for name, found in matrices.items()]
     return pd.concat(panels, ignore_index=True)
 
 

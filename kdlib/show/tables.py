@@ -84,12 +84,9 @@ def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """
     numbers = 100 * rows[["mean", "low", "high", "se_seeds", "se_rows"]]
     pairs = "DS − " + rows["against"].map(ARM_NAMES) + ": " + rows["first"] + " − " + rows["second"]
-    rows = rows.assign(**numbers).set_index(pairs.to_numpy())
-    found = {
-        heading: pd.Series({pair: filled(form, row) for pair, row in rows[rows["metric"] == metric].iterrows()})
-        for heading, (metric, form) in WORDS["joint"]["columns"].items()
-    }
-    return text_table(pd.DataFrame(found).fillna(""), f"{title}\n{WORDS['joint']['note']}")
+    rows, words = rows.assign(**numbers, line=pairs), WORDS["joint"]
+    found = {heading: (rows[rows["metric"] == metric], form) for heading, (metric, form) in words["columns"].items()}
+    return text_table(in_lines(rows, found), f"{title}\n{words['note']}")
 
 
 def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str | None = None) -> Styler:
@@ -100,12 +97,10 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
     sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
     groups = f", groups by {sensitive}" if sensitive else ""
     headings = {metric: heading for metric, (heading, _) in (CLASS_BIAS | FAIRNESS | INDIVIDUAL).items()}
-    rows = reported_for(study, artefact, sensitive=sensitive)
-    found = {
-        f"{headings.get(metric, metric)}, paper": _by_arm(part, _paper_cell)
-        for metric, part in rows.groupby("metric", sort=False)
-    }
-    return text_table(_of_arms(rows, found), f"{study.title}{groups}\nnot run: {command}")
+    rows = with_arm_names(reported_for(study, artefact, sensitive=sensitive))
+    parts = rows.groupby("metric", sort=False)
+    found = {f"{headings.get(metric, metric)}, paper": (part, _paper_cell) for metric, part in parts}
+    return text_table(in_lines(rows, found), f"{study.title}{groups}\nnot run: {command}")
 
 
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
@@ -118,13 +113,13 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
     if missing:
         raise InvalidInput(f"the rows lack {', '.join(missing)}; they have {', '.join(rows['metric'].unique())}.")
-    found = {}
+    found, rows = {}, with_arm_names(rows)
     for metric, (heading, form) in columns.items():
         chosen = rows[rows["metric"] == metric]
-        found[heading] = _by_arm(style.in_percent(chosen), partial(filled, form))
+        found[heading] = style.in_percent(chosen), form
         if style.has_paper(chosen):
-            found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
-    frame = _of_arms(rows, found)
+            found[f"{heading}, paper"] = chosen, _paper_cell
+    frame = in_lines(rows, found)
     named = [columns[metric][0] for metric in ONCE if metric in columns]
     same = [name for name in named if (frame[name] != "").sum() > 1 and set(frame[name]) <= {"", frame[name].max()}]
     once = "; ".join(f"{name} in every row: {frame[name].max()}" for name in same)
@@ -139,15 +134,21 @@ def filled(form: str, row: Mapping[str, Any]) -> str:
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
-def _by_arm(rows: pd.DataFrame, cell: Callable[[Mapping[str, Any]], str]) -> pd.Series:
-    """One cell per row, under the name of its arm."""
-    return pd.Series({arm_name(row["model"], row["temperature"]): cell(row) for row in rows.to_dict("records")})
+def in_lines(rows: pd.DataFrame, columns: Mapping[str, tuple[pd.DataFrame, str | Callable]]) -> pd.DataFrame:
+    """Text side by side, a line for each value of the column `line` in the order of `rows`; empty where it has none.
+
+    columns: {heading: (its rows, how one becomes a cell: a form for `filled`, or a function)}
+    """
+    found = {}
+    for heading, (part, form) in columns.items():
+        cell = partial(filled, form) if isinstance(form, str) else form
+        found[heading] = pd.Series({row["line"]: cell(row) for row in part.to_dict("records")}, dtype=object)
+    return pd.DataFrame(found, index=rows["line"].unique()).fillna("")
 
 
-def _of_arms(rows: pd.DataFrame, columns: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Columns of cells side by side, arms in the order of `rows`; an empty cell where an arm has none."""
-    arms = rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)
-    return pd.DataFrame(columns, index=[arm_name(*arm) for arm in arms]).fillna("")
+def with_arm_names(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the column `line`: the name of the arm."""
+    return rows.assign(line=[*map(arm_name, rows["model"], rows["temperature"])])
 
 
 def _paper_note(rows: pd.DataFrame) -> str:
