@@ -150,7 +150,7 @@ def audit(
         cells = {name: group_counts.prepare(found.predictions, sensitive=name, missing=missing) for name in sensitive}
         features = {name: counted for name, (counted, _) in cells.items()}
         tables = _measured(found, features, metrics, margin)
-        tables["calibration"] = individuals.calibration(found, _confidence(predictions, found), features)
+        tables["calibration"] = individuals.calibration(found, predictions, features)
     tables["limits"] = gate.check(limits, tables["metrics"], arms=found.judged)
     tables = {name: frame for name, frame in tables.items() if len(frame)}
     others = {"margin": float(margin), "left_out": n_given - len(predictions.labels)}
@@ -158,14 +158,6 @@ def audit(
     if out is not None:
         report.write(out)
     return report
-
-
-def _confidence(predictions: Predictions, found: Compared) -> np.ndarray | None:
-    """(R, N) largest probabilities of the runs that are compared, read run by run."""
-    rows = pd.Index(predictions.runs["run_id"]).get_indexer(found.predictions.runs["run_id"])
-    if predictions.probabilities is not None:
-        return np.stack([predictions.probabilities[row].max(axis=1) for row in rows])
-    return None if predictions.confidence is None else predictions.confidence[rows]
 
 
 def _measured(
@@ -182,8 +174,7 @@ def _measured(
             counted.append(classes.counts(pair, by_class["verdict"]) | {"lost_samples": individuals.n_lost(pair)})
             parts["classes"].append(by_class)
             parts["samples"].append(individuals.samples(pair, p))
-    runs = p.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
-    parts |= {"metrics": [pd.DataFrame(rows)], "runs": [runs.assign(metric="accuracy", value=p.accuracy)]}
+    parts |= {"metrics": [pd.DataFrame(rows)], "runs": [found.runs.assign(metric="accuracy", value=p.accuracy)]}
     for name, cells in features.items():
         for table, frame in groups.measure(found, name, cells).items():
             parts[table].append(frame)

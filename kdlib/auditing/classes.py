@@ -11,7 +11,7 @@ from scipy import special
 from kdlib.auditing.compared import Pair
 from kdlib.measure.class_bias import n_significant, null_band
 from kdlib.measure.class_nulls import excess_of
-from kdlib.measure.joint_counts import Moments, intervals, pair_counts
+from kdlib.measure.joint_intervals import Moments, intervals, pair_counts
 from kdlib.measure.stats import LEVEL, adjust
 
 ONE = np.ones((1, 1))
@@ -24,7 +24,7 @@ def changes(pair: Pair, class_names: Sequence[str], *, margin: float) -> pd.Data
 
     class_name, n (test samples), baseline, accuracy (0 .. 1), change (arm minus baseline), low, high (95 %, each class
     by itself), all_low, all_high (95 % for all classes together, Bonferroni), p_adjusted, p_equivalent, verdict.
-    The seed variances of classes are shrunk towards a common trend (`joint_counts.intervals`).
+    The seed variances of classes are shrunk towards a common trend (`joint_intervals.intervals`).
     Changed: p_adjusted <= 0.05; else equivalent: two one-sided tests (Schuirmann 1987) both place the change inside +-
     margin at 0.05; else undecided. Both p-values are adjusted for the number of classes (Benjamini-Hochberg).
     """

@@ -45,7 +45,7 @@ class Pair:
 
     @property
     def own(self) -> list[np.ndarray]:
-        """The arm alone, as `joint_counts.intervals` wants its sources."""
+        """The arm alone, as `joint_intervals.intervals` wants its sources."""
         return [np.eye(len(self.runs))[self.n_base :]]
 
     @property
@@ -77,6 +77,11 @@ class Compared:
         """The arms that the answer and the limits are about: not a teacher beside its students."""
         others = self.arms.iloc[1:]
         return [*others.index[~others["teaches"]]] or [*others.index]
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """run_id, arm and seed of every run."""
+        return self.predictions.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
 
     def __iter__(self) -> Iterator[Pair]:
         """The baseline alone, then every arm beside it."""

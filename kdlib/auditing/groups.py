@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from kdlib.auditing.compared import Compared, Pair
 from kdlib.errors import InvalidInput, unknown
 from kdlib.measure import fairness, group_counts
 from kdlib.measure.group_counts import Cells
-from kdlib.measure.joint_counts import Intervals, Moments, intervals, pair_counts
+from kdlib.measure.joint_intervals import Intervals, Moments, intervals, pair_counts
 from kdlib.measure.stats import LEVEL
 
 OF_RATES = {"dpd": [0], "tpr_difference": [1], "fpr_difference": [2], "eod": [1, 2]}
@@ -35,9 +35,8 @@ def measure(compared: Compared, sensitive: str, cells: Cells) -> dict[str, pd.Da
         metrics += [{"arm": pair.name} | row for row in found]
         rates.append(_by_group(pair, cells, of_rates, of_right))
         contrasts.append(_contrasts(pair, cells, of_rates))
-    runs = compared.predictions.runs[["run_id", "model", "seed"]].rename(columns={"model": "arm"})
     frames = {"metrics": pd.DataFrame(metrics), "groups": pd.concat(rates), "differences": pd.concat(contrasts)}
-    frames["runs"] = runs.assign(**by_run).melt(["run_id", "arm", "seed"], var_name="metric")
+    frames["runs"] = compared.runs.assign(**by_run).melt(["run_id", "arm", "seed"], var_name="metric")
     return {name: frame.assign(sensitive=sensitive) for name, frame in frames.items()}
 
 
@@ -117,14 +116,11 @@ def _floors(compared: Compared, cells: Cells) -> list[dict[str, object]]:
     """
     draws = int(np.clip(WORK / cells.outcome.size, 50, 200))
     permuted = islice(fairness.permuted_within_labels(cells, np.random.default_rng(0)), draws)
-    drawn, rows = [group_counts.scores(group_counts.rates(cells, codes)) for codes in permuted], []
-    for arm in compared.arms.index:
-        for name in ("dpd", "eod"):
-            values = np.array([scores[name] for scores in drawn])[:, compared.rows(arm)].mean(axis=1)
-            rows.append(
-                {"arm": arm, "metric": f"{name}_floor", "mean": values.mean(), "high": np.quantile(values, 0.95)}
-            )
-    return rows
+    drawn = pd.DataFrame([group_counts.scores(group_counts.rates(cells, codes)) for codes in permuted])
+    return [
+        {"arm": arm, "metric": f"{name}_floor"} | fairness.mean_and_high(np.stack(drawn[name])[:, compared.rows(arm)])
+        for arm, name in product(compared.arms.index, ("dpd", "eod"))
+    ]
 
 
 def _pairs(n: int) -> np.ndarray:

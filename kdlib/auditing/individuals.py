@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from kdlib.auditing.compared import Compared, Pair
-from kdlib.measure.fidelity import agreement, calibration_error
+from kdlib.measure.fidelity import agreement, calibration_error, confidences
 from kdlib.measure.group_counts import Cells
-from kdlib.measure.joint_counts import Moments, intervals
+from kdlib.measure.joint_intervals import joint_interval
 from kdlib.predictions import Predictions
 
 SHOWN = 50  # samples of each arm
@@ -39,7 +39,7 @@ def _share(pair: Pair, event: Callable[[int, int], np.ndarray]) -> dict[str, flo
     """Means over the baseline's runs are one source; what each of them deviates, with mean 0, is another."""
     arm, base = range(pair.n_base, len(pair.runs)), range(pair.n_base)
     if pair.parents is not None:
-        values, split = np.array([event(a, b) for a, b in zip(arm, pair.parents, strict=True)], float), [len(arm)]
+        sources = [np.array([event(a, b) for a, b in zip(arm, pair.parents, strict=True)], float)]
     else:
         of_arm, of_base = (np.zeros((len(runs), len(pair.labels))) for runs in (arm, base))
         for i, a in enumerate(arm):
@@ -47,11 +47,9 @@ def _share(pair: Pair, event: Callable[[int, int], np.ndarray]) -> dict[str, flo
                 found = event(a, b)
                 of_arm[i] += found / len(base)
                 of_base[j] += found / len(arm)
-        values, split = np.concatenate([of_arm, of_base - of_base.mean(axis=0)]), [len(arm), len(base)]
-    sources = np.split(np.eye(len(values)), np.cumsum(split)[:-1])
-    of = Moments(np.array([values.shape[1]]), values.sum(axis=1)[None], (values @ values.T)[None])
-    found = intervals(of, sources, np.ones((1, 1)), change=False)
-    return {"mean": found.value[0], "low": found.low[0], "high": found.high[0]}
+        sources = [of_arm, of_base - of_base.mean(axis=0)]
+    found = joint_interval(sources, [(np.arange(len(pair.labels)), 1)], difference=False)
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def n_lost(pair: Pair) -> int:
@@ -83,19 +81,23 @@ def samples(pair: Pair, p: Predictions) -> pd.DataFrame:
     return pd.DataFrame(found | {f"group {name}": values[rows] for name, values in p.groups.items()})
 
 
-def calibration(compared: Compared, confidence: np.ndarray | None, features: Mapping[str, Cells]) -> pd.DataFrame:
+def calibration(compared: Compared, given: Predictions, features: Mapping[str, Cells]) -> pd.DataFrame:
     """One row per arm and group: arm, sensitive ('' for all), group, n, accuracy, confidence, overconfidence, ece.
 
+    given: the predictions with probabilities, of which `compared` has no more than the classes; without any, no row.
     Means over runs; overconfidence is confidence less accuracy, 0 for a calibrated model; ece as in
     fidelity.calibration_error, which is larger in small groups by chance alone.
     """
     rows, parts = [], [("", "all", slice(None))]
     for name, cells in features.items():
         parts += [(name, group, np.flatnonzero(cells.codes == g)) for g, group in enumerate(cells.groups)]
-    for arm in compared.arms.index if confidence is not None else ():
+    sure = confidences(given)
+    sure_of = {} if sure is None else dict(zip(given.runs["run_id"], sure, strict=True))
+    for arm in compared.arms.index if sure_of else ():
         mine = compared.rows(arm)
+        confidence = np.stack([sure_of[run] for run in compared.predictions.runs["run_id"].iloc[mine]])
         for name, group, part in parts:
-            right, sure = compared.predictions.correct[mine][:, part], confidence[mine][:, part].astype(float)
+            right, sure = compared.predictions.correct[mine][:, part], confidence[:, part].astype(float)
             ece = np.mean([calibration_error(*run) for run in zip(sure, right, strict=True)])
             row = {"arm": arm, "sensitive": name, "group": group, "n": right.shape[1], "accuracy": right.mean()}
             rows.append(row | {"confidence": sure.mean(), "overconfidence": sure.mean() - right.mean(), "ece": ece})

@@ -10,16 +10,15 @@ import html
 import re
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment
 
 from kdlib.measure.arms import ENOUGH_SEEDS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 Tables = Mapping[str, pd.DataFrame]
 Rows = list[dict[str, Any]]
@@ -40,7 +39,8 @@ def view(about: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     """What the templates know: `about`, rows of the tables, and parts of them as they are shown."""
     metrics, others = tables["metrics"].to_dict("records"), [arm["arm"] for arm in about["arms"][1:]]
     by_name = {(row["metric"], row["arm"], row["sensitive"]): row for row in metrics}
-    known = sorted((r for r in metrics if r["mean"] == r["mean"] and r["arm"] in about["judged"]), key=_mean)
+    known = [row for row in metrics if row["mean"] == row["mean"] and row["arm"] in about["judged"]]
+    known.sort(key=itemgetter("mean"))
     counted = _rows(tables, "class_counts")
     shown = {"about": about, "others": others, "tables": sorted(tables), "enough": ENOUGH_SEEDS}
     shown["of"] = lambda metric, arm, sensitive="": by_name.get((metric, arm, sensitive), {})
@@ -98,10 +98,6 @@ def _place(value: float, low: float, high: float) -> float:
     return 50.0 if pd.isna(value) else round(float(np.clip((value - low) / (high - low), 0, 1)) * 100, 2)
 
 
-def _mean(row: Mapping[str, Any]) -> float:
-    return row["mean"]
-
-
 def _rows(tables: Tables, name: str) -> Rows:
     return tables[name].to_dict("records") if name in tables else []
 
@@ -141,10 +137,10 @@ def _scale(rows: pd.DataFrame) -> tuple[float, float]:
 
 def _fairlearn(tables: Tables) -> Rows:
     """Means over runs: a part per metric and feature, a row per arm, a column per group."""
+    if "fairlearn" not in tables:
+        return []
     parts = []
-    for (metric, sensitive), part in (
-        tables["fairlearn"].groupby(["metric", "sensitive"], sort=False) if "fairlearn" in tables else ()
-    ):
+    for (metric, sensitive), part in tables["fairlearn"].groupby(["metric", "sensitive"], sort=False):
         means = part.groupby(["arm", "group"], sort=False)["value"].mean().unstack()[[*part["group"].unique()]]
         rows = [{"arm": arm, "values": values.tolist()} for arm, values in means.iterrows()]
         parts.append({"metric": metric, "sensitive": sensitive, "columns": list(means), "means": rows})
@@ -175,11 +171,5 @@ def _panel(rows: pd.DataFrame, base: list[float]) -> dict[str, Any]:
     step *= max(s for s in (1, 2, 5) if s * step <= (high - low) / 2)
     ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step + 0.0
     points = rows.assign(label=[f"{value:g}" for value in rows["x"]], across=x).to_dict("records")
-    return {
-        "points": points,
-        "base": base,
-        "low": low,
-        "high": high,
-        "ends": (x.min(), x.max()),
-        "ticks": ticks.tolist(),
-    }
+    scale = {"low": low, "high": high, "ends": (x.min(), x.max()), "ticks": ticks.tolist()}
+    return {"points": points, "base": base, **scale}

@@ -46,14 +46,8 @@ def verdicts(
     """
     read = profile if isinstance(profile, Profile) else load_profile(profile)
     load = _Loader(runs_dir, released)
-    frame = pd.DataFrame(
-        {
-            "claim": [c.number for c in CLAIMS],
-            "says": [c.says for c in CLAIMS],
-            "study": [", ".join(c.studies) for c in CLAIMS],
-            "tested": [c.tested for c in CLAIMS],
-        }
-    )
+    about = [(c.number, c.says, ", ".join(c.studies), c.tested) for c in CLAIMS]
+    frame = pd.DataFrame(about, columns=["claim", "says", "study", "tested"])
     own = judged([_own(claim, read, load) for claim in CLAIMS], frame["claim"])
     first = _by_study(read, load).drop_duplicates("claim").reset_index(drop=True)
     return frame.join(own).assign(stand_in=first["studies"]).join(first[COLUMNS].add_prefix("stand_in_"))
@@ -161,8 +155,7 @@ class _Loader:
                 check_blocks(self.read[study.name])
             except KdlibError as error:
                 self.read[study.name] = error
-        found = self.read[study.name]
-        if isinstance(found, KdlibError):
+        if isinstance(found := self.read[study.name], KdlibError):
             raise found
         return found
 
@@ -199,41 +192,37 @@ def _own(claim: Claim, profile: Profile, load: _Loader) -> Finding | str:
     studies = [profile.studies[name] for name in claim.studies if name in profile.studies]
     if len([study for study in studies if not stand_in_reasons(study)]) < len(claim.studies):
         return f"only the paper's own study decides. Train it: {_trains(claim.studies, 'paper')}"
-    try:
-        lacking = [study.name for study in studies if _untrained(load(study))]
-        if lacking:
-            return f"runs are still missing. Train them: {_trains(lacking, profile.handle)}"
-        return _with_failures(find(claim, [*map(load, studies)]), [*map(load, studies)])
-    except NotTrained:
-        return f"no run is there. Train it: {_trains(claim.studies, profile.handle)}"
-    except KdlibError as error:
-        return str(error)
+    return _attempt(claim, studies, profile, load, whole=True)
 
 
 def _trains(names: Sequence[str], profile: str) -> str:
     return f"kdlib train {' '.join(names)} --profile {profile}"
 
 
-def _untrained(p: Predictions) -> list[str]:
-    return [run for run in p.absent if run.endswith("not trained")]
+def _attempt(
+    claim: Claim, studies: Sequence[Study], profile: Profile, load: _Loader, *, whole: bool = False
+) -> Finding | str:
+    """What the rule finds on these studies, or why it cannot work with them.
 
-
-def _with_failures(f: Finding, found: list[Predictions]) -> Finding:
-    failed = [run for p in found for run in p.absent]
-    return f._replace(text=f"{f.text} Left out because they failed: {'; '.join(failed)}.") if failed else f
-
-
-def _attempt(claim: Claim, studies: Sequence[Study], profile: Profile, load: _Loader) -> Finding | str:
-    """What the rule finds on these studies, or why it cannot work with them."""
+    whole: a run that is still to be trained is a reason, and runs that failed are named.
+    """
     try:
-        fewest = min(load(study).n_classes for study in studies)
-        if fewest < claim.least_classes:
+        found = {study.name: load(study) for study in studies}
+        if whole and (lacking := [name for name, p in found.items() if _untrained(p)]):
+            return f"runs are still missing. Train them: {_trains(lacking, profile.handle)}"
+        if (fewest := min(p.n_classes for p in found.values())) < claim.least_classes:
             return f"the rule counts classes, and {fewest} are too few for a trend."
-        return find(claim, [*map(load, studies)])
+        answer, failed = find(claim, [*found.values()]), [run for p in found.values() for run in p.absent]
     except NotTrained:  # its own message names a folder of this machine
         return f"no run is there. Train it: {_trains([study.name for study in studies], profile.handle)}"
     except KdlibError as error:
         return str(error)
+    left_out = f" Left out because they failed: {'; '.join(failed)}." if whole and failed else ""
+    return answer._replace(text=answer.text + left_out)
+
+
+def _untrained(p: Predictions) -> list[str]:
+    return [run for run in p.absent if run.endswith("not trained")]
 
 
 def _candidates(claim: Claim, profile: Profile) -> Iterator[tuple[Study, ...]]:

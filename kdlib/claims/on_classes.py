@@ -13,16 +13,8 @@ import numpy as np
 
 from kdlib.claims.finding import TWO_TO_TEN, Finding, interval, joint, p_text, percent
 from kdlib.errors import InvalidInput, KdlibWarning
-from kdlib.measure.arms import (
-    at,
-    between,
-    by_block,
-    differences_from_nds,
-    less,
-    n_blocks,
-    nds_and_students,
-    own_teachers,
-)
+from kdlib.measure import arms
+from kdlib.measure.arms import at, between, by_block, n_blocks, nds_and_students
 from kdlib.measure.class_bias import compare_arms, disagreement
 from kdlib.measure.class_counts import compared_arms
 from kdlib.measure.fidelity import agreement, error_consistency
@@ -43,9 +35,9 @@ def accuracy_kept(p: Predictions) -> Finding:
     that DS is not worse, so two arms that are alike can meet the rule.
     """
     p = between(p, *TWO_TO_TEN)
-    rows = differences_from_nds(p, p.accuracy, coverage=1 - 2 * LEVEL)
+    rows = arms.differences_from_nds(p, p.accuracy, coverage=1 - 2 * LEVEL)
     kept, worse, k = int((rows["low"] > -MARGIN).sum()), int((rows["high"] < 0).sum()), len(rows)
-    change = less(by_block(p, p.accuracy).mean(axis=1).to_numpy(), p.accuracy[nds_and_students(p.runs)[0].rows])
+    change = arms.less(by_block(p, p.accuracy).mean(axis=1).to_numpy(), p.accuracy[nds_and_students(p.runs)[0].rows])
     met = 9 * kept >= 7 * k and change.value > 0
     return Finding(
         "accuracy of DS − NDS, mean over T",
@@ -95,7 +87,7 @@ def to_teachers(p: Predictions, measure: Callable[[int, int], float]) -> tuple[n
     measure takes positions in `p`. p: students of one temperature. Raises InvalidInput for a student without a teacher.
     """
     nds, (ds,) = nds_and_students(p.runs)
-    teachers = own_teachers(p.runs)[ds.rows]
+    teachers = arms.own_teachers(p.runs)[ds.rows]
     if (teachers < 0).any():
         raise InvalidInput(f"{(teachers < 0).sum()} of {len(ds.rows)} students at {ds.name} have no teacher here.")
     own = [measure(teacher, run) for teacher, run in zip(teachers, ds.rows, strict=True)]

@@ -10,19 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdlib.claims.finding import (
-    TEN_AND_FORTY,
-    TWO_TO_TEN,
-    Finding,
-    interval,
-    joint,
-    least_trend_p,
-    p_text,
-    percent,
-    signed,
-    too_few,
-)
+from kdlib.claims import finding
+from kdlib.claims.finding import TEN_AND_FORTY, TWO_TO_TEN, Finding, interval, p_text, signed
 from kdlib.errors import InvalidInput
+from kdlib.measure import class_nulls
 from kdlib.measure.arms import at, between, n_blocks
 from kdlib.measure.class_bias import chance_rate, n_significant
 from kdlib.measure.class_counts import CountedArm, compared_arms, complete_blocks, study_arms
@@ -51,14 +42,11 @@ def count_contrast(p: Predictions, *, against: str, low: float, high: float) -> 
     (reference,), arms = compared_arms(at(p, low, high), against)
     students = complete_blocks(arms)
     value, seeds = float(np.diff(significant(reference, students))[0]), students[0].seeds
-    left_out = [
-        np.diff(significant(_without(reference, seed), [_without(arm, seed) for arm in students]))[0] for seed in seeds
-    ]
+    left_out = []
+    for seed in seeds:
+        first, *others = (arm.of_seeds({*arm.seeds} - {seed}) for arm in (reference, *students))
+        left_out.append(np.diff(significant(first, others))[0])
     return tested(value, jackknife_error(left_out), len(seeds) - 1)
-
-
-def _without(arm: CountedArm, seed: int) -> CountedArm:
-    return arm.of_seeds(arm.seeds[arm.seeds != seed])
 
 
 def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
@@ -88,10 +76,10 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
         toward=toward,
         n_blocks=len(students[0].seeds),
         temperatures=ts,
-        least_p=least_trend_p(ts),
+        least_p=finding.least_trend_p(ts),
         text=f"{name} is {counts[0]} of {n_classes} classes at T = {ts[0]:g} and {counts[-1]} at T = {ts[-1]:g}, a "
         f"change of {interval(change, _classes)}; Kendall's tau over {len(ts)} temperatures {signed(found.observed)}, "
-        f"{p_text(found.p)}.{too_few(ts)}",
+        f"{p_text(found.p)}.{finding.too_few(ts)}",
         control=control + without_counts(p),
         instead=instead,
         flat=change.low < change.high and max(-change.low, change.high) <= by_chance,
@@ -147,11 +135,9 @@ def reversal(p: Predictions) -> Finding:
     low, high = TEN_AND_FORTY
     p = at(p, low, high)
     sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
-    both, toward = joint([sc, tc], [-1, 1])
-    answers = []
-    if toward and both <= LEVEL:
-        pairs = (("nds", -1), ("teacher", 1))
-        answers = [trend_beyond_accuracy(p, against=name, sign=sign).answer for name, sign in pairs]
+    both, toward = finding.joint([sc, tc], [-1, 1])
+    pairs = (("nds", -1), ("teacher", 1)) if toward and both <= LEVEL else ()
+    answers = [trend_beyond_accuracy(p, against=name, sign=sign).answer for name, sign in pairs]
     shift = "A uniform shift of accuracy alone leaves #SC {} and #TC {}. ".format(*answers) if answers else ""
     return Finding(
         f"#SC at T = {high:g} − at T = {low:g}",
@@ -180,11 +166,9 @@ def few_classes(p: Predictions) -> Finding:
     (nds, own), students = compared_arms(p, "nds", "teacher")
     if len(nds.totals) != 10:
         raise InvalidInput(f"the rule is about ten classes; this study has {len(nds.totals)}.")
-    counts = {
-        name: np.array([_as_of_five(reference, arm) for arm in students])
-        for name, reference in (("#SC", nds), ("#TC", own))
-    }
-    powers = {"#SC": power_of_few(nds, students), "#TC": power_of_few(own, students)}
+    arms = {"#SC": nds, "#TC": own}
+    counts = {name: np.array([_as_of_five(arm, ds) for ds in students]) for name, arm in arms.items()}
+    powers = {name: power_of_few(arm, students) for name, arm in arms.items()}
     answers = {name: _as_chance(found, powers[name]) for name, found in counts.items()}
     text = "; ".join(
         f"{name} is at most {found.max():.3g} at any T and {found.sum():.3g} in sum: {AS_CHANCE[answers[name]]}"
@@ -198,8 +182,8 @@ def few_classes(p: Predictions) -> Finding:
         temperatures=tuple(arm.temperature for arm in students),
         text=f"Of ten classes {text}. The bounds of chance: {MOST_OF_TEN} at any T, and "
         f"{SUM_OF_TEN * len(students) / 9:.1f} in sum, in proportion to {SUM_OF_TEN} over nine T. Two moved classes of "
-        f"ten (two sd over seeds) would pass them in {percent(powers['#SC'])} of simulated studies for #SC, "
-        f"{percent(powers['#TC'])} for #TC; 80 % are asked for.",
+        f"ten (two sd over seeds) would pass them in {finding.percent(powers['#SC'])} of simulated studies for #SC, "
+        f"{finding.percent(powers['#TC'])} for #TC; 80 % are asked for.",
     )
 
 
@@ -224,16 +208,15 @@ def power_of_few(reference: CountedArm, students: Sequence[CountedArm], *, studi
     """
     rng, totals = np.random.default_rng(0), reference.totals
     base, other = (normalised(arm.correct, totals, "arcsine") for arm in (reference, students[0]))
-    sd = np.sqrt(shrunken_variance(base, other).variance)
-    angle = 2 * np.arcsin(np.sqrt(reference.correct.mean(axis=0) / totals))
+    sd, accuracy = np.sqrt(shrunken_variance(base, other).variance), reference.correct.mean(axis=0) / totals
+    n = min(5, len(reference.seeds)), min(5, len(students[0].seeds))
+    model = class_nulls.ShiftModel(accuracy, accuracy, sd, totals, n)
+    angle, seen = class_nulls.angles(accuracy), 0
     moved = 2 * sd * np.where(angle < np.pi / 2, 1, -1) * (np.arange(len(totals)) < 2)
 
-    def drawn(center: np.ndarray, n: int) -> np.ndarray:
-        angles = center + sd * rng.standard_normal((n, len(totals)))
-        return np.rint(totals * np.sin(angles.clip(0, np.pi) / 2) ** 2).astype(int)
+    def drawn(center: np.ndarray, runs: int) -> np.ndarray:
+        return class_nulls.drawn_counts(model, center, rng.standard_normal((runs, len(totals))))
 
-    n = min(5, len(reference.seeds)), min(5, len(students[0].seeds))
-    seen = 0
     for _ in range(studies):
         first = drawn(angle, n[0])
         counts = [count_significant(first, drawn(angle + moved, n[1]), totals) for _ in students]
@@ -256,12 +239,12 @@ def alphas_agree(a: Predictions, b: Predictions) -> Finding:
         toward=None if same == 0 else same > 0,
         n_blocks=min(n_blocks(a), n_blocks(b)),
         temperatures=ts,
-        least_p=least_trend_p(ts),
+        least_p=finding.least_trend_p(ts),
         text="Kendall's tau of #SC and T is "
         + " and ".join(f"{signed(t.observed)} ({p_text(t.p)}) at alpha {alpha:g}" for alpha, t in found.items())
         + "; that of #TC is "
         + " and ".join(f"{signed(t.observed)}" for t in other.values())
-        + f".{too_few(ts)}",
+        + f".{finding.too_few(ts)}",
     )
 
 

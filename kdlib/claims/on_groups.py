@@ -12,12 +12,12 @@ import pandas as pd
 from kdlib.catalogue import groups_by
 from kdlib.claims.finding import TEN_AND_FORTY, Finding, interval, joint, p_text
 from kdlib.errors import InvalidInput
-from kdlib.measure.arms import at, between, by_block, differences_from_teacher, n_blocks
+from kdlib.measure.arms import at, between, by_block, differences_from_teacher, n_blocks, trend
 from kdlib.measure.fairness import group_fairness, permuted_groups
 from kdlib.measure.group_counts import differences, prepare, rates
 from kdlib.measure.individual_runs import by_run, frozen_embedding, with_twin
 from kdlib.measure.joint_intervals import joint_intervals
-from kdlib.measure.stats import LEVEL, Tested, block_slopes, t_test
+from kdlib.measure.stats import LEVEL, Tested, t_test
 from kdlib.predictions import Predictions
 
 ONE_TO_TEN = (1.0, 10.0)  # the temperatures of the paper's tables of group fairness
@@ -50,8 +50,8 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
     p, feature = between(p, *ONE_TO_TEN), feature_of(p, sensitive)
     runs, floor = group_fairness(p, sensitive=feature), run_floors(p, sensitive=feature)
     values = {name: runs[name].to_numpy() for name in MEASURES}
-    eod, dpd = (t_test(block_slopes(by_block(p, values[name]))) for name in MEASURES)
-    beyond = [t_test(block_slopes(by_block(p, values[name] - floor[name]))) for name in MEASURES]
+    eod, dpd = (trend(p, values[name]) for name in MEASURES)
+    beyond = [trend(p, values[name] - floor[name]) for name in MEASURES]
     both, toward = joint([eod, dpd], [-1, -1])
     steeper, below = joint(beyond, [-1, -1])
     by = groups_by(feature)
@@ -128,7 +128,7 @@ def rises_again(p: Predictions, *, sensitive: str) -> Finding:
     low, high = TEN_AND_FORTY
     p, feature = at(p, low, high), feature_of(p, sensitive)
     runs = group_fairness(p, sensitive=feature)
-    change = [by_block(p, runs[name].to_numpy()) for name in MEASURES]
+    change = (by_block(p, runs[name].to_numpy()) for name in MEASURES)
     eod, dpd = (t_test((wide[high] - wide[low]).to_numpy()) for wide in change)
     both, toward = joint([eod, dpd], [1, 1])
     by = groups_by(feature)
@@ -175,7 +175,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
 def _slopes(p: Predictions, runs: pd.DataFrame, measure: str) -> list[Tested]:
     """Of a measure, calibrated, and relative to random pairs."""
     names = (f"{measure}{control}" for control in ("", "_calibrated", "_relative"))
-    return [t_test(block_slopes(by_block(p, runs[name].to_numpy()))) for name in names]
+    return [trend(p, runs[name].to_numpy()) for name in names]
 
 
 def _mean_ratio(p: Predictions, runs: pd.DataFrame) -> str:

@@ -46,27 +46,22 @@ def arm_rows(runs: pd.DataFrame) -> list[Arm]:
 
     Raises InvalidInput if an arm has a seed twice (several values of alpha, or several studies in one table).
     """
-    found = []
+    found, seeds = [], runs["seed"].to_numpy()
     for (model, temperature), rows in runs.groupby(["model", "temperature"], dropna=False).indices.items():
-        order = np.argsort(runs["seed"].to_numpy()[rows], kind="stable")
-        found.append(Arm(str(model), float(temperature), rows[order]))
-    for arm in found:
-        _refuse_repeated_seed(arm, runs["seed"].to_numpy()[arm.rows])
+        arm = Arm(str(model), float(temperature), rows[np.argsort(seeds[rows], kind="stable")])
+        twice = seeds[arm.rows][pd.Series(seeds[arm.rows]).duplicated()]
+        if len(twice):
+            raise InvalidInput(
+                f"arm {arm.name} has seed {twice[0]} twice: one run per seed. Choose one alpha or study first, for "
+                "example predictions.arm(study=...)."
+            )
+        found.append(arm)
     return sorted(found, key=_position)
 
 
 def _position(arm: Arm) -> tuple[int, str, float]:
     rank = MODEL_ORDER.index(arm.model) if arm.model in MODEL_ORDER else len(MODEL_ORDER)
     return rank, arm.model, -1.0 if np.isnan(arm.temperature) else arm.temperature
-
-
-def _refuse_repeated_seed(arm: Arm, seeds: np.ndarray) -> None:
-    repeated = seeds[:-1][seeds[:-1] == seeds[1:]]
-    if len(repeated):
-        raise InvalidInput(
-            f"arm {arm.name} has seed {repeated[0]} twice: one run per seed. Choose one alpha or study "
-            "first, for example predictions.arm(study=...)."
-        )
 
 
 def check_seeds(n_seeds: Mapping[str, int]) -> None:
@@ -117,15 +112,11 @@ def _warn_of_collapsed(predictions: Predictions, arm: Arm, values: np.ndarray, s
     runs = predictions.runs["run_id"].iloc[arm.rows]
     bad = runs.isin(predictions.collapsed).to_numpy()
     if bad.any():
-        kept = values[arm.rows[~bad]]
-        found = (
-            mean_and_interval(kept, share=share) if len(kept) > 1 else dict.fromkeys(("mean", "low", "high"), np.nan)
-        )
+        kept, unknown = values[arm.rows[~bad]], dict.fromkeys(("mean", "low", "high"), np.nan)
+        found = mean_and_interval(kept, share=share) if len(kept) > 1 else unknown
         named = "; ".join(f"run {run} {predictions.collapsed[run]}" for run in runs[bad])
-        without = "{mean:.4g} [{low:.4g}, {high:.4g}]".format(**found)
-        caution(
-            f"collapsed in {arm.name}: {named}. The mean of all keeps it; of the other {len(kept)} it is {without}."
-        )
+        without = "of the other {} it is {mean:.4g} [{low:.4g}, {high:.4g}]".format(len(kept), **found)
+        caution(f"collapsed in {arm.name}: {named}. The mean of all keeps it; {without}.")
 
 
 def _one_each(predictions: Predictions, values: np.ndarray) -> np.ndarray:
@@ -268,6 +259,11 @@ def n_blocks(p: Predictions) -> int:
     return len(by_block(p, np.zeros(len(p.runs))))
 
 
+def trend(p: Predictions, values: np.ndarray) -> Tested:
+    """The change of values (R,) of the students for each doubling of T, over teacher blocks; raises as `trends`."""
+    return t_test(block_slopes(by_block(p, values)))
+
+
 def trends(predictions: Predictions, runs: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
     """Trend with T of columns of a table with one row per run: change for each doubling of T, over teacher blocks.
 
@@ -275,8 +271,6 @@ def trends(predictions: Predictions, runs: pd.DataFrame, metrics: Iterable[str])
     t-interval over blocks), p (two-sided, against 0), n_blocks. The unit is that of the column.
     Raises InvalidInput for fewer than two temperatures or blocks.
     """
-    rows = []
-    for name in metrics:
-        found = block_slopes(by_block(predictions, runs[name].to_numpy()))
-        rows.append({"measure": name, **t_test(found)._asdict(), "n_blocks": len(found)})
-    return pd.DataFrame(rows).rename(columns={"value": "slope"})
+    found = {name: trend(predictions, runs[name].to_numpy()) for name in metrics}
+    rows = pd.DataFrame(found.values(), columns=["slope", *Tested._fields[1:]], index=[*found])
+    return rows.rename_axis("measure").reset_index().assign(n_blocks=n_blocks(predictions))

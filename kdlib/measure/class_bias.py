@@ -49,17 +49,11 @@ def significant_classes(
     arm_a, arm_b = class_counts.two_arms(a, b)
     found = compare_arms(arm_a, arm_b, test=test, normalise=normalise)._asdict()
     p_adjusted, images = adjust(found["p"], correction), np.where(arm_a.totals > 0, arm_a.totals, np.nan)
-    accuracy_a, accuracy_b = arm_a.correct / images, arm_b.correct / images
-    return class_counts.class_rows(
-        a.class_names,
-        mean_a=accuracy_a.mean(axis=0),
-        sd_a=accuracy_a.std(axis=0, ddof=1),
-        mean_b=accuracy_b.mean(axis=0),
-        sd_b=accuracy_b.std(axis=0, ddof=1),
-        **found,
-        p_adjusted=p_adjusted,
-        significant=p_adjusted <= level,
-    ).drop(columns="se")
+    columns = {}
+    for name, accuracy in (("a", arm_a.correct / images), ("b", arm_b.correct / images)):
+        columns |= {f"mean_{name}": accuracy.mean(axis=0), f"sd_{name}": accuracy.std(axis=0, ddof=1)}
+    columns |= found | {"p_adjusted": p_adjusted, "significant": p_adjusted <= level}
+    return class_counts.class_rows(a.class_names, **columns).drop(columns="se")
 
 
 def compare_arms(a: CountedArm, b: CountedArm, *, test: str = "welch", normalise: str = "ratio") -> Comparison:
@@ -93,8 +87,17 @@ def counts(
             f"{', '.join(arm.name for arm in present) or 'none of them'}."
         )
     class_counts.check_arms(present)
-    options = {"test": test, "normalise": normalise, "correction": correction, "level": level}
-    return pd.DataFrame([_count_row(arm, nds, own, options) for arm in students])
+    options, other = {"test": test, "normalise": normalise, "correction": correction, "level": level}, nds or own
+    rows = []
+    for arm in students:
+        accuracy, images = arm.correct.sum(axis=1) / arm.totals.sum(), max(1, round(float(np.median(arm.totals))))
+        sizes = len(other.seeds), len(arm.seeds)
+        found = {"temperature": arm.temperature, "n_seeds": len(arm.seeds)}
+        found |= {"accuracy_mean": accuracy.mean(), "accuracy_sd": accuracy.std(ddof=1)}
+        found |= {f"n_significant_{of}": n_significant(to, arm, **options) for of, to in (("sc", nds), ("tc", own))}
+        band = null_band(len(arm.totals), sizes, test_images=images, **options)
+        rows.append(found | dict(zip(("null_low", "null_high"), band, strict=True)) | {"classes": len(arm.totals)})
+    return pd.DataFrame(rows)
 
 
 def table(predictions: Predictions) -> pd.DataFrame:
@@ -107,30 +110,6 @@ def table(predictions: Predictions) -> pd.DataFrame:
     parts = [found.assign(metric=name, mean=found[name]) for name in ("n_significant_sc", "n_significant_tc")]
     parts.append(found.assign(metric="null_band", low=found["null_low"], high=found["null_high"]))
     return pd.concat([accuracy, *parts], ignore_index=True)[TIDY]
-
-
-def _count_row(
-    students: CountedArm, nds: CountedArm | None, teachers: CountedArm | None, options: dict
-) -> dict[str, object]:
-    accuracy = students.correct.sum(axis=1) / students.totals.sum()
-    other = nds if nds is not None else teachers
-    low, high = null_band(
-        len(students.totals),
-        (len(other.seeds), len(students.seeds)),
-        test_images=max(1, round(float(np.median(students.totals)))),
-        **options,
-    )
-    return {
-        "temperature": students.temperature,
-        "n_seeds": len(students.seeds),
-        "accuracy_mean": accuracy.mean(),
-        "accuracy_sd": accuracy.std(ddof=1),
-        "n_significant_sc": n_significant(nds, students, **options),
-        "n_significant_tc": n_significant(teachers, students, **options),
-        "null_low": low,
-        "null_high": high,
-        "classes": len(students.totals),
-    }
 
 
 def n_significant(a: CountedArm | None, b: CountedArm, **options: object) -> float:
@@ -198,9 +177,8 @@ def disagreement(a: Predictions, b: Predictions) -> np.ndarray:
     arms = class_counts.one_arm(a, "a"), class_counts.one_arm(b, "b")
     common, c = _common_seeds(*arms), a.n_classes
     rows = (arm.of_seeds(common).runs.index for arm in arms)
-    total = sum(
-        np.bincount(a.predicted[i] * c + b.predicted[j][order], minlength=c * c) for i, j in zip(*rows, strict=True)
-    )
+    pairs = zip(*rows, strict=True)
+    total = sum(np.bincount(a.predicted[i] * c + b.predicted[j][order], minlength=c * c) for i, j in pairs)
     return total.reshape(c, c) / len(common)
 
 

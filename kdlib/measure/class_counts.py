@@ -118,11 +118,13 @@ def check_arms(compared: Iterable[CountedArm]) -> None:
 def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
     """(N,) positions in `b` of the samples of `a`. Raises InvalidInput for other classes, samples or labels."""
     if a.class_names != b.class_names:
+        names = enumerate(zip(a.class_names, b.class_names, strict=False))
+        apart = (f"class {i} is {x!r} in a and {y!r} in b" for i, (x, y) in names if x != y)
         same = sorted(a.class_names) == sorted(b.class_names)
         raise InvalidInput(
             f"a and b have {'the same classes in another order' if same else 'other classes'}: "
-            f"{_first_difference(a.class_names, b.class_names)}. Map the labels of both to one list of "
-            "class names first."
+            f"{next(apart, f'{len(a.class_names)} and {len(b.class_names)} of them')}. Map the labels of both to one "
+            "list of class names first."
         )
     if np.array_equal(a.sample_ids, b.sample_ids):  # millions of ids take a minute to look up
         positions = np.arange(len(a.labels))
@@ -139,13 +141,6 @@ def require_comparable(a: Predictions, b: Predictions) -> np.ndarray:
             f"{b.labels[positions][other[0]]} in b: these are not the same test set."
         )
     return positions
-
-
-def _first_difference(a: tuple[str, ...], b: tuple[str, ...]) -> str:
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return f"class {i} is {x!r} in a and {y!r} in b"
-    return f"{len(a)} and {len(b)} of them"
 
 
 class StudyArms(NamedTuple):

@@ -17,7 +17,7 @@ from kdlib.errors import InvalidInput
 from kdlib.measure import class_counts
 from kdlib.measure.class_counts import CountedArm
 from kdlib.measure.class_tests import Comparison, compare_values, least_p, moderated, normalised, pooled_variance, tied
-from kdlib.measure.stats import Tested, adjust, tested
+from kdlib.measure.stats import Tested, adjust, jackknife_error, tested
 from kdlib.predictions import Predictions
 
 
@@ -60,22 +60,13 @@ def class_verdicts(
     found = compare_values(x, y, tie, test=test)
     g, g_low, g_high = (np.where(tie, np.nan, values) for values in hedges_g(x, y))
     least = least_p(len(arm_a.seeds), len(arm_b.seeds))
-    p = adjust(found.p, correction)
-    p_equivalent = adjust(_p_equivalent(found, margin, least), correction)
+    p, p_equivalent = (adjust(values, correction) for values in (found.p, _p_equivalent(found, margin, least)))
     half = special.stdtrit(found.df, 0.95) * found.se
-    return class_counts.class_rows(
-        a.class_names,
-        difference=found.difference,
-        low=found.difference - half,
-        high=found.difference + half,
-        p_adjusted=p,
-        p_equivalent=p_equivalent,
-        verdict=np.select([p <= 0.05, p_equivalent <= 0.05], ["changed", "equivalent"], "inconclusive"),
-        g=g,
-        g_low=g_low,
-        g_high=g_high,
-        margin=margin,
-    )
+    columns = {"difference": found.difference, "low": found.difference - half, "high": found.difference + half}
+    columns |= {"p_adjusted": p, "p_equivalent": p_equivalent}
+    verdict = np.select([p <= 0.05, p_equivalent <= 0.05], ["changed", "equivalent"], "inconclusive")
+    sizes = {"g": g, "g_low": g_low, "g_high": g_high}
+    return class_counts.class_rows(a.class_names, **columns, verdict=verdict, **sizes, margin=margin)
 
 
 def _p_equivalent(found: Comparison, margin: float, least: float) -> np.ndarray:
@@ -130,15 +121,13 @@ def direction(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
     Raises InvalidInput for fewer than three seeds that all three arms have, and as class_bias.counts.
     """
     (nds, teachers), students = class_counts.compared_arms(predictions, "nds", "teacher")
-    return pd.DataFrame([_direction(nds, teachers, arm, normalise) for arm in students])
-
-
-def _direction(nds: CountedArm, teachers: CountedArm, students: CountedArm, normalise: str) -> dict[str, float]:
-    base, teacher, student = _of_common_seeds((nds, teachers, students), normalise)
-    upper, lower = _covariances(student - base, teacher - base), _covariances(teacher - base, teacher - base)
-    found = _jackknifed(lambda keep: _slope(upper[keep], lower[keep]), len(base))
-    about = {"temperature": students.temperature, "n_seeds": len(base)}
-    return about | {"slope": found.value, "low": found.low, "high": found.high}
+    rows = []
+    for arm in students:
+        base, teacher, student = _of_common_seeds((nds, teachers, arm), normalise)
+        both = _covariances(student - base, teacher - base), _covariances(teacher - base, teacher - base)
+        found = _jackknifed(lambda keep, both=both: _slope(*(part[keep] for part in both)), len(base))
+        rows.append((arm.temperature, len(base), found.value, found.low, found.high))
+    return pd.DataFrame(rows, columns=["temperature", "n_seeds", "slope", "low", "high"])
 
 
 def _of_common_seeds(arms: Sequence[CountedArm], normalise: str) -> list[np.ndarray]:
@@ -170,11 +159,9 @@ def profile_trends(predictions: Predictions, *, normalise: str = "arcsine") -> p
         "slope": lambda keep: weights @ [_slope(moved[keep], gap[keep]) for moved in along],
         "variance": lambda keep: weights @ [_off_diagonal(moved[keep]) for moved in spread],
     }
-    rows = [
-        {"measure": name, **_jackknifed(measure, len(base))._asdict(), "n_seeds": len(base)}
-        for name, measure in measures.items()
-    ]
-    return pd.DataFrame(rows).rename(columns={"value": "change"})
+    found = [_jackknifed(measure, len(base)) for measure in measures.values()]
+    rows = pd.DataFrame(found, columns=["change", *Tested._fields[1:]])
+    return rows.assign(n_seeds=len(base)).set_axis([*measures]).rename_axis("measure").reset_index()
 
 
 def _jackknifed(measure: Callable[[tuple], float], n: int) -> Tested:
@@ -183,8 +170,7 @@ def _jackknifed(measure: Callable[[tuple], float], n: int) -> Tested:
     value, *left_out = (float(measure(np.ix_(keep, keep))) for keep in (seeds, *(np.delete(seeds, i) for i in seeds)))
     if not np.isfinite([value, *left_out]).all():
         return Tested(value, np.nan, np.nan, np.nan)
-    pseudo = n * value - (n - 1) * np.array(left_out)
-    return tested(value, pseudo.std(ddof=1) / np.sqrt(n), n - 1)
+    return tested(value, jackknife_error(left_out), n - 1)
 
 
 def _values(arm: CountedArm, normalise: str) -> np.ndarray:
@@ -226,23 +212,17 @@ def decomposition(predictions: Predictions) -> pd.DataFrame:
     whole, both = _components(values[0], values[0]), _components(values[1], values[2])
     variance = np.array([*both, sum(whole) - sum(both)])
     positive = variance.clip(min=0)
-    return pd.DataFrame(
-        {
-            "component": ["temperature", "teacher", "student", "test images"],
-            "variance": variance,
-            "share": positive / positive.sum() if positive.any() else np.nan,
-        }
-    )
+    share = positive / positive.sum() if positive.any() else np.nan
+    components = ["temperature", "teacher", "student", "test images"]
+    return pd.DataFrame({"component": components, "variance": variance, "share": share})
 
 
 def _halves(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Two (N,) masks: each class's images, in order of their ids, go to one half and the other in turn."""
-    order = np.lexsort([predictions.sample_ids, predictions.labels])
-    counts = np.bincount(predictions.labels, minlength=predictions.n_classes)
-    if counts[counts > 0].min() < 2:
-        raise InvalidInput(f"class {int(np.flatnonzero(counts == 1)[0])} has one test image; two halves need two.")
-    rank = np.empty(len(order), int)
-    rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    if len(alone := np.flatnonzero(np.bincount(predictions.labels) == 1)):
+        raise InvalidInput(f"class {alone[0]} has one test image; two halves need two.")
+    in_order = pd.Series(predictions.labels).iloc[np.argsort(predictions.sample_ids)]
+    rank = in_order.groupby(in_order).cumcount().sort_index().to_numpy()
     return rank % 2 == 0, rank % 2 == 1
 
 

@@ -67,11 +67,10 @@ def beyond_by_temperature(predictions: Predictions) -> pd.DataFrame:
     (nds, teachers), students = compared_arms(predictions, "nds", "teacher")
     pairs = [(teachers, "teacher", arm) for arm in (nds, *students)] + [(nds, "nds", arm) for arm in students]
     rows = [
-        {"model": arm.model, "temperature": arm.temperature, "against": against, "normalise": scale}
-        | excess_of(reference, [arm], np.ones(1), scale, 200)._asdict()
+        (arm.model, arm.temperature, against, scale, *excess_of(reference, [arm], np.ones(1), scale, 200))
         for (reference, against, arm), scale in product(pairs, ("ratio", "logit"))
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "temperature", "against", "normalise", *Excess._fields])
 
 
 def trend_beyond_accuracy(

@@ -106,10 +106,6 @@ def normalised(correct: np.ndarray, totals: np.ndarray, normalise: str) -> np.nd
         return NORMALISATIONS[normalise](correct, np.asarray(totals))
 
 
-def _accuracy(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    return correct / totals
-
-
 def _overall(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
     return correct.sum(axis=1, keepdims=True) / totals.sum()
 
@@ -121,11 +117,11 @@ def _ratio(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
             f"the run at position {int(np.argmin(overall))} of an arm has overall accuracy 0: the ratio "
             "is undefined. Leave the run out, or use normalise='difference'."
         )
-    return _accuracy(correct, totals) / overall
+    return correct / totals / overall
 
 
 def _difference(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    return _accuracy(correct, totals) - _overall(correct, totals)
+    return correct / totals - _overall(correct, totals)
 
 
 def _arcsine(correct: np.ndarray, totals: np.ndarray) -> np.ndarray:
@@ -141,7 +137,7 @@ def _less_own_mean(values: np.ndarray, totals: np.ndarray) -> np.ndarray:
     return np.where(totals > 0, values - values[:, totals > 0].mean(axis=1, keepdims=True), np.nan)
 
 
-NORMALISATIONS = {"ratio": _ratio, "difference": _difference, "arcsine": _arcsine, "logit": _logit, "none": _accuracy}
+NORMALISATIONS = {"ratio": _ratio, "difference": _difference, "arcsine": _arcsine, "logit": _logit, "none": np.divide}
 
 
 def welch(a: np.ndarray, b: np.ndarray) -> Estimate:

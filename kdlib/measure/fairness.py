@@ -174,12 +174,11 @@ def floors(predictions: Predictions, *, sensitive: str, draws: int = 200, seed: 
     cells, _ = group_counts.prepare(predictions, sensitive=sensitive)
     drawn = []
     for within, overall in permuted_groups(cells, draws, np.random.default_rng(seed)):
-        floor = {f"{name}_floor": values for name, values in differences(rates(cells, within)).items()}
-        drawn.append(floor | {"dpd_overall_floor": differences(rates(cells, overall))["dpd"]})
-    metrics = {name: np.stack([floor[name] for floor in drawn]) for name in drawn[0]}
+        drawn.append(differences(rates(cells, within)) | {"dpd_overall": differences(rates(cells, overall))["dpd"]})
+    metrics = {f"{name}_floor": np.stack([floor[name] for floor in drawn]) for name in drawn[0]}
     metrics |= {f"{name}_blind": values[None] for name, values in differences(_blind_rates(cells)).items()}
     rows = [
-        arm.about | {"metric": metric} | _mean_and_high(values[:, arm.rows].mean(axis=1))
+        arm.about | {"metric": metric} | mean_and_high(values[:, arm.rows])
         for metric, values in metrics.items()
         for arm in arm_rows(predictions.runs)
     ]
@@ -212,7 +211,9 @@ def _blind_rates(cells: Cells) -> np.ndarray:
     return group_counts.divide(cells, selected, hits)
 
 
-def _mean_and_high(drawn: np.ndarray) -> dict[str, float]:
+def mean_and_high(drawn: np.ndarray) -> dict[str, float]:
+    """Of the mean over runs of values (draws, R): its mean, and its 95th percentile; NaN for a single draw."""
+    drawn = drawn.mean(axis=1)
     return {"mean": drawn.mean(), "high": np.quantile(drawn, 0.95) if len(drawn) > 1 else np.nan}
 
 

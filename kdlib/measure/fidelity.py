@@ -6,6 +6,7 @@ group, gain by class, and the samples whose usual prediction differs between two
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 from math import comb
 
@@ -104,17 +105,11 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
             for other in nds
             if other != run
         ] or [(np.nan,) * 3]
-        means = zip(("churn", "negative_flips", "positive_flips"), np.mean(changes, axis=0), strict=True)
-        rows.append(_to_teacher(predictions, run, teachers[run]) | {"kl": kl[run]} | dict(means))
+        near = predictions.accuracy[teachers[run]], agreement(predicted[teachers[run]], predicted[run])
+        rows.append([*(near if teachers[run] >= 0 else (np.nan, np.nan)), kl[run], *np.mean(changes, axis=0)])
     frame = runs.iloc[students][RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy[students])
-    return frame.join(pd.DataFrame(rows))
-
-
-def _to_teacher(predictions: Predictions, run: int, teacher: int) -> dict[str, float]:
-    if teacher < 0:
-        return dict.fromkeys(("teacher_accuracy", "agreement"), np.nan)
-    both = predictions.predicted[teacher], predictions.predicted[run]
-    return {"teacher_accuracy": predictions.accuracy[teacher], "agreement": agreement(*both)}
+    columns = ["teacher_accuracy", "agreement", "kl", "churn", "negative_flips", "positive_flips"]
+    return frame.join(pd.DataFrame(rows, columns=columns))
 
 
 def _kl_to_teachers(predictions: Predictions, teachers: np.ndarray) -> np.ndarray:
@@ -134,19 +129,19 @@ def _kl_to_teachers(predictions: Predictions, teachers: np.ndarray) -> np.ndarra
 
 def calibration(predictions: Predictions) -> np.ndarray:
     """(R,) expected calibration error of every run, 0 .. 1. Raises InvalidInput for predictions without confidence."""
-    confidence = predictions.confidence
-    if predictions.probabilities is not None:
-        confidence = (run.max(axis=1) for run in predictions.probabilities)
-    if confidence is None:
+    sure = confidences(predictions)
+    if sure is None:
         raise InvalidInput(
             "these predictions have classes alone; calibration needs probabilities (columns prob_* or logit_*)."
         )
-    return np.array(
-        [
-            calibration_error(run.astype(float), right)
-            for run, right in zip(confidence, predictions.correct, strict=True)
-        ]
-    )
+    return np.array([calibration_error(*run) for run in zip(sure, predictions.correct, strict=True)])
+
+
+def confidences(predictions: Predictions) -> Iterable[np.ndarray] | None:
+    """(N,) largest probabilities of every run, read run by run; None for predictions with classes alone."""
+    if predictions.probabilities is None:
+        return predictions.confidence
+    return (run.max(axis=1) for run in predictions.probabilities)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -155,6 +150,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     confidence (N,) largest probabilities, right (N,) bool. Of a part of the samples by group or by predicted class, not
     by true class: among images of a hard class even a calibrated model is overconfident. Compare parts of equal N only.
     """
+    confidence = confidence.astype(float)
     bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
     sure, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (confidence, right))
     return float(np.abs(hits - sure).sum() / len(bins))
@@ -233,51 +229,38 @@ def changed_samples(predictions: Predictions) -> pd.DataFrame:
     Raises InvalidInput without NDS or DS, and for too few or too many seeds.
     """
     nds, students = arms.nds_and_students(predictions.runs)
-    classes = _few_classes(predictions)
-    votes = _votes(classes[nds.rows], min(predictions.n_classes, len(predictions.runs)))
-    rows = [{"temperature": arm.temperature} | _changed(votes, classes[arm.rows]) for arm in students]
+    classes = predictions.predicted
+    rows = [{"temperature": arm.temperature} | _changed(classes[nds.rows], classes[arm.rows]) for arm in students]
     return pd.DataFrame(rows)
 
 
-def _few_classes(predictions: Predictions) -> np.ndarray:
-    """(R, N) predicted classes; of more classes than runs, in place of each the first run that predicts it as well."""
-    if predictions.n_classes <= len(predictions.runs):
-        return predictions.predicted
-    first = np.empty_like(predictions.predicted)
-    for row in reversed(range(len(first))):
-        first[predictions.predicted == predictions.predicted[row]] = row
-    return first
-
-
 def _changed(nds: np.ndarray, students: np.ndarray) -> dict[str, float]:
-    """matched, null_mean and null_high, from the votes (R, N, K) of the NDS and the classes (R, N) of the students."""
-    take = len(nds) - len(nds) // 2
+    """matched, null_mean and null_high, from the predicted classes (R, N) of both arms."""
+    n = len(nds)
+    take = n - n // 2
     if len(students) < take:
-        raise InvalidInput(
-            f"ds has {len(students)} seeds, the larger part of {len(nds)} nds has {take}. Take fewer nds."
-        )
-    votes, null, matched = _votes(students, nds.shape[2]), [], []
-    parts = [_modes(votes[list(rows)]) for rows in _subsets(len(votes), take)]
-    for rows in _halves_of(len(nds)):
-        first, rest = _modes(nds[list(rows)]), _modes(np.delete(nds, rows, axis=0))
+        raise InvalidInput(f"ds has {len(students)} seeds, the larger part of {n} nds has {take}. Take fewer nds.")
+    classes, null, matched = np.concatenate([nds, students]), [], []
+    same = classes[:, None] == classes
+    parts = [_usual(same, np.add(rows, n)) for rows in _subsets(len(students), take)]
+    for rows in _halves_of(n):
+        first, rest = _usual(same, [*rows]), _usual(same, np.delete(np.arange(n), rows))
         null.append(_share_apart(first, rest))
         matched.append(np.mean([_share_apart(first, part) for part in parts]))
     return {"matched": np.mean(matched), "null_mean": np.mean(null), "null_high": np.quantile(null, 0.95)}
 
 
-def _votes(classes: np.ndarray, n_classes: int) -> np.ndarray:
-    """(R, N, K) 1 where a run predicts the class."""
-    return (classes[..., None] == np.arange(n_classes)).astype(np.uint8)
+def _usual(same: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(R / 8, N) uint8: the runs whose class is a most frequent one among those of `rows`, a bit each.
+
+    same (R, R, N): whether two runs predict the same class.
+    """
+    votes = same[:, rows].sum(axis=1, dtype=np.uint8)
+    return np.packbits(votes == votes[rows].max(axis=0), axis=0)
 
 
-def _modes(votes: np.ndarray) -> np.ndarray:
-    """(N, K / 8) uint8: the classes with the most votes, a bit each."""
-    total = votes.sum(axis=0)
-    return np.packbits(total == total.max(axis=1, keepdims=True), axis=1)
-
-
-def _share_apart(modes_a: np.ndarray, modes_b: np.ndarray) -> float:
-    return float((~(modes_a & modes_b).any(axis=1)).mean())
+def _share_apart(usual_a: np.ndarray, usual_b: np.ndarray) -> float:
+    return float((~(usual_a & usual_b).any(axis=0)).mean())
 
 
 def _halves_of(n: int) -> list[tuple[int, ...]]:

@@ -1,5 +1,9 @@
 """Intervals about a model: new seeds and new test images. A t-interval over seeds speaks of these test images alone.
 
+Which rows two runs have in common is all that an interval needs of them: `intervals` works on counts for every pair of
+runs, of many cells at once; `joint_intervals` is the table of a study. With one run in each arm an interval speaks of
+other test rows and of these very runs: how much another seed would change is then unknown, and nothing stands in.
+
 Each value is a mean over runs and test rows, or such a mean in one group minus that in another. Its variance is that of
 the seeds (of each run's value) plus that of the rows (of each row's mean over runs), less their interaction, which both
 contain; Student's t with the degrees of freedom of Satterthwaite (1946). It can be narrower than a t-interval over
@@ -28,10 +32,131 @@ from scipy import special
 from kdlib.errors import InvalidInput, UndefinedMetric, caution, require_known
 from kdlib.measure.arms import Arm, arm_rows, check_seeds, nds_and_students, own_teachers
 from kdlib.measure.group_counts import group_codes
-from kdlib.measure.stats import LEVEL
+from kdlib.measure.stats import LEVEL, shrink_variances
 from kdlib.predictions import Predictions
 
 NAME = ["metric", "class_name", "first", "second"]
+
+
+class Moments(NamedTuple):
+    """Values of R runs in cells of rows, (...) cells: rows (...), sums (..., R), products of pairs (..., R, R)."""
+
+    rows: np.ndarray
+    sums: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of_events(cls, rows: np.ndarray, products: np.ndarray) -> Moments:
+        """Of values 0 and 1: products count the rows that two runs both have."""
+        return cls(rows, np.diagonal(products, axis1=-2, axis2=-1), products)
+
+    @classmethod
+    def of_values(cls, values: np.ndarray, cells: Sequence[np.ndarray]) -> Moments:
+        """Of values (R, N) in M cells of rows."""
+        parts = [(len(rows), (x := values[:, rows]).sum(axis=1), x @ x.T) for rows in cells]
+        return cls(*map(np.array, zip(*parts, strict=True)))
+
+
+class Intervals(NamedTuple):
+    """Each (..., J): value (NaN without rows), low, high; center, se and df of Student's t behind them.
+
+    se_seeds, se_rows: the standard errors that come with seeds alone and with test rows alone.
+    """
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    center: np.ndarray
+    se: np.ndarray
+    df: np.ndarray
+    se_seeds: np.ndarray
+    se_rows: np.ndarray
+
+
+def pair_counts(
+    predicted: np.ndarray, labels: np.ndarray, codes: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(selected, hits), each (G, C, R, R) int: rows of a group that both runs put in the class, and rightly so.
+
+    predicted (R, N), labels (N,), codes (N,) of the G groups; shape: (G, C).
+    """
+    n_runs, size = len(predicted), shape[0] * shape[1] * 2
+    found = np.empty((n_runs, n_runs, size), int)
+    for a, row in enumerate(predicted):
+        outcome = (codes * shape[1] + row) * 2 + (row == labels)
+        for b in range(a, n_runs):
+            both = outcome if a == b else outcome[row == predicted[b]]
+            found[a, b] = found[b, a] = np.bincount(both, minlength=size)
+    counts = np.moveaxis(found.reshape(n_runs, n_runs, *shape, 2), (0, 1), (-2, -1))
+    return counts.sum(axis=2), counts[:, :, 1]
+
+
+def intervals(
+    of: Moments,
+    sources: Sequence[np.ndarray],
+    weights: np.ndarray,
+    *,
+    change: bool,
+    coverage: float | np.ndarray = 0.95,
+    alike: bool = False,
+    padded: bool = True,
+) -> Intervals:
+    """Intervals for J weighted sums over cells of the mean over rows and runs.
+
+    of        moments of cells (..., M): the last axis is summed over, all others are done at once
+    sources   independent sets of runs, (R_k, R) each: row i makes values of the k-th set's run i from those of the
+              R runs. One arm: its rows of the unit matrix; two arms: these, and minus the other's; arms paired run by
+              run: one matrix of differences
+    weights   (J, M)
+    change    between two arms. Each cell gets two rows more, so that a few rows that happen to agree do not look
+              certain: 0 and 1 for one arm (Agresti and Caffo 2000), halves of 1 and -1 and a 0 for a change (Agresti
+              and Min 2005)
+    coverage  0 .. 1, may be an array that fits (..., J)
+    alike     of cells (C, M), such as classes: their seed variances are shrunk towards a trend over the means
+              (`stats.shrink_variances`), without which intervals of many classes and few seeds say nothing
+    padded    False: cells get no rows more; NaN ends where nothing varies
+    Sets of a single run add nothing for seeds.
+    """
+    rows, some, all_rows = of.rows, np.maximum(of.rows, 1), of.rows + 2 * padded
+    together = sum(source.mean(axis=0) for source in sources)
+    total = of.sums @ together
+    square = (of.products @ together) @ together + padded
+    middle = (total + (padded and not change)) / all_rows
+    of_rows = (square - all_rows * middle**2).clip(min=0) / (all_rows - 1) / all_rows
+    center, parts = middle @ weights.T, [_squared(weights, of_rows, all_rows - 1)]
+    seeds, twice = np.zeros_like(center), np.zeros_like(center)
+    for source in (source for source in sources if len(source) > 1):
+        n = len(source)
+        means = of.sums @ source.T / some[..., None]
+        by_run = weights @ means
+        inner = source @ of.products @ source.T
+        rest = np.trace(inner, axis1=-2, axis2=-1) - inner.sum(axis=(-2, -1)) / n - rows * n * means.var(axis=-1)
+        df = (n - 1) * np.maximum(rows - 1, 1)
+        both = np.maximum(rest, 0) / df / (some * n)
+        of_seeds, prior = by_run.var(axis=-1, ddof=1), 0.0
+        if alike:
+            of_seeds, prior = shrink_variances(of_seeds[:, 0], by_run.mean(axis=-1)[:, 0], df=n - 1)
+            of_seeds = of_seeds[:, None]
+        seeds = seeds + of_seeds / n
+        twice = twice + both @ (weights**2).T
+        parts += [(of_seeds / n) ** 2 / (n - 1 + prior), _squared(weights, both, df)]
+    by_rows = of_rows @ (weights**2).T
+    variance = np.maximum(np.maximum(seeds + by_rows - twice, seeds), by_rows)
+    se = np.sqrt(variance)
+    with np.errstate(invalid="ignore"):
+        df = variance**2 / sum(parts)
+    half = special.stdtrit(df, (1 + np.asarray(coverage)) / 2) * se
+    least, most = weights.clip(max=0).sum(axis=1), weights.clip(min=0).sum(axis=1)
+    if change:
+        least, most = least - most, most - least
+    value = np.where((rows == 0) @ (weights != 0).T, np.nan, (total / some) @ weights.T)
+    low, high = (np.clip(end, least, most) for end in (center - half, center + half))
+    return Intervals(value, low, high, center, se, df, np.sqrt(seeds), np.sqrt(by_rows))
+
+
+def _squared(weights: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Satterthwaite's terms of independent cells."""
+    return (variance**2 / df) @ (weights**4).T
 
 
 class Joint(NamedTuple):
@@ -56,29 +181,14 @@ def joint_interval(
                 2000), else a rate of 97 % in 64 rows is covered by 88 %, and one of 100 % has no width
     NaN ends if a difference varies over neither runs nor rows.
     """
-    by_run = [sum(sign * values[:, rows].mean(axis=1) for rows, sign in cells) for values in sources]
-    by_row = sum(values.mean(axis=0) for values in sources)
-    in_cells = [by_row[rows] if difference else np.r_[by_row[rows], 0, 1] for rows, _ in cells]
-    seeds = [(runs.var(ddof=1) / len(runs), len(runs) - 1) for runs in by_run]
-    rows = [(x.var(ddof=1) / len(x), len(x) - 1) for x in in_cells]
-    both = [_interaction(values[:, rows]) for values in sources for rows, _ in cells]
-    of_seeds, of_rows, twice = (sum(variance for variance, _ in parts) for parts in (seeds, rows, both))
-    variance = max(of_seeds + of_rows - twice, of_seeds, of_rows)
-    center, half = sum(sign * x.mean() for x, (_, sign) in zip(in_cells, cells, strict=True)), np.nan
-    if variance > 0:
-        df = variance**2 / sum(part**2 / n for part, n in (*seeds, *rows, *both))
-        half = special.stdtrit(df, (1 + coverage) / 2) * np.sqrt(variance)
+    sizes = np.cumsum([len(values) for values in sources])
+    of = Moments.of_values(np.concatenate(sources), [rows for rows, _ in cells])
+    signs, each = np.array([[sign for _, sign in cells]]), np.split(np.eye(sizes[-1]), sizes[:-1])
+    found = intervals(of, each, signs, change=difference, padded=not difference)
+    half = special.stdtrit(found.df, (1 + coverage) / 2) * found.se
     least = -1 - difference if len(cells) > 1 or difference else 0
-    low, high = np.clip([center - half, center + half], least, 1 + difference)
-    return Joint(*(float(x) for x in (sum(runs.mean() for runs in by_run), low, high, of_seeds**0.5, of_rows**0.5)))
-
-
-def _interaction(values: np.ndarray) -> tuple[float, int]:
-    """The variance that seeds and rows both contain, of values (R, n), and its degrees of freedom."""
-    centered = values - values.mean(axis=0)
-    rest = (centered**2).sum() - values.shape[1] * (centered.mean(axis=1) ** 2).sum()
-    df = (values.shape[0] - 1) * (values.shape[1] - 1)
-    return rest / df / values.size, df
+    low, high = (np.clip(end, least, 1 + difference) for end in (found.center - half, found.center + half))
+    return Joint(*(float(x[0]) for x in (found.value, low, high, found.se_seeds, found.se_rows)))
 
 
 def joint_intervals(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from kdlib.catalogue import DATASETS, MODELS
 from kdlib.measure.bias_dial import ideal_disparity
@@ -17,11 +21,6 @@ from kdlib.paper.stand_in import SEEDS
 from kdlib.show import style, tables
 from kdlib.show.fairness_figures import disparities
 from kdlib.show.style import COLORS, LINES, MARKERS, NAMES, in_style, look
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 COUNT_NAMES = {"n_significant_sc": "#SC", "n_significant_tc": "#TC"}
 REACH = dict(zip(STANDINGS, ("#FFFFFF", "#C8C8C8", "#7A7A7A", "#000000"), strict=True))  # the darker, the more is left
@@ -67,7 +66,7 @@ def count_panel(ax: Axes, rows: pd.DataFrame) -> None:
     for name, chosen in rows.groupby("standing", sort=False):
         ax.scatter(chosen["temperature"], chosen["count"], color=REACH[name], **dots, label=name)
     ax.set_ylim(0, 1.12 * max(2.0, rows["count"].max(), rows["shift_high"].max()))
-    ax.yaxis.set_major_locator(style.whole_ticks())
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     style.temperature_axis(ax, [v for v in t if v in (2, 4, 6, 8, 10, 20, 40)])
 
 
@@ -92,14 +91,12 @@ def sensitivity(counts: pd.DataFrame, *, title: str) -> Figure:
     for ax in axes[-1]:
         ax.set_xlabel("temperature")
     label = f"significant classes (of {counts['classes'].iloc[0]})"
-    figure.colorbar(image, ax=list(axes.flat), shrink=0.6, ticks=style.whole_ticks(), label=label)
+    figure.colorbar(image, ax=list(axes.flat), shrink=0.6, ticks=MaxNLocator(integer=True), label=label)
     return figure
 
 
 def choices_panel(ax: Axes, rows: pd.DataFrame, *, largest: float) -> AxesImage:
     """One reference and correction of `sensitivity` on one `ax`, shades up to the count `largest`."""
-    from matplotlib.patches import Rectangle
-
     table = rows.pivot(index=["test", "normalise"], columns="temperature", values="n_significant")
     table = table.reindex(rows.set_index(["test", "normalise"]).index.unique())
     image = ax.imshow(table.to_numpy(float), cmap=style.COUNT_COLORS, vmin=0, vmax=max(largest, 1), aspect="auto")
@@ -179,9 +176,8 @@ def dial_runs_panel(ax: Axes, runs: pd.DataFrame, *, rho: float, temperatures: p
     for (model, t), rows in runs.groupby(["model", runs["temperature"].fillna(0)], sort=False):
         label = f"DS, T = {t:g}" if model == "ds" else NAMES[model]
         color = greens.get(t, COLORS[model])
-        ax.scatter(
-            100 * (1 - rows["accuracy"]), 100 * rows["dpd"], marker=MARKERS[model], color=color, **dots, label=label
-        )
+        drawn = dots | {"marker": MARKERS[model], "color": color, "label": label}
+        ax.scatter(100 * (1 - rows["accuracy"]), 100 * rows["dpd"], **drawn)
     ax.set_title(f"trained with correlation {rho:g}")
     ax.set_xlabel("test error (%)")
 
@@ -222,7 +218,7 @@ def t_squared(rows: pd.DataFrame, *, classes: int, title: str) -> Figure:
     band = style.of(rows, "null_band").drop_duplicates("temperature").sort_values("temperature")
     style.chance_band(right, band["temperature"], band["low"], band["high"])
     right.set_title(f"#SC (of {classes} classes)")
-    right.yaxis.set_major_locator(style.whole_ticks())
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_ylim(0, max(style.of(rows, "n_significant_sc")["mean"].max(), band["high"].max()) * 1.15)
     for ax in axes:
         style.temperature_axis(ax, band["temperature"])

@@ -6,28 +6,17 @@ As HTML and LaTeX through `tables.rendered`, the claims as Markdown too. No torc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from kdlib import files
 from kdlib.measure.arms import MODEL_ORDER
 from kdlib.paper import attainable, silences
 from kdlib.show import save, tables
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
-# Light enough for black text; the word is always there too, so nothing hangs on the color.
-SHADES = {
-    "reproduced": "#D9EAD3",
-    "not reproduced": "#F6D5C3",
-    "explained by accuracy": "#D6E4F2",
-    "inconclusive": "#EFEFEF",
-    "not run": "#FFFFFF",
-}
-WORDS, NOTE = tables.WORDS["claims"]["words"], tables.WORDS["claims"]["note"]
+SHADES, WORDS = tables.WORDS["verdict_shades"], tables.WORDS["claims"]
 ON_THE_STAND_IN = "the same rule on a stand-in (says nothing about the paper)"
 VERDICT_FIRST = {"selector": "td.col2::first-line, td.col3::first-line", "props": [("font-weight", "600")]}
 
@@ -45,8 +34,10 @@ def claims_table(board: pd.DataFrame, *, title: str) -> Styler:
     }
     if board["stand_in"].any():
         cells[ON_THE_STAND_IN] = [f"{row['stand_in_verdict']}\n{_found(row, 'stand_in_')}" for row in rows]
-    shown = tables.text_table(pd.DataFrame(cells), f"{title}\n{WORDS}\n{NOTE}", wrap=True).hide(axis="index")
-    shown = shown.map(_shade, subset=["on the paper"]).set_table_styles([VERDICT_FIRST], overwrite=False)
+    shown = tables.text_table(pd.DataFrame(cells), "\n".join([title, WORDS["words"], WORDS["note"]]), wrap=True)
+    shown = (
+        shown.hide(axis="index").map(_shade, subset=["on the paper"]).set_table_styles([VERDICT_FIRST], overwrite=False)
+    )
     return shown.set_properties(subset=list(cells)[2:], **{"min-width": "14em"})
 
 
@@ -59,15 +50,10 @@ def _found(row: dict[str, object], prefix: str) -> str:
     name = f"{row['stand_in']}: " if prefix and row["stand_in"] else ""
     lines = [name + str(row[f"{prefix}sentence"]).removeprefix("Not run: ")]
     if row[f"{prefix}verdict"] != "not run":
-        p, holm = row[f"{prefix}p"], row[f"{prefix}p_holm"]
+        p, holm, blocks, temperatures = (row[prefix + name] for name in ("p", "p_holm", "n_blocks", "n_temperatures"))
         corrected = "" if np.isnan(holm) or holm == p else f"with Holm's correction p = {holm:.2g}; "
-        lines.append(corrected + _over(row, prefix))
+        lines.append(f"{corrected}{blocks} blocks, {temperatures} temperature{'s' if temperatures > 1 else ''}")
     return "\n".join(lines)
-
-
-def _over(row: dict[str, object], prefix: str) -> str:
-    blocks, temperatures = row[f"{prefix}n_blocks"], row[f"{prefix}n_temperatures"]
-    return f"{blocks} blocks, {temperatures} temperature{'s' if temperatures > 1 else ''}"
 
 
 SEEN = {"reproduced": "seen", "not reproduced": "opposite", "inconclusive": "not told from chance"}
@@ -82,11 +68,8 @@ def by_study_table(rows: pd.DataFrame, *, title: str) -> Styler:
         "verdict": rows["verdict"].replace(SEEN),
         "what was found": [_found(row, "") for row in rows.to_dict("records")],
     }
-    note = (
-        "Holm's correction is over the studies that can answer a claim by their design; none spans claims. None of it "
-        "judges the paper."
-    )
-    return tables.text_table(pd.DataFrame(cells), f"{title}\n{note}", wrap=True).hide(axis="index")
+    caption = f"{title}\n{WORDS['by_study']}"
+    return tables.text_table(pd.DataFrame(cells), caption, wrap=True).hide(axis="index")
 
 
 def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
@@ -99,7 +82,7 @@ def claims_markdown(board: pd.DataFrame, *, title: str) -> str:
         cells = [f"{row['claim']}. {row['says']}", f"**{row['verdict']}**", f"{row['tested']}. {_found(row, '')}"]
         cells += [f"**{row['stand_in_verdict']}**. {_found(row, 'stand_in_')}"] if stand_in else []
         lines.append(_line(cells))
-    return "\n".join([*lines, "", WORDS, "", NOTE, ""])
+    return "\n".join([*lines, "", WORDS["words"], "", WORDS["note"], ""])
 
 
 def _line(cells: list[str]) -> str:
@@ -128,14 +111,15 @@ def attainable_table(artefact: str) -> Styler:
     if found.empty:
         return tables.text_table(pd.DataFrame(), f"{title}\nThe composition of these test sets is not known.")
     found = found.assign(order=found["model"].map(MODEL_ORDER.index), of=found["label"] + " by " + found["sensitive"])
-    cells: dict[str, dict[str, str]] = {}
-    for row in found.sort_values(["dataset", "label", "sensitive", "order", "temperature"]).itertuples():
-        reported = {"accuracy": row.accuracy, "EOD": row.eod, "DPD": row.dpd}
-        cell = cells.setdefault(f"{row.of}: {tables.arm_name(row.model, row.temperature)}", {})
-        cell |= {f"{name}, reported": f"{100 * value:.2f}" for name, value in reported.items()}
-        outside = "" if row.inside else " *"
-        cell[f"DPD possible, {row.split}"] = f"{100 * row.lowest:.1f} to {100 * row.highest:.1f}{outside}"
+    found = found.sort_values(["dataset", "label", "sensitive", "order", "temperature"])
+    percent = 100 * found[["accuracy", "eod", "dpd", "lowest", "highest"]]
+    shown = tables.with_arm_names(found).assign(**percent, outside=np.where(found["inside"], "", " *"))
+    shown["line"] = shown["of"] + ": " + shown["line"]
+    words = tables.WORDS["attainable"]
+    columns = {heading: (shown, form) for heading, form in words["columns"].items()}
+    for split, part in shown.groupby("split", sort=False):
+        columns[f"DPD possible, {split}"] = part, words["possible"]
     gaps = found.drop_duplicates(["of", "split"]).sort_values(["of", "split"])
     each = [f"{row.of} {100 * row.label_dpd:.2f} ({row.split})" for row in gaps.itertuples()]
     note = f"* the reported DPD lies outside; DPD of the labels: {'; '.join(each)}"
-    return tables.text_table(pd.DataFrame.from_dict(cells, orient="index"), f"{title}\n{note}")
+    return tables.text_table(tables.in_lines(shown, columns), f"{title}\n{note}")

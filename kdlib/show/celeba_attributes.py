@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+from scipy import stats
 
 from kdlib.data import celeba
 from kdlib.errors import DataError
 from kdlib.show import style, tables
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
-
 COUNTED = ["young", "not_young", "male", "not_male"]
+COLUMNS = ["row", "source", "images", *COUNTED, "sd_young", "sd_male"]
 PRINTED = {"Smiling": (61793, 16287, 37780, 40300), "Not Smiling": (59765, 18315, 27259, 50821)}
 # Each row stands under the other's name: the key says which it is.
 PRINTED_AS = {"smiling": "Not Smiling", "not smiling": "Smiling"}
@@ -50,22 +50,21 @@ def training_rows(attributes: pd.DataFrame | None) -> pd.DataFrame:
         label: _row(f"{label}, printed as “{name}”", "paper", PRINTED[name]) for label, name in PRINTED_AS.items()
     }
     if attributes is None:
-        return pd.DataFrame(printed.values())
+        return pd.DataFrame(printed.values(), columns=COLUMNS)
     train = attributes[attributes["part"] == "train"]
     smiling, others = (train[train["Smiling"] == smiles] for smiles in (True, False))
     kept = train[celeba.undersampled(train.index.to_numpy(), train["Smiling"].to_numpy())]
-    return pd.DataFrame(
-        [
-            _row("smiling, all", "computed", _counts(smiling)),
-            printed["smiling"],
-            _row("not smiling, all", "computed", _counts(others)),
-            _expected(others, n=len(smiling)),
-            _row("not smiling, undersampled by kdlib", "computed", _counts(kept[~kept["Smiling"]])),
-            printed["not smiling"],
-            _row("both, balanced by kdlib", "computed", _counts(kept)),
-            _row("both, as printed", "paper", tuple(np.sum(list(PRINTED.values()), axis=0))),
-        ]
-    )
+    rows = [
+        _row("smiling, all", "computed", _counts(smiling)),
+        printed["smiling"],
+        _row("not smiling, all", "computed", _counts(others)),
+        _expected(others, n=len(smiling)),
+        _row("not smiling, undersampled by kdlib", "computed", _counts(kept[~kept["Smiling"]])),
+        printed["not smiling"],
+        _row("both, balanced by kdlib", "computed", _counts(kept)),
+        _row("both, as printed", "paper", np.sum(list(PRINTED.values()), axis=0)),
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _counts(rows: pd.DataFrame) -> tuple[int, ...]:
@@ -73,17 +72,15 @@ def _counts(rows: pd.DataFrame) -> tuple[int, ...]:
     return young, len(rows) - young, male, len(rows) - male
 
 
-def _row(row: str, source: str, counts: tuple[float, ...], *, sd: tuple[float, float] = (0, 0)) -> dict[str, Any]:
-    named = dict(zip(COUNTED, map(float, counts), strict=True))
-    return {"row": row, "source": source, "images": counts[0] + counts[1], **named, "sd_young": sd[0], "sd_male": sd[1]}
+def _row(row: str, source: str, counts: Sequence[float], sd: Sequence[float] = (0, 0)) -> tuple[object, ...]:
+    """Of COLUMNS."""
+    return row, source, counts[0] + counts[1], *map(float, counts), *sd
 
 
-def _expected(rows: pd.DataFrame, *, n: int) -> dict[str, Any]:
+def _expected(rows: pd.DataFrame, *, n: int) -> tuple[object, ...]:
     """n images drawn from `rows` at random: mean and sd of the counts (hypergeometric)."""
-    total, counts = len(rows), np.array(_counts(rows))
-    share = counts / total
-    sd = np.sqrt(n * share * (1 - share) * (total - n) / (total - 1))
-    return _row("not smiling, undersampled at random", "computed", tuple(share * n), sd=(sd[0], sd[2]))
+    drawn = stats.hypergeom(len(rows), np.array(_counts(rows)), n)
+    return _row("not smiling, undersampled at random", "computed", drawn.mean(), drawn.std()[::2])
 
 
 def training_table(rows: pd.DataFrame, *, title: str) -> Styler:

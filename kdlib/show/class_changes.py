@@ -5,10 +5,11 @@ The measures are those of class_effects, class_nulls and fidelity; here they are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from kdlib.errors import require_known
 from kdlib.measure import class_effects, class_nulls, fidelity, group_counts
@@ -18,11 +19,6 @@ from kdlib.show import style, tables
 from kdlib.show.beyond_figures import over_temperature
 from kdlib.show.style import COLORS, LINES, in_style, look
 from kdlib.show.tables import WORDS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
 
 TO_TEACHER = {"agreement": "share", "disagreement": "share", "kl": "nats", "churn": "share"}
 TO_TEACHER |= {"negative_flips": "share", "positive_flips": "share"}
@@ -60,9 +56,8 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
     counted = class_nulls.sensitivity(predictions, corrections=(None,))
     counted = counted.query("against == 'nds' and test == 'welch' and normalise == 'ratio'")
     nds = predictions.arm(model="nds")
-    tests = [
-        class_nulls.arms_permutation(nds, predictions.arm(model="ds", temperature=t)) for t in counted["temperature"]
-    ]
+    students = (predictions.arm(model="ds", temperature=t) for t in counted["temperature"])
+    tests = [class_nulls.arms_permutation(nds, arm) for arm in students]
     parts = [
         counted.assign(metric="n_significant", unit="classes", mean=counted["n_significant"]),
         counted.assign(metric="share_changed", unit="share", mean=counted["share_changed"]),
@@ -75,12 +70,10 @@ def changes_by_temperature(predictions: Predictions) -> pd.DataFrame:
 
 def beyond_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """`class_nulls.beyond_by_temperature` for readers: one line per comparison, one column per scale."""
-    arms = rows.apply(lambda row: tables.arm_name(row["model"], row["temperature"]), axis=1)
-    pairs = arms + " and " + rows["against"].map(tables.ARM_NAMES)
-    form = "{count:.0f} seen, {expected:.1f} by a shift; left {excess:z.1f} [{low:z.1f}, {high:z.1f}]: {answer}"
-    cells = [form.format(**row).replace("-", "−") for row in rows.to_dict("records")]
-    frame = pd.Series(cells, [pairs, rows["normalise"]]).unstack().reindex(pairs.unique())[["ratio", "logit"]]
-    return tables.text_table(frame.rename_axis(index=None, columns=None), f"{title}\n{WORDS['beyond']['note']}")
+    rows, words = tables.with_arm_names(rows), WORDS["beyond"]
+    rows["line"] += " and " + rows["against"].map(tables.ARM_NAMES)
+    columns = {scale: (rows[rows["normalise"] == scale], words["cell"]) for scale in ("ratio", "logit")}
+    return tables.text_table(tables.in_lines(rows, columns), f"{title}\n{words['note']}")
 
 
 @in_style
@@ -112,25 +105,16 @@ def interval_panel(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
 
 def changes_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """`changes_by_temperature` for readers, one row per temperature."""
-    note = (
-        f"95 % intervals in brackets; #SC of {rows['classes'].iloc[0]} classes; global p: how often "
-        f"{rows['permutations'].iloc[0]} splits of the runs into two arms give as large a #SC; share: Storey's "
-        "estimate from all p-values; these three with Welch's test and the paper's ratio"
-    )
+    note = WORDS["changes"]["note"].format(**rows[["classes", "permutations"]].iloc[0])
     return tables.arm_table(rows, columns=WORDS["changes"]["columns"], title=title, note=note)
 
 
 def verdicts_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """class_effects.class_verdicts for readers, one row per class."""
-    shown = rows.assign(**100 * rows[["difference", "low", "high"]]).to_dict("records")
-    columns = WORDS["verdicts"]["columns"]
-    cells = {heading: [tables.filled(form, row) for row in shown] for heading, form in columns.items()}
-    note = (
-        f"DS − NDS: of the class's accuracy less the run's; changed: moderated test; equivalent: two one-sided "
-        f"tests put it inside ± {100 * rows['margin'].iloc[0]:g} points; both p with Benjamini-Hochberg's"
-        " correction; inconclusive: neither is shown"
-    )
-    return tables.text_table(pd.DataFrame(cells).set_axis(rows["class_name"]).rename_axis(None), f"{title}\n{note}")
+    shown = rows.assign(**100 * rows[["difference", "low", "high"]], line=rows["class_name"])
+    columns = {heading: (shown, form) for heading, form in WORDS["verdicts"]["columns"].items()}
+    note = WORDS["verdicts"]["note"].format(100 * rows["margin"].iloc[0])
+    return tables.text_table(tables.in_lines(shown, columns), f"{title}\n{note}")
 
 
 # ----------------------------------------------------------------------------------------------------------- fidelity
@@ -184,20 +168,10 @@ def samples_table(rows: pd.DataFrame, *, title: str) -> Styler:
 
     rows: `samples_rows`.
     """
-    columns = {
-        metric: column for metric, column in WORDS["samples"]["columns"].items() if metric in set(rows["metric"])
-    }
-    return tables.arm_table(rows, columns=columns, title=title, note=WORDS["samples"]["note"])
+    return tables.arm_table(rows, title=title, **tables.of_metrics("samples", rows["metric"]))
 
 
 # -------------------------------------------------------------------------------------------------- one view by group
-
-BY_GROUP = {
-    "accuracy": "accuracy, kdlib",
-    "accuracy_fairlearn": "accuracy, fairlearn",
-    "selection_rate": "selection rate, kdlib",
-    "selection_rate_fairlearn": "selection rate, fairlearn",
-}
 
 
 def group_rates(predictions: Predictions, class_name: str, *, sensitive: str) -> pd.DataFrame:
@@ -219,6 +193,7 @@ def groups_table(rates: pd.DataFrame, *, title: str) -> Styler:
 
     rates: `group_rates` with columns accuracy_fairlearn and selection_rate_fairlearn.
     """
-    frame = rates.set_index("group").rename_axis(None).rename(columns=BY_GROUP)[[*BY_GROUP.values()]]
+    columns = WORDS["by_group"]["columns"]
+    frame = rates.set_index("group").rename_axis(None).rename(columns=columns)[[*columns.values()]]
     frame.loc["largest − smallest"] = frame.max() - frame.min()
     return tables.text_table(frame.map(lambda value: f"{100 * value:.2f}"), f"{title}\nin percent; means over seeds")

@@ -6,10 +6,15 @@ Every picture says which study it is of, and whether that is a stand-in. No torc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
 from scipy import stats as distributions
 
 from kdlib.catalogue import DATASETS
@@ -17,10 +22,6 @@ from kdlib.measure import class_bias
 from kdlib.predictions import Predictions
 from kdlib.show import style
 from kdlib.show.style import COLORS, CROSS, greens, in_style, look, new_figure, paper_markers
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COUNTS = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
 HOLLOW = {"color": "none", "edgecolor": COLORS["labels"], "linewidth": 0.9, "zorder": 4}
@@ -52,11 +53,10 @@ def class_accuracy_rows(p: Predictions) -> pd.DataFrame:
 
     Adds temperature and mean_teacher, the accuracy of the class over all teachers (0 .. 1).
     """
-    nds, found = p.arm(model="nds"), []
+    nds = p.arm(model="nds")
     teachers = class_bias.significant_classes(nds, p.arm(model="teacher"))["mean_b"]
-    for t in p.temperatures:
-        found.append(class_bias.significant_classes(nds, p.arm(model="ds", temperature=t)).assign(temperature=t))
-    return pd.concat([rows.assign(mean_teacher=teachers) for rows in found])
+    found = {t: class_bias.significant_classes(nds, p.arm(model="ds", temperature=t)) for t in p.temperatures}
+    return pd.concat([rows.assign(temperature=t, mean_teacher=teachers) for t, rows in found.items()])
 
 
 def class_accuracy_panel(ax: Axes, changes: pd.DataFrame) -> None:
@@ -99,8 +99,6 @@ def _dots(
     ax: Axes, rows: pd.DataFrame, y: pd.Series, half: pd.Series, *, offset: float, color: Any, label: str
 ) -> None:
     """Dots of one T with their bars. Those that are significant lie on a cross with a white edge, above all others."""
-    from matplotlib.patheffects import withStroke
-
     x, hit = rows["class_index"] + offset, rows["significant"]
     ax.errorbar(x, y, yerr=half, fmt="none", ecolor="#3A3A3A", elinewidth=0.7, capsize=1.2, zorder=2.5)
     ax.scatter(x, y, **DOTS, color=color, label=label)
@@ -187,7 +185,7 @@ def disagreement(counts: pd.DataFrame, *, title: str) -> Figure:
         ax.set_xlabel("")
     if unwritten:
         for place, of in ((slice(2), image), *([(slice(2, 3), moved)] if changes else [])):
-            bar = {"orientation": "horizontal", "shrink": 0.6, "aspect": 40, "ticks": style.whole_ticks()}
+            bar = {"orientation": "horizontal", "shrink": 0.6, "aspect": 40, "ticks": MaxNLocator(integer=True)}
             figure.colorbar(of, ax=list(axes[:, place].flat), label="images, mean over seeds", **bar)
     return figure
 
@@ -210,10 +208,8 @@ def disagreement_counts(predictions: Predictions, *, near: float) -> pd.DataFram
     t = min(predictions.temperatures, key=lambda found: abs(found - near))
     students = {"NDS": predictions.arm(model="nds"), f"DS, T = {t:g}": predictions.arm(model="ds", temperature=t)}
     teacher = predictions.arm(model="teacher")
-    panels = (
-        long_matrix(class_bias.disagreement(teacher, arm), predictions.class_names, panel=name)
-        for name, arm in students.items()
-    )
+    matrices = {name: class_bias.disagreement(teacher, arm) for name, arm in students.items()}
+    panels = [long_matrix(found, predictions.class_names, panel=name) for name, found in matrices.items()]
     return pd.concat(panels, ignore_index=True)
 
 
@@ -284,8 +280,6 @@ def significant_counts(rows: pd.DataFrame, *, classes: int, title: str) -> Figur
 
 def significant_counts_panel(ax: Axes, rows: pd.DataFrame, *, classes: int) -> None:
     """The counts of figure 3 on one `ax`; those of one T side by side, so that equal counts are both seen."""
-    from matplotlib.transforms import offset_copy
-
     rows = rows[rows["model"] == "ds"]
     band = style.of(rows, "null_band")
     style.chance_band(ax, band["temperature"], band["low"], band["high"])
@@ -297,6 +291,6 @@ def significant_counts_panel(ax: Axes, rows: pd.DataFrame, *, classes: int) -> N
         paper_markers(ax, found, model, label=f"{count}, paper", **moved)
     shown = rows.loc[rows["unit"] == "classes", rows.columns.intersection(["mean", "high", "paper_mean"])]
     ax.set_ylim(0, 1.15 * max(1.0, shown.max(axis=None)))
-    ax.yaxis.set_major_locator(style.whole_ticks())
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(f"significant classes (of {classes})")
     style.temperature_axis(ax, band["temperature"])

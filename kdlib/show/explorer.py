@@ -1,32 +1,45 @@
 """An explorer for a notebook: choose two arms, and see which classes, groups and samples changed between them.
 
-`Explorer(sources)` is shown by JupyterLab. Everything in it comes from the measures; here are the choices, and pictures
-of the answers (`explorer_panels`). A tab is drawn when it is looked at. Needs ipywidgets. No torch.
+`Explorer(sources)` is shown by JupyterLab. Everything in it comes from the measures; here are the choices, and what is
+shown of two arms a (from) and b (to): pure functions that give sentences and a figure. A tab is drawn when it is looked
+at. Needs ipywidgets. No torch.
 """
 
 from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdlib import data
 from kdlib.catalogue import groups_by
-from kdlib.errors import KdlibError, KdlibWarning
-from kdlib.measure import arms
+from kdlib.errors import InvalidInput, KdlibError, KdlibWarning
+from kdlib.measure import arms, class_bias, class_nulls, fairness, fidelity, group_counts
+from kdlib.measure.stats import mean_and_interval
 from kdlib.predictions import Predictions
 from kdlib.predictions.collect import collect
-from kdlib.show import explorer_panels, style
+from kdlib.show import class_figures, style
+from kdlib.show.style import in_style, new_figure
 from kdlib.show.tables import WORDS
 from kdlib.studies import Study
 
 LEVELS = (0.001, 0.005, 0.01, 0.05, 0.1)
 ALL = ("all", None)
+MOST_BARS = 40  # classes of which each has a name in the picture
+PICTURES = 12
+SPREAD = "± 1 sd of the difference between two runs"
+RATES = ("selection rate", "true positive rate", "false positive rate")
+Panel = tuple[str, Figure]  # sentences as HTML, and the picture
+Images = Mapping[str, np.ndarray] | str  # {sample id: (C, H, W) uint8}, or why there are none
 
 
 class Explorer:
@@ -46,17 +59,20 @@ class Explorer:
         self.level = _slider("level", [(f"{level:g}", level) for level in LEVELS], value=0.05)
         self.feature, self.of_class, self.of_group = _menu("groups by"), _menu("class"), _menu("group")
         self.answer, self.picture = widgets.HTML(), widgets.Image(format="png", layout={"max_width": "100%"})
+        of_tests = {"normalise": self.normalise, "correction": self.correction, "level": self.level}
+        of_samples = {"of_class": self.of_class, "of_group": self.of_group}
         tabs = {
-            "classes": (self._classes, [self.normalise, self.correction, self.level]),
-            "disagreement": (explorer_panels.disagreement, []),
-            "groups": (self._groups, [self.feature]),
-            "samples": (self._samples, [self.of_class, self.of_group]),
+            "classes": (classes, of_tests),
+            "disagreement": (disagreement, {}),
+            "groups": (groups, {"sensitive": self.feature}),
+            "samples": (partial(samples, images=self._pictures), of_samples),
         }
-        self._draw = [draw for draw, _ in tabs.values()]
-        self.tabs = widgets.Tab([_row(choices) for _, choices in tabs.values()], titles=list(tabs), selected_index=0)
+        self._drawn = [*tabs.values()]
+        chosen = [[*choices.values()] for _, choices in self._drawn]
+        self.tabs = widgets.Tab([*map(_row, chosen)], titles=list(tabs), selected_index=0)
         self.tabs.observe(self._show, "selected_index")
         self.source.observe(self._offer, "value")
-        for choice in (self.before, self.after, *(choice for _, choices in tabs.values() for choice in choices)):
+        for choice in (self.before, self.after, *chain(*chosen)):
             choice.observe(self._show, "value")
         arms_row = _row([self.source, self.before, self.after])
         self.shown = widgets.VBox([arms_row, self.tabs, self.answer, self.picture], layout={"max_width": "62em"})
@@ -105,13 +121,14 @@ class Explorer:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always", KdlibWarning)
                 a, b = (self._arm(widget.value) for widget in (self.before, self.after))
-                found = self._draw[self.tabs.selected_index](a, b)
+                draw, choices = self._drawn[self.tabs.selected_index]
+                text, figure = draw(a, b, **{name: widget.value for name, widget in choices.items()})
         except KdlibError as error:
             self._tell(error)
         else:
             notes = {f"<br><i>{html.escape(str(one.message))}</i>": None for one in told}  # each once, in order
-            self.picture.value = style.rendered(found.figure, "png")  # first: the words say that all is there
-            self.answer.value = found.text + "".join(notes)
+            self.picture.value = style.rendered(figure, "png")  # first: the words say that all is there
+            self.answer.value = text + "".join(notes)
 
     def _tell(self, error: KdlibError) -> None:
         self.answer.value, self.picture.value = f"<b>{html.escape(str(error))}</b>", b""
@@ -120,18 +137,7 @@ class Explorer:
         rows = next(arm.rows for arm in arms.arm_rows(self.predictions.runs) if arm.name == name)
         return self.predictions.take(rows)
 
-    def _classes(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        normalise, correction = self.normalise.value, self.correction.value or None
-        return explorer_panels.classes(a, b, normalise=normalise, correction=correction, level=self.level.value)
-
-    def _groups(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        return explorer_panels.groups(a, b, sensitive=self.feature.value)
-
-    def _samples(self, a: Predictions, b: Predictions) -> explorer_panels.Panel:
-        of_class, of_group = self.of_class.value, self.of_group.value
-        return explorer_panels.samples(a, b, of_class=of_class, of_group=of_group, images=self._pictures())
-
-    def _pictures(self) -> Mapping[str, np.ndarray] | str:
+    def _pictures(self) -> Images:
         """{sample id: image (C, H, W) uint8} of the test part where the data are at hand, else why not."""
         name, given = self.source.value, self._sources[self.source.value]
         if name not in self._images:
@@ -144,7 +150,7 @@ def _values(group: np.ndarray) -> list[str]:
     return sorted(map(str, pd.Series(group).dropna().unique()))
 
 
-def _images(study: Study) -> Mapping[str, np.ndarray] | str:
+def _images(study: Study) -> Images:
     try:
         split = data.load(study.dataset, "test", **study.data)
     except KdlibError as error:
@@ -154,17 +160,201 @@ def _images(study: Study) -> Mapping[str, np.ndarray] | str:
     return dict(zip(split.ids.tolist(), split.x, strict=True))
 
 
-def _menu(name: str, options: Any = (), **more: Any) -> widgets.Dropdown:
-    return widgets.Dropdown(options=options, description=name, **_look(), **more)
+def _menu(name: str, options: Any = (), kind: type = widgets.Dropdown, **more: Any) -> widgets.Widget:
+    look = {"layout": {"width": "24em", "max_width": "100%"}, "style": {"description_width": "6.5em"}}
+    return kind(options=options, description=name, **look, **more)
 
 
-def _slider(name: str, options: list, **more: Any) -> widgets.SelectionSlider:
-    return widgets.SelectionSlider(options=options, description=name, continuous_update=False, **_look(), **more)
-
-
-def _look() -> dict[str, Any]:
-    return {"layout": {"width": "24em", "max_width": "100%"}, "style": {"description_width": "6.5em"}}
+_slider = partial(_menu, kind=widgets.SelectionSlider, continuous_update=False)
 
 
 def _row(children: list[widgets.Widget]) -> widgets.Box:
     return widgets.Box(children, layout={"flex_flow": "row wrap"})
+
+
+# --- what is shown of two arms ----------------------------------------------------------------------------------------
+
+
+def _name(p: Predictions) -> str:
+    """The arm in words: 'NDS', 'DS, T = 4', or what its user calls it."""
+    arm = arms.arm_rows(p.runs)[0]
+    t = "" if np.isnan(arm.temperature) else f", T = {arm.temperature:g}"
+    return f"{style.NAMES.get(arm.model, arm.model)}{t}"
+
+
+def _color(p: Predictions) -> str:
+    return style.COLORS.get(p.runs["model"].iloc[0], style.COLORS["labels"])
+
+
+def _text(*sentences: str) -> str:
+    return " ".join(html.escape(sentence) for sentence in sentences)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def classes(a: Predictions, b: Predictions, *, normalise: str, correction: str, level: float) -> Panel:
+    """How many classes differ, beside what chance and a uniform shift of accuracy give, and by how much each moved.
+
+    correction: '' for none. Raises as `class_bias.significant_classes`.
+    """
+    options = {"normalise": normalise, "correction": correction or None, "level": level}
+    found = class_bias.significant_classes(a, b, **options)
+    chance, shift = class_nulls.bands(a, b, **options)
+    n, c = int(found["significant"].sum()), len(found)
+    corrected = "corrected p" if correction else "p"
+    text = (
+        f"{n} of {c} classes differ between {_name(a)} and {_name(b)} ({corrected} ≤ {level:g}).",
+        f"Where nothing differs, chance gives {chance[0]} to {chance[1]} in 95 of 100 studies;",
+        f"where every class moved by the same log odds, {shift[0]} to {shift[1]}.",
+        f"Accuracy: {a.accuracy.mean():.2%} and {b.accuracy.mean():.2%}, {len(a.runs)} and {len(b.runs)} runs.",
+    )
+    return _text(*text), sorted_changes(found, title=f"{_name(b)} minus {_name(a)}, each class")
+
+
+@in_style
+def sorted_changes(found: pd.DataFrame, *, title: str) -> Figure:
+    """Change of accuracy by class, sorted; dark where the class differs. found: significant_classes(a, b)."""
+    sd = 100 * np.sqrt(found["sd_a"] ** 2 + found["sd_b"] ** 2)
+    rows = found.assign(change=100 * (found["mean_b"] - found["mean_a"]), sd=sd)
+    rows = rows.sort_values("change", kind="stable", ignore_index=True)
+    figure = new_figure(9, 3.6, title)
+    ax = figure.subplots()
+    for differs, color, label in ((True, style.COLORS["ds"], "differs"), (False, "#C9C9C9", "not told from chance")):
+        some = rows[rows["significant"] == differs]
+        ax.bar(some.index, some["change"], color=color, width=0.8, label=f"{label} ({len(some)})")
+    bars = {"fmt": "none", "ecolor": "#5A5A5A", "elinewidth": 0.7, "label": SPREAD}
+    ax.errorbar(rows.index, rows["change"], yerr=rows["sd"], **bars)
+    ax.axhline(0, color="#1A1A1A", linewidth=0.8)
+    names = rows["class_name"]
+    if len(names) <= MOST_BARS:
+        ax.set_xticks(rows.index, names, rotation=90 if len(names) > 12 else 0)
+    else:
+        ax.set_xticks([])
+        ax.set_xlabel(f"{len(names)} classes, from {names.iloc[0]} to {names.iloc[-1]}")
+    ax.set_ylabel("change of accuracy (points)")
+    ax.legend(loc="upper left")
+    return figure
+
+
+# --- disagreement -----------------------------------------------------------------------------------------------------
+
+
+@in_style
+def disagreement(a: Predictions, b: Predictions) -> Panel:
+    """What the two arms say where they disagree. Raises as `class_bias.disagreement`."""
+    counts = class_bias.disagreement(a, b)
+    apart = counts * (1 - np.eye(len(counts)))
+    i, j = np.unravel_index(apart.argmax(), apart.shape)
+    names, total = a.class_names, counts.sum()
+    text = (
+        f"{_name(a)} and {_name(b)} of one seed disagree on {apart.sum():.1f} of {total:.0f} samples "
+        f"({apart.sum() / total:.1%}), mean over seeds.",
+        f"Most often: {names[i]} becomes {names[j]}, {apart[i, j]:.1f} samples." if apart.any() else "",
+    )
+    square = class_figures.as_matrix(class_figures.long_matrix(counts, a.class_names, panel=""))
+    figure = new_figure(6.4, 5.6, f"Where {_name(a)} and {_name(b)} disagree")
+    ax = figure.subplots()
+    largest = class_figures.off_diagonal(square).max(initial=0) or 1.0
+    image = class_figures.disagreement_panel(ax, square, largest=largest)
+    ax.set_ylabel(f"{_name(a)} predicts")
+    ax.set_xlabel(f"{_name(b)} predicts")
+    figure.colorbar(image, ax=ax, label="samples, mean over seeds", shrink=0.8)
+    return _text(*text), figure
+
+
+# --- groups -----------------------------------------------------------------------------------------------------------
+
+
+def groups(a: Predictions, b: Predictions, *, sensitive: str | None) -> Panel:
+    """Selection rate, TPR and FPR of each group, and DPD and EOD. Raises as `fairness.group_fairness`."""
+    if sensitive is None:
+        raise InvalidInput("these predictions have no groups: choose others, or give a column with groups.")
+    lines = []
+    for p in (a, b):
+        runs = fairness.group_fairness(p, sensitive=sensitive)
+        told = (f"{name.upper()} {_interval(runs[name].to_numpy())}" for name in ("dpd", "eod"))
+        lines.append(f"{_name(p)}: {', '.join(told)}, accuracy {p.accuracy.mean():.1%}.")
+    labels = f"DPD of the labels themselves, what a perfect classifier has: {runs['label_dpd'].iloc[0]:.1%}."
+    return _text(*lines, labels, "Intervals are over seeds."), _rates(a, b, sensitive)
+
+
+def _interval(values: np.ndarray) -> str:
+    if len(values) < 2:
+        return f"{values.mean():.1%}"
+    return "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**mean_and_interval(values, share=True))
+
+
+@in_style
+def _rates(a: Predictions, b: Predictions, sensitive: str) -> Figure:
+    cells, _ = group_counts.prepare(a, sensitive=sensitive)
+    rows = len(cells.groups)
+    figure = new_figure(9, 1.6 + 0.42 * rows, f"Rates by {groups_by(sensitive)}")
+    axes = figure.subplots(1, 3, sharey=True)
+    for p, lift in ((a, 0.12), (b, -0.12)):
+        cells, _ = group_counts.prepare(p, sensitive=sensitive)
+        by_group = 100 * np.nanmean(group_counts.rates(cells), axis=3)  # (R, 3, G): the mean over scored classes
+        for ax, values in zip(axes, np.moveaxis(by_group, 1, 0), strict=True):
+            _dots(ax, values, lift, p)
+    positive = a.class_names[1] if a.n_classes == 2 else "mean over classes"
+    for ax, name in zip(axes, RATES, strict=True):
+        ax.set_xlabel(f"{name} (%)")
+    axes[0].set_yticks(range(rows), cells.groups)
+    axes[1].set_title(f"positive: {positive}")
+    style.legend_below(figure, axes[0], ncols=2)
+    return figure
+
+
+def _dots(ax: Axes, values: np.ndarray, lift: float, p: Predictions) -> None:
+    """Mean over runs and its standard deviation; values (R, G)."""
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    marker = style.MARKERS.get(p.runs["model"].iloc[0], "o")
+    y = np.arange(values.shape[1]) + lift
+    looks = {"color": _color(p), "marker": marker, "linestyle": "none", "markersize": 6}
+    ax.errorbar(values.mean(axis=0), y, xerr=spread, **looks, label=f"{_name(p)}, ± 1 sd over seeds")
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def samples(
+    a: Predictions,
+    b: Predictions,
+    *,
+    of_class: int | None,
+    of_group: tuple[str, str] | None,
+    images: Callable[[], Images],
+) -> Panel:
+    """The samples of a class and group whose usual prediction changed, those first on which the runs agree most.
+
+    images: gives {sample id: (C, H, W) uint8}, or why there are none.
+    """
+    images, found = images(), fidelity.changed(a, b)
+    chosen = np.ones(len(found), bool)
+    if of_class is not None:
+        chosen &= found["label"].to_numpy() == a.class_names[of_class]
+    if of_group is not None:
+        chosen &= found["sample_id"].isin(a.sample_ids[a.groups[of_group[0]].astype(str) == of_group[1]]).to_numpy()
+    shown = found[chosen].head(PICTURES)
+    text = (
+        f"{chosen.sum()} of the chosen samples are usually put elsewhere by {_name(b)} than by {_name(a)}.",
+        images if isinstance(images, str) else "",
+    )
+    return _text(*text), _gallery(shown, {} if isinstance(images, str) else images, a, b)
+
+
+@in_style
+def _gallery(rows: pd.DataFrame, images: Mapping[str, np.ndarray], a: Predictions, b: Predictions) -> Figure:
+    figure = new_figure(9, 4.6 if len(rows) > 6 else 2.7, f"Changed most surely, {_name(a)} → {_name(b)}")
+    axes = figure.subplots(2 if len(rows) > 6 else 1, 6, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, row in zip(axes, rows.itertuples(), strict=False):
+        if row.sample_id in images:
+            image = np.moveaxis(images[row.sample_id], 0, -1)
+            ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+        told = f"{row.before} {row.share_before:.0%} →\n{row.after} {row.share_after:.0%}"
+        ax.set_title(f"{told}\nlabel: {row.label}", fontsize=7.5)
+        if row.sample_id not in images:
+            ax.text(0.5, 0.5, row.sample_id[:18], ha="center", va="center", fontsize=7)
+    return figure

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdlib.catalogue import groups_by
 from kdlib.show import style
 from kdlib.show.style import COLORS, LINES, NAMES, in_style, look, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def group_fairness(rows: pd.DataFrame, *, sensitive: str, title: str) -> Figure:

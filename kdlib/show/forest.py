@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kdlib.show import style
 from kdlib.show.boards import SEEN
 from kdlib.show.style import COLORS, in_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BY = r" by (.+?)(?=, change| at T )"  # the sensitive feature in the name of a number
 LETTERS = 34  # of a study's name in a line

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kdlib.errors import InvalidInput
 from kdlib.predictions import softmax
 from kdlib.show.style import greens, in_style, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @in_style

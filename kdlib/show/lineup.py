@@ -6,10 +6,10 @@ A reader who knows nothing and sees nothing names the real one in one of nine ca
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kdlib import files
 from kdlib.measure import class_bias
@@ -18,9 +18,6 @@ from kdlib.measure.class_counts import class_totals, correct_by_class
 from kdlib.measure.stats import shrink_variances
 from kdlib.predictions import Predictions
 from kdlib.show import class_figures, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PANELS = 9
 

@@ -6,9 +6,10 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from kdlib import __version__, files
 from kdlib.errors import StoreError
@@ -16,10 +17,6 @@ from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.predictions import Predictions, named_collapsed
 from kdlib.show import style, tables
 from kdlib.studies import Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
 
 LIST = "KDLIB_SAVED"  # environment variable: a file that gets the path of everything that is saved
 
@@ -82,8 +79,5 @@ def make_folder(folder: Path) -> None:
 
 def harmless(data: pd.DataFrame) -> pd.DataFrame:
     """Text that a spreadsheet would run as a formula gets a leading apostrophe: names of classes can be anyone's."""
-
-    def plain(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
-
-    return data.map(plain)
+    risky = tuple("=+-@\t\r")
+    return data.map(lambda value: f"'{value}" if isinstance(value, str) and value.startswith(risky) else value)

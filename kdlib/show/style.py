@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.studies import Study
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-
-STYLE, CAPTIONS = (Path(__file__).with_name(name) for name in ("figures.mplstyle", "captions.yaml"))
+STYLE = Path(__file__).with_name("figures.mplstyle")
+CAPTIONS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
 
 NAMES = {"teacher": "teacher", "nds": "NDS", "ds": "DS"}
 
@@ -43,49 +41,31 @@ COUNT_COLORS = "Purples"
 DIFFERENCE_COLORS = "PuOr_r"  # violet below 0, orange above
 
 
-def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw with figures.mplstyle, whatever the caller has set."""
-
-    @wraps(draw)
-    def drawn(*args: Any, **options: Any) -> Figure:
-        import matplotlib.style
-
-        with matplotlib.style.context(STYLE, after_reset=True):
-            return draw(*args, **options)
-
-    return drawn
+in_style = matplotlib.style.context(STYLE, after_reset=True)  # a decorator: whatever the caller has set
 
 
-@lru_cache(maxsize=1)
-def _picture() -> type[Figure]:
-    from matplotlib.figure import Figure
+class Picture(Figure):
+    """A figure that notebooks show without pyplot, whose list of open figures is global state."""
 
-    class Picture(Figure):
-        """A figure that notebooks show without pyplot, whose list of open figures is global state."""
+    caption = ""
 
-        caption = ""
+    def _repr_png_(self) -> bytes:
+        return rendered(self, "png")
 
-        def _repr_png_(self) -> bytes:
-            return rendered(self, "png")
+    def _ipython_display_(self) -> None:
+        """The picture, and its caption below it."""
+        from IPython.display import publish_display_data
 
-        def _ipython_display_(self) -> None:
-            """The picture, and its caption below it."""
-            from IPython.display import publish_display_data
-
-            publish_display_data({"image/png": self._repr_png_(), "text/plain": repr(self)})
-            if self.caption:
-                publish_display_data({"text/markdown": self.caption, "text/plain": self.caption})
-
-    return Picture
+        publish_display_data({"image/png": self._repr_png_(), "text/plain": repr(self)})
+        if self.caption:
+            publish_display_data({"text/markdown": self.caption, "text/plain": self.caption})
 
 
+@in_style
 def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a 'png' or 'pdf' file; the same figure gives the same bytes."""
-    import matplotlib.style
-
     buffer = io.BytesIO()
-    with matplotlib.style.context(STYLE, after_reset=True):
-        figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
+    figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
     return buffer.getvalue()
 
 
@@ -168,14 +148,7 @@ def write_in_cells(ax: Axes, values: np.ndarray, *, largest: float, form: str) -
 
 def greens(n: int) -> list[tuple[float, ...]]:
     """n colors from light to dark green: the temperatures, in order."""
-    import matplotlib
-
     return [matplotlib.colormaps["Greens"](x) for x in np.linspace(0.22, 1.0, n)]
-
-
-@lru_cache(maxsize=1)
-def _captions() -> dict[str, str]:
-    return yaml.safe_load(CAPTIONS.read_text(encoding="utf-8"))
 
 
 def new_figure(width: float, height: float, title: str, *, caption: str = "", **said: object) -> Figure:
@@ -183,24 +156,15 @@ def new_figure(width: float, height: float, title: str, *, caption: str = "", **
 
     caption: the name of a text in captions.yaml, which a notebook shows below the figure. said: what it leaves open.
     """
-    figure = _picture()(figsize=(float(width), float(height)), layout="constrained")
-    figure.caption = _captions()[caption].format(intervals=_captions()["intervals"], **said) if caption else ""
+    figure = Picture(figsize=(float(width), float(height)), layout="constrained")
+    figure.caption = CAPTIONS[caption].format(intervals=CAPTIONS["intervals"], **said) if caption else ""
     letters = int(width * 72 / 5.6)  # that fit in a line at the style's size of 10 points
     figure.suptitle("\n".join(textwrap.fill(line, letters) for line in title.split("\n")), x=0.01, ha="left")
     return figure
 
 
-def whole_ticks() -> MaxNLocator:
-    """Ticks at whole numbers."""
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(integer=True)
-
-
 def temperature_axis(ax: Axes, temperatures: pd.Series) -> None:
     """Linear, or logarithmic where temperatures span more than a factor of ten; a tick at every temperature."""
-    from matplotlib.ticker import NullLocator
-
     values = sorted(set(temperatures))
     if values[-1] / values[0] > 10:
         ax.set_xscale("log")

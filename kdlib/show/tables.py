@@ -10,14 +10,15 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from string import Formatter, Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from pandas.io.formats.style import Styler
 from scipy.special import stdtrit
 
 from kdlib import files
@@ -26,12 +27,8 @@ from kdlib.paper.numbers import FEATURES, reported_for
 from kdlib.show import style
 from kdlib.studies import Study
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
 ARM_NAMES = {"teacher": "Teacher", "nds": "NDS", "ds": "DS"}
 SOURCES = {"final": "final text", "arxiv_v1": "arXiv v1", "figure": "read off a figure"}
-ONE_LINE = [("white-space", "nowrap"), ("font-variant-numeric", "tabular-nums")]
 NUMBER = re.compile(r"([+−]?)(\d[\d,]*)(\.\d+)?")
 DIGIT, SIGN = "\u2007", "\u2002"  # spaces in the place of a digit and of a sign that other cells of the column have
 # What LaTeX needs of the letters that tables hold; pandas escapes cells, not captions.
@@ -44,9 +41,8 @@ SYMBOLS = str.maketrans(
     | {"²": "$^2$", "–": "--", "“": "``", "”": "''", DIGIT: r"\phantom{0}", SIGN: r"\phantom{$-$}"}
 )
 
-PAGE = Template(
-    Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-)  # cells of a row stack where it is narrow
+# Where it is narrow, the cells of a row stack.
+PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 # A column: its heading, and how a row of its metric becomes a cell. Shares come in percent.
 Columns = Mapping[str, Sequence[str]]
 WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -88,12 +84,9 @@ def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """
     numbers = 100 * rows[["mean", "low", "high", "se_seeds", "se_rows"]]
     pairs = "DS − " + rows["against"].map(ARM_NAMES) + ": " + rows["first"] + " − " + rows["second"]
-    rows = rows.assign(**numbers).set_index(pairs.to_numpy())
-    found = {
-        heading: pd.Series({pair: filled(form, row) for pair, row in rows[rows["metric"] == metric].iterrows()})
-        for heading, (metric, form) in WORDS["joint"]["columns"].items()
-    }
-    return text_table(pd.DataFrame(found).fillna(""), f"{title}\n{WORDS['joint']['note']}")
+    rows, words = rows.assign(**numbers, line=pairs), WORDS["joint"]
+    found = {heading: (rows[rows["metric"] == metric], form) for heading, (metric, form) in words["columns"].items()}
+    return text_table(in_lines(rows, found), f"{title}\n{words['note']}")
 
 
 def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str | None = None) -> Styler:
@@ -104,12 +97,10 @@ def not_run_table(study: Study, artefact: str, *, command: str, sensitive: str |
     sensitive = sensitive or FEATURES.get(artefact, {}).get(study.dataset, (None,))[0]
     groups = f", groups by {sensitive}" if sensitive else ""
     headings = {metric: heading for metric, (heading, _) in (CLASS_BIAS | FAIRNESS | INDIVIDUAL).items()}
-    rows = reported_for(study, artefact, sensitive=sensitive)
-    found = {
-        f"{headings.get(metric, metric)}, paper": _by_arm(part, _paper_cell)
-        for metric, part in rows.groupby("metric", sort=False)
-    }
-    return text_table(_of_arms(rows, found), f"{study.title}{groups}\nnot run: {command}")
+    rows = with_arm_names(reported_for(study, artefact, sensitive=sensitive))
+    parts = rows.groupby("metric", sort=False)
+    found = {f"{headings.get(metric, metric)}, paper": (part, _paper_cell) for metric, part in parts}
+    return text_table(in_lines(rows, found), f"{study.title}{groups}\nnot run: {command}")
 
 
 def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "") -> Styler:
@@ -122,13 +113,13 @@ def arm_table(rows: pd.DataFrame, *, columns: Columns, title: str, note: str = "
     missing = [metric for metric in columns if metric not in set(rows["metric"])]
     if missing:
         raise InvalidInput(f"the rows lack {', '.join(missing)}; they have {', '.join(rows['metric'].unique())}.")
-    found = {}
+    found, rows = {}, with_arm_names(rows)
     for metric, (heading, form) in columns.items():
         chosen = rows[rows["metric"] == metric]
-        found[heading] = _by_arm(style.in_percent(chosen), partial(filled, form))
+        found[heading] = style.in_percent(chosen), form
         if style.has_paper(chosen):
-            found[f"{heading}, paper"] = _by_arm(chosen, _paper_cell)
-    frame = _of_arms(rows, found)
+            found[f"{heading}, paper"] = chosen, _paper_cell
+    frame = in_lines(rows, found)
     named = [columns[metric][0] for metric in ONCE if metric in columns]
     same = [name for name in named if (frame[name] != "").sum() > 1 and set(frame[name]) <= {"", frame[name].max()}]
     once = "; ".join(f"{name} in every row: {frame[name].max()}" for name in same)
@@ -143,15 +134,21 @@ def filled(form: str, row: Mapping[str, Any]) -> str:
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
-def _by_arm(rows: pd.DataFrame, cell: Callable[[Mapping[str, Any]], str]) -> pd.Series:
-    """One cell per row, under the name of its arm."""
-    return pd.Series({arm_name(row["model"], row["temperature"]): cell(row) for row in rows.to_dict("records")})
+def in_lines(rows: pd.DataFrame, columns: Mapping[str, tuple[pd.DataFrame, str | Callable]]) -> pd.DataFrame:
+    """Text side by side, a line for each value of the column `line` in the order of `rows`; empty where it has none.
+
+    columns: {heading: (its rows, how one becomes a cell: a form for `filled`, or a function)}
+    """
+    found = {}
+    for heading, (part, form) in columns.items():
+        cell = partial(filled, form) if isinstance(form, str) else form
+        found[heading] = pd.Series({row["line"]: cell(row) for row in part.to_dict("records")}, dtype=object)
+    return pd.DataFrame(found, index=rows["line"].unique()).fillna("")
 
 
-def _of_arms(rows: pd.DataFrame, columns: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Columns of cells side by side, arms in the order of `rows`; an empty cell where an arm has none."""
-    arms = rows[["model", "temperature"]].drop_duplicates().itertuples(index=False)
-    return pd.DataFrame(columns, index=[arm_name(*arm) for arm in arms]).fillna("")
+def with_arm_names(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the column `line`: the name of the arm."""
+    return rows.assign(line=[*map(arm_name, rows["model"], rows["temperature"])])
 
 
 def _paper_note(rows: pd.DataFrame) -> str:
@@ -190,21 +187,9 @@ def _paper_cell(row: dict[str, Any]) -> str:
 
 def text_table(frame: pd.DataFrame, caption: str, *, wrap: bool = False) -> Styler:
     """A table of text in the one look of all tables; wrap: cells may have several lines, else numbers are aligned."""
-    broken = [("white-space", "pre-line"), ("vertical-align", "top"), ("max-width", "36em")]
-    cell = [("text-align", "left"), ("padding", "4px 8px"), ("border-bottom", "1px solid #DDDDDD")]
-    above = [*cell[:2], ("caption-side", "top"), ("white-space", "pre" if frame.empty else "pre-line")]
-    whole = [("font-family", "system-ui, sans-serif"), ("font-size", "14px"), ("border-collapse", "collapse")]
-    whole.append(("min-width", "48em"))
-    lines = [
-        {"selector": "", "props": whole},
-        {"selector": "caption", "props": above},
-        {"selector": "th", "props": cell},
-        {"selector": "th", "props": [("vertical-align", "top")]},
-        {"selector": "th.row_heading", "props": [] if wrap else ONE_LINE[:1]},
-        {"selector": "td", "props": [*cell, *(broken if wrap else ONE_LINE)]},
-        {"selector": "span", "props": [("display", "inline-block"), ("width", "0.9em"), ("text-align", "right")]},
-    ]
-    shown = _escaped(_table()(frame), "html").set_table_attributes(f'class="{"stacked" if wrap else "wide"}"')
+    form = WORDS["wrapped" if wrap else "one_line"] | {"caption": "pre" if frame.empty else "pre-line"}
+    lines = [{"selector": selector, "props": css.format(**form)} for selector, css in WORDS["css"]]
+    shown = _escaped(Table(frame), "html").set_table_attributes(f'class="{"stacked" if wrap else "wide"}"')
     shown = shown.set_caption(html.escape(caption, quote=False))
     return shown.set_table_styles(lines).set_uuid(_name(frame, caption))
 
@@ -236,17 +221,11 @@ def _name(frame: pd.DataFrame, caption: str) -> str:
     return "kdlib" + files.sha256(f"{caption}{list(frame.columns)}".encode())[:8]
 
 
-@lru_cache(maxsize=1)
-def _table() -> type[Styler]:
-    from pandas.io.formats.style import Styler
+class Table(Styler):
+    """Notebooks show it as HTML; as plain text it is its caption, where a Styler is an address in memory."""
 
-    class Table(Styler):
-        """Notebooks show it as HTML; as plain text it is its caption, where a Styler is an address in memory."""
-
-        def __repr__(self) -> str:
-            return html.unescape(self.caption or "")
-
-    return Table
+    def __repr__(self) -> str:
+        return html.unescape(self.caption or "")
 
 
 def _in_html(column: pd.Series) -> Callable[[object], str]:
