@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--version", action="version", version=__version__)
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    profiles = "quick, real-small, confirm, worlds, paper, or a YAML file (default: quick)"
+    profiles = "quick, real-small, confirm, trifeature, worlds, paper, or a YAML file (default: quick)"
     common.add_argument("--profile", default="quick", help=profiles)
     common.add_argument("--runs-dir", default="", help="where runs are kept (default: runs/)")
     working = argparse.ArgumentParser(add_help=False)

@@ -3,12 +3,13 @@
 One row per sample of the test part, and of the validation part where the runs have one: part, sample_id, label,
 group:<name>, and of each run its predicted class and log-probabilities in fp16: of two classes that of the other one,
 which says both; of every class where there are twins and at most FULL; of the predicted class and the label otherwise.
-Logarithms, because fp16 holds them to 0.1 % near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The label and the groups are the only annotations
-released; what needs others is a scalar of the run. The runs' recipes, provenance and scalars stand in the file's
-metadata, and for people in <study>.json beside it. The sha256 of the file stands in SHA256SUMS, and is checked when it
-is read; so are the types and values, because a file may be whole and still wrong. Values that could be, but are not
-those that were released, such as labels or samples that changed places, tell by `content` in the metadata: a sha256 of
-all values, taken from the runs. Files from before it was there are read without.
+Logarithms, because fp16 holds them to 0.1 % near 0 and near 1 alike, where probabilities below 6e-8 would vanish. The
+label and the groups are the only annotations released; what needs others is a scalar of the run. The runs' recipes,
+provenance and scalars stand in the file's metadata, and for people in <study>.json beside it. The sha256 of the file
+stands in SHA256SUMS, and is checked when it is read; so are the types and values, because a file may be whole and still
+wrong. Values that could be, but are not those that were released, such as labels or samples that changed places, tell
+by `content` in the metadata: a sha256 of all values, taken from the runs. Files from before it was there are read
+without.
 """
 
 from __future__ import annotations
