@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kdlib import store
+from kdlib.catalogue import network
 from kdlib.errors import StoreError
 from kdlib.studies import Run
 
@@ -64,7 +65,7 @@ class Report:
             told = f"test accuracy {100 * about.get('test_accuracy', np.nan):.1f} %, {about.get('seconds', 0):.0f} s"
         elif outcome == "failed":
             told = f"failed: {store.failure(self.folder, run)}"
-        left = f"; {self._expected()} left" if about and self.left else ""
+        left = f"; to come: {self._expected()}" if about and self.left else ""
         self.say(f"  {self.total - len(self.left)} of {self.total}  {run}: {told}{left}")
         self.bar.update(outcome == "done")
 
@@ -81,13 +82,15 @@ class Report:
     def _expected(self) -> str:
         """'about 5 min' for the runs that are left, by the seconds an epoch of those that ended; '' before the first.
 
-        A network of which none ended yet is taken to need what the others need.
+        A network of which none ended yet is named: 'about 5 min and what LeNet-5 takes'.
         """
-        paces = {kind: float(np.mean(seen)) for kind, seen in self.paces.items()}
-        if not paces:
+        if not self.paces:
             return ""
-        usual = float(np.mean([*paces.values()]))
-        return about_time(sum(paces.get(_kind(run), usual) * run.epochs for run in self.left) / self.workers)
+        known = [run for run in self.left if _kind(run) in self.paces]
+        seconds = sum(float(np.mean(self.paces[_kind(run)])) * run.epochs for run in known) / self.workers
+        others = dict.fromkeys(network(run.model).title for run in self.left if run not in known)
+        parts = [about_time(seconds)] * bool(known) + [f"what {' and '.join(others)} takes"] * bool(others)
+        return " and ".join(parts)
 
 
 def about_time(seconds: float) -> str:

@@ -21,11 +21,12 @@ def test_the_plan_and_each_run_with_what_is_left(tmp_path, study):
             "  8 runs to train (teachers: 2, NDS: 2, DS: 4), 2 at a time: the first one will show how long it takes"
         ]
         finish(tmp_path, runs[0], 240.0)
-        report.finished(runs[0], "done")  # 7 more of 240 s, two at a time: 840 s
-        assert said[-1] == "  1 of 8  digits resnet8 teacher seed 0: test accuracy 75.0 %, 240 s; about 14 min left"
+        report.finished(runs[0], "done")  # another teacher of 240 s, two at a time
+        done = "  1 of 8  digits resnet8 teacher seed 0: test accuracy 75.0 %, 240 s"
+        assert said[-1] == f"{done}; to come: about 2 min and what LeNet-5 takes"
         finish(tmp_path, runs[2], 6.0, accuracy=0.5)
         report.finished(runs[2], "done")  # a teacher of 240 s, five students of 6 s: 270 / 2
-        assert said[-1] == "  2 of 8  digits lenet5 nds seed 0: test accuracy 50.0 %, 6 s; about 2 min left"
+        assert said[-1] == "  2 of 8  digits lenet5 nds seed 0: test accuracy 50.0 %, 6 s; to come: about 2 min"
         store.record_failure(tmp_path, runs[1], "the loss was nan")
         report.finished(runs[1], "failed")
         report.finished(runs[3], "the run in x is damaged")
