@@ -84,7 +84,7 @@ def joint_table(rows: pd.DataFrame, *, title: str) -> Styler:
     """
     numbers = 100 * rows[["mean", "low", "high", "se_seeds", "se_rows"]]
     pairs = "DS − " + rows["against"].map(ARM_NAMES) + ": " + rows["first"] + " − " + rows["second"]
-    rows, words = rows.assign(**numbers, line=pairs), WORDS["joint"]
+    rows, words = rows.assign(**numbers, line=pairs)[rows["first"] != ""], WORDS["joint"]  # rates by group alone
     found = {heading: (rows[rows["metric"] == metric], form) for heading, (metric, form) in words["columns"].items()}
     return text_table(in_lines(rows, found), f"{title}\n{words['note']}")
 
