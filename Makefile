@@ -10,7 +10,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: PROFILE=quick|paper|real-small|confirm|FILE (reproduce), BUDGET=9m RUNS_DIR=FOLDER (paper-gpu), PYTHON=python3.12 (setup)"
+	@echo "  variables: PROFILE=quick|paper|real-small|confirm|trifeature|FILE (reproduce), BUDGET=9m RUNS_DIR=FOLDER (paper-gpu), PYTHON=python3.12 (setup)"
 
 setup: $(INSTALLED)  ## make the environment in .venv (about 6 GB with the CUDA libraries of Linux)
 
@@ -26,7 +26,7 @@ test: lint  ## lint, then every test that is not marked slow, then the executed 
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	@$(MAKE) --no-print-directory test-notebooks
 
-test-notebooks: $(INSTALLED)  ## run the executed notebooks of real-small and confirm again: outputs and saved files are the committed ones
+test-notebooks: $(INSTALLED)  ## run the committed executed notebooks again: outputs and saved files are the committed ones
 	$(BIN)/python -m pytest -m notebooks -rs tests/test_executed.py
 
 test-slow: $(INSTALLED)  ## the tests marked slow

@@ -12,7 +12,7 @@ from kdlib.studies import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "figures/confirm"
-AGAIN, FIRST = (load_profile(ROOT / f"params/{name}.yaml") for name in ("confirm", "real-small"))
+AGAIN, FIRST, DRAWN = (load_profile(ROOT / f"params/{name}.yaml") for name in ("confirm", "real-small", "trifeature"))
 BY_STUDY = pd.read_csv(FOLDER / "claims_by_study.csv")
 CONFIRMING = [name for name in AGAIN.studies if name.endswith("-confirm")]  # the others go beyond, and judge no claim
 each = pytest.mark.parametrize("study", [AGAIN.study(name) for name in CONFIRMING], ids=CONFIRMING)
@@ -25,7 +25,7 @@ def test_no_seed_is_an_old_one(study):
     assert not seeds & before and study.dataset == old.dataset
 
 
-@each
+@pytest.mark.parametrize("study", [*map(AGAIN.study, CONFIRMING), *DRAWN.studies.values()], ids=lambda one: one.name)
 def test_the_recipe_is_among_those_that_were_tried(study):
     tried = pd.read_csv(ROOT / f"params/recipes/{study.name}.csv")
     for role, settings in (("teacher", study.teacher), ("nds", study.student)):

@@ -1,4 +1,4 @@
-"""The executed notebooks of real-small and confirm, run again: every output and saved file is the one committed.
+"""The committed executed notebooks, run again: every output and saved file is the one committed.
 
 nbval compares text and tables cell by cell. It leaves pictures out, but each one is also saved as a file, and the saved
 files are compared too. The notebooks run in this Python and in a copy of their folders: nothing is written here. One
@@ -25,7 +25,7 @@ from kdlib.show import celeba_attributes
 from tests.conftest import make_project
 
 ROOT = Path(__file__).resolve().parents[1]
-PROFILES = ("real-small", "confirm")
+PROFILES = ("real-small", "confirm", "trifeature")
 EXECUTED = [
     f"{profile}/{path.stem}"
     for profile in PROFILES

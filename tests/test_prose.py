@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from kdlib.predictions.collect import collect
+from kdlib.studies import load_profile
+
 ROOT = Path(__file__).resolve().parents[1]
 README, TEXT = (
     re.sub(r"\s+", " ", (ROOT / page).read_text(encoding="utf-8")) for page in ("README.md", "docs/results.md")
 )
 
 
-def read(name):
-    return pd.read_csv(ROOT / f"figures/real-small/{name}.csv")
+def read(name, profile="real-small"):
+    return pd.read_csv(ROOT / f"figures/{profile}/{name}.csv")
 
 
 def says(sentence, text=TEXT):
@@ -28,12 +31,12 @@ def minus(text):
     return text.replace("-", "−")
 
 
-def change(name, against):
+def change(name, against, profile="real-small"):
     """'+3.3 (1.8 to 4.9)': DPD of DS less that of the other arm, two groups, from the joint intervals."""
     study, feature = name
-    rows = read(f"fig{5 if study == 'hatexplain' else 4}_{study}_{feature}_joint")
+    rows = read(f"fig{5 if study == 'hatexplain' else 4}_{study}_{feature}_joint", profile)
     (row,) = rows[(rows["metric"] == "dpd") & (rows["against"] == against)].to_dict("records")
-    levels = read(f"fig{5 if study == 'hatexplain' else 4}_{study}_{feature}")
+    levels = read(f"fig{5 if study == 'hatexplain' else 4}_{study}_{feature}", profile)
     nds = levels[(levels["metric"] == "dpd") & (levels["model"] == against)]["mean"].item()
     ds = levels[(levels["metric"] == "dpd") & (levels["temperature"] == 10)]["mean"].item()
     sign = 1 if (ds - nds) * row["mean"] > 0 else -1  # the gap may be of either sign, DPD is its size
@@ -244,7 +247,7 @@ def test_the_story_says_what_the_tables_say():
 
 
 def test_the_fourth_finding_and_what_held_on_new_seeds():
-    rows = pd.read_csv(ROOT / "figures/confirm/claims_by_study.csv")
+    rows = read("claims_by_study", "confirm")
     by = {(row["claim"], str(row["studies"]).removesuffix("-confirm")): row for row in rows.to_dict("records")}
     seen = {"reproduced": "seen", "not reproduced": "opposite", "inconclusive": "not told from chance"}
     for key, words in {
@@ -253,23 +256,33 @@ def test_the_fourth_finding_and_what_held_on_new_seeds():
         (1, "utkface"): "accuracy of DS − NDS",
         (7, "utkface"): "disagreement with the teacher",
         (9, "utkface"): "DPD less the teacher's",
+        (1, "celeba64-eyeglasses"): "accuracy of DS − NDS",
+        (7, "celeba64-eyeglasses"): "disagreement with the teacher",
+        (9, "celeba64-eyeglasses"): "DPD less the teacher's",
     }.items():
         says(f"{words} {points(by[key])} ({seen[by[key]['verdict']]})", README)
     counts = by[2, "cifar100"]
     says(f"Kendall's tau of #SC and T {counts['value']:.2f} ({seen[counts['verdict']]})", README)
     assert [by[n, s]["verdict"] for s in ("cifar100", "utkface") for n in (1, 7)] == ["reproduced"] * 4
-    first, last, change, around = re.match(
+    assert [by[n, "celeba64-eyeglasses"]["verdict"] for n in (1, 7)] == ["inconclusive", "reproduced"]
+    assert (claim(1, "celeba64-eyeglasses")["verdict"], claim(7, "celeba64-eyeglasses")["verdict"]) == (
+        "inconclusive",
+    ) * 2
+    first, last, rise, around = re.match(
         r"#SC is (\d+) of 100 classes at T = 2 and (\d+) at T = 10, a change of (.+?) \((.+?)\);", counts["sentence"]
     ).groups()
-    says(f"{first} classes at T = 2, {last} at T = 10 ({change}, {around}).")
+    says(f"{first} classes at T = 2, {last} at T = 10 ({rise}, {around}).")
     slope = re.search(r"class profile by (.+? \(.+?\)),", counts["sentence"])[1]
     says(f"less at high T: by {slope} for each doubling of T.")
     pairs = re.search(r"(\d+) of (\d+) pairs of groups differ", by[9, "utkface"]["sentence"]).groups()
     says(f"{pairs[0]} of {pairs[1]} pairs of races differ")
+    assert by[9, "celeba64-eyeglasses"]["verdict"] == by[9, "utkface"]["verdict"] == "not reproduced"
+    young, male = (change(("celeba64-eyeglasses-confirm", g), "teacher", "confirm") for g in ("young", "male"))
+    says(f"by Young {young}, by Male {male}. On UTKFace")
 
 
 def test_what_goes_beyond_the_confirmed_study():
-    rows = pd.read_csv(ROOT / "figures/confirm/beyond_t_squared.csv")
+    rows = read("beyond_t_squared", "confirm")
     rows = rows.assign(value=rows["mean"] * 100, low=rows["low"] * 100, high=rows["high"] * 100)
 
     def arm(with_t2, model):
@@ -290,3 +303,39 @@ def test_what_goes_beyond_the_confirmed_study():
     assert counts.min() > band.max() and counts.iloc[-1] == counts.max()  # as the notebook says
     says(", ".join(f"{told(row)} at T = {row.temperature:g}" for row in without.itertuples()), TEXT)
     says(f"their limit, has {told(control)}", TEXT)
+
+
+def test_trifeature():
+    shape, texture = (read(f"fig4_trifeature-{label}-64_color", "trifeature") for label in ("shape", "texture"))
+
+    def accuracy(rows, model):
+        rows = rows[(rows["metric"] == "accuracy") & (rows["model"] == model)].set_index("temperature")
+        return 100 * rows[["mean", "low", "high"]]
+
+    (nds,), (teacher,) = accuracy(shape, "nds").itertuples(), accuracy(shape, "teacher").itertuples()
+    ds = accuracy(shape, "ds")["mean"]
+    says(f"NDS is right on {nds.mean:.1f} % ({nds.low:.1f} to {nds.high:.1f}), DS on {ds[1]:.1f} % at T = 1")
+    says(f"and on {ds[40]:.1f} % at T = 40; its teachers have {teacher.mean:.1f} %")
+    runs = collect(
+        load_profile("trifeature").study("trifeature-shape-64"), released=ROOT / "figures/trifeature/predictions"
+    )
+    says(f"but one of the five has {100 * runs.arm(model='teacher').accuracy.min():.1f} %")
+    ds, (nds,) = accuracy(texture, "ds")["mean"], accuracy(texture, "nds")["mean"]
+    says(f"On texture DS has {ds.min():.1f} to {ds.max():.1f} % and NDS {nds:.1f} %")
+    by = read("claims_by_study", "trifeature").set_index(["claim", "studies"])
+    of_shape, of_texture = by.xs("trifeature-shape-64", level=1), by.xs("trifeature-texture-64", level=1)
+    assert of_shape["verdict"][1] == "not reproduced" and of_texture["verdict"][1] == "inconclusive"
+    seen = of_texture.loc[11]
+    assert seen["verdict"] == "reproduced"
+    assert "reproduced" not in (of_shape["verdict"][11], claim(11, "hatexplain")["verdict"])
+    value, most, least = (-100 * seen[name] for name in ("value", "low", "high"))
+    says(f"by {value:.1f} points ({least:.1f} to {most:.1f}) for each doubling of T")
+    calibrated = re.search(r"scaling of every model it is −([\d.]+) \(−([\d.]+) to −([\d.]+)\)", seen["sentence"])
+    most, high, low = map(float, calibrated.groups())
+    says(f"once every model is calibrated ({most:.1f}, {low:.1f} to {high:.1f})")
+    assert (by.loc[9]["verdict"] == "not reproduced").all()  # larger on both
+    grows, beyond = of_shape["sentence"][8].split("Beyond what the same errors give in a model that does not react")
+    eod, dpd = re.findall(r"by ([+−]\d\S+) \(", grows)
+    (left, around), (left_of_dpd, around_of_dpd) = re.findall(r"by ([+−]\d\S+) \((.+?)\)", beyond)
+    says(f"of {eod} points of EOD by color for each doubling of T, {left} ({around}) are more")
+    says(f"of {dpd} points of DPD {left_of_dpd} ({around_of_dpd})")

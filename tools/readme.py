@@ -25,7 +25,7 @@ from kdlib.show.boards import SEEN
 from kdlib.studies import load_profile
 
 ROOT = places.project_root()
-REAL, AGAIN = ROOT / "figures/real-small", ROOT / "figures/confirm"
+REAL, AGAIN, TRIFEATURE = (ROOT / "figures" / name for name in ("real-small", "confirm", "trifeature"))
 RESULTS = ROOT / "benchmarks/results"
 CONFIRMS = "-confirm"  # what the name of a study ends in that repeats one with new seeds
 PICTURES = (
@@ -45,6 +45,8 @@ STUDIES = {
     "celeba64-eyeglasses": "CelebA, eyeglasses",
     "utkface": "UTKFace",
     "hatexplain": "HateXplain",
+    "trifeature-shape-64": "Trifeature, shape",
+    "trifeature-texture-64": "Trifeature, texture",
 }
 # What the rule of each claim tests, which can be less than what the paper says.
 TESTED = {
@@ -154,6 +156,16 @@ def _lines(rows: pd.DataFrame) -> str:
     for row in rows.to_dict("records"):
         cells = (title(row["studies"]), row["statistic"], number(row), chance(row), f"**{verdict(row)}**")
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def judged(rows: pd.DataFrame) -> str:
+    """One row per claim and study that can answer it. rows: what `board.by_study` returned."""
+    lines = ["| claim, as tested | study | found (95 % interval) | p | verdict |", "|---|---|---|---|---|"]
+    for row in rows[rows["verdict"] != "not run"].to_dict("records"):
+        if not unanswerable(row):
+            cells = (f"{row['claim']}. {TESTED[row['claim']]}", title(row["studies"]), number(row), chance(row))
+            lines.append(f"| {' | '.join(cells)} | **{verdict(row)}** |")
     return "\n".join(lines)
 
 
@@ -329,6 +341,7 @@ def sections(gallery: Path) -> dict[str, Callable[[], str]]:
         "claims": lambda: claims_short(by_study),
         "claims by study": lambda: claims_long(by_study),
         "confirmed": confirmed,
+        "trifeature": lambda: judged(pd.read_csv(TRIFEATURE / "claims_by_study.csv")),
         "artefacts": lambda: artefact_table(json.loads((gallery / "summary.json").read_text(encoding="utf-8"))),
         "silences": deviations,
         "gpu paces": gpu_paces,
@@ -341,7 +354,7 @@ def sections(gallery: Path) -> dict[str, Callable[[], str]]:
 PAGES = {
     "README.md": ("findings", "commands", "claims"),
     "docs/index.md": ("findings", "claims"),
-    "docs/results.md": ("confirmed", "claims by study"),
+    "docs/results.md": ("confirmed", "trifeature", "claims by study"),
     "docs/artefacts.md": ("artefacts",),
     "docs/deviations.md": ("silences",),
     "docs/speed.md": ("speed",),

@@ -18,6 +18,7 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from PIL import Image
 
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.studies import Study
@@ -66,7 +67,11 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a 'png' or 'pdf' file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
-    return buffer.getvalue()
+    if kind == "pdf":
+        return buffer.getvalue()
+    picture = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture.save(small := io.BytesIO(), "png")  # 256 colors show the same in a third of the bytes
+    return small.getvalue()
 
 
 def heading(study: Study, *more: str) -> str:
