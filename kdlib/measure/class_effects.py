@@ -121,13 +121,15 @@ def direction(predictions: Predictions, *, normalise: str = "arcsine") -> pd.Dat
     Raises InvalidInput for fewer than three seeds that all three arms have, and as class_bias.counts.
     """
     (nds, teachers), students = class_counts.compared_arms(predictions, "nds", "teacher")
-    rows = []
-    for arm in students:
-        base, teacher, student = _of_common_seeds((nds, teachers, arm), normalise)
-        both = _covariances(student - base, teacher - base), _covariances(teacher - base, teacher - base)
-        found = _jackknifed(lambda keep, both=both: _slope(*(part[keep] for part in both)), len(base))
-        rows.append((arm.temperature, len(base), found.value, found.low, found.high))
-    return pd.DataFrame(rows, columns=["temperature", "n_seeds", "slope", "low", "high"])
+    return pd.DataFrame([_direction(nds, teachers, arm, normalise) for arm in students])
+
+
+def _direction(nds: CountedArm, teachers: CountedArm, students: CountedArm, normalise: str) -> dict[str, float]:
+    base, teacher, student = _of_common_seeds((nds, teachers, students), normalise)
+    upper, lower = _covariances(student - base, teacher - base), _covariances(teacher - base, teacher - base)
+    found = _jackknifed(lambda keep: _slope(upper[keep], lower[keep]), len(base))
+    about = {"temperature": students.temperature, "n_seeds": len(base)}
+    return about | {"slope": found.value, "low": found.low, "high": found.high}
 
 
 def _of_common_seeds(arms: Sequence[CountedArm], normalise: str) -> list[np.ndarray]:
