@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from PIL import Image
+from scipy.spatial import KDTree
 
 from kdlib.paper.stand_in import stand_in_reasons
 from kdlib.studies import Study
@@ -69,9 +70,26 @@ def rendered(figure: Figure, kind: str) -> bytes:
     figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
     if kind == "pdf":
         return buffer.getvalue()
-    picture = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    picture.save(small := io.BytesIO(), "png")  # 256 colors show the same in a third of the bytes
-    return small.getvalue()
+    return few_colors(np.asarray(Image.open(buffer).convert("RGB")))
+
+
+def few_colors(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as a PNG of its 256 most frequent colors, which takes a third of the bytes.
+
+    Areas keep their color; the others, at the edges of letters and lines, take the nearest. A picture of which they
+    would be more than 5 %, as of photographs, keeps them all.
+    """
+    colors, place, counts = np.unique(pixels @ [1, 256, 65536], return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    picture = Image.fromarray(pixels)
+    if counts[order[256:]].sum() <= 0.05 * counts.sum():
+        colors = np.stack([colors % 256, colors // 256 % 256, colors // 65536], axis=1)
+        kept = colors[order[:256]]
+        nearest = KDTree(kept).query(colors)[1].astype(np.uint8)
+        picture = Image.fromarray(nearest[place].reshape(pixels.shape[:2]))
+        picture.putpalette(kept.astype(np.uint8).tobytes())
+    picture.save(buffer := io.BytesIO(), "png")
+    return buffer.getvalue()
 
 
 def heading(study: Study, *more: str) -> str:
