@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, the teacher's nested."""
-        return asdict(self)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"teacher": self.teacher.to_dict() if self.teacher else None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Run:
