@@ -29,7 +29,8 @@ LOOKS = {
 def forest(spread: pd.DataFrame, pooled: pd.DataFrame, *, margins: Mapping[int, float], title: str) -> Figure:
     """Every claim whose number has an interval: one panel each, one line per study, and the pooled number.
 
-    spread: board.by_study; pooled: pooling.pooled. Shares are in points. Thin: the prediction interval.
+    spread: board.by_study; pooled: pooling.pooled. Shares are in points. Thin: the prediction interval; an arrow ends
+    one that is far wider than all the rest.
     margins: {claim: the number, in the unit of `spread`, that its rule compares with in place of 0}.
     """
     shown = spread.dropna(subset=["low", "high"])
@@ -57,7 +58,6 @@ def forest_panel(ax: Axes, rows: pd.DataFrame, pooled: pd.DataFrame, *, margin: 
         word = SEEN.get(row["verdict"], row["verdict"])
         _line(ax, place, scale, row, **LOOKS[word], label=word)
     for row in pooled.to_dict("records"):
-        ax.plot([scale * row["lowest"], scale * row["highest"]], [len(rows)] * 2, color="black", linewidth=0.8)
         _line(ax, len(rows), scale, row, color="black", marker="D", label="pooled over data sets")
     names = [*rows["name"], *(f"pooled, {n} data sets" for n in pooled["data_sets"])]
     ax.set_yticks(range(len(names)), names)
@@ -66,6 +66,15 @@ def forest_panel(ax: Axes, rows: pd.DataFrame, pooled: pd.DataFrame, *, margin: 
     if margin is not None:
         line = {"color": COLORS["teacher"], "linestyle": "--", "linewidth": 1, "zorder": 1}
         ax.axvline(scale * margin, **line, label=f"margin of claim {first['claim']}")
+    room = ax.get_xlim()
+    for row in pooled.to_dict("records"):
+        reach = scale * row["lowest"], scale * row["highest"]
+        far = np.ptp(reach) > 3 * np.ptp(room)  # nothing could be read beside it
+        ends = np.clip(reach, *room) if far else reach
+        ax.plot(ends, [len(rows)] * 2, color="black", linewidth=0.8, zorder=1.9)
+        for end, whole, arrow in zip(ends, reach, "<>", strict=True):
+            if end != whole:
+                ax.plot(end, len(rows), marker=arrow, markersize=4, color="black")
     unit = "classes" if scale == 1 else "points"
     statistic = re.sub(BY, "", first["statistic"])
     ax.set_title(textwrap.fill(f"{first['claim']}. {statistic} ({unit})", 52), fontsize=8)

@@ -49,6 +49,14 @@ def test_numbers_are_in_points_beside_their_study(spread, pool):
     assert "opposite" in labels(second) and "not told from chance" in labels(first)
 
 
+def test_a_prediction_far_wider_than_the_rest_leaves_the_rest_readable(spread, pool):
+    wide = pool.assign(lowest=-5.0, highest=4.0)  # the others take 6 points
+    first, _ = forest.forest(spread, wide, margins={}, title="A profile").axes
+    left, right = first.get_xlim()
+    assert -4 < left < -3 and 3 < right < 4
+    assert [line.get_marker() for line in first.lines if line.get_marker() in ("<", ">")] == ["<", ">"]
+
+
 def test_a_number_without_an_interval_has_no_panel(spread, pool):
     rows = spread.assign(low=[np.nan, np.nan, 0.01])
     shown = [ax for ax in forest.forest(rows, pool, margins={}, title="A profile").axes if ax.axison]
