@@ -23,6 +23,7 @@ from kdlib.predictions import Predictions
 from kdlib.show import style
 from kdlib.show.style import COLORS, CROSS, greens, in_style, look, new_figure, paper_markers
 
+MOST_BARS = 40  # classes of which each has a name in `sorted_changes`
 COUNTS = {"n_significant_sc": ("#SC", "nds", "NDS"), "n_significant_tc": ("#TC", "teacher", "teacher")}
 HOLLOW = {"color": "none", "edgecolor": COLORS["labels"], "linewidth": 0.9, "zorder": 4}
 DOTS = {"s": 26, "edgecolor": "#3A3A3A", "linewidth": 0.4, "zorder": 3}
@@ -149,6 +150,31 @@ def two_accuracies(rows: pd.DataFrame, *, title: str) -> Figure:
         style.temperature_axis(ax, t)
     figure.axes[0].set_ylabel("test accuracy (%)")
     style.legend_below(figure, *figure.axes, ncols=3)
+    return figure
+
+
+@in_style
+def sorted_changes(found: pd.DataFrame, *, title: str) -> Figure:
+    """Change of accuracy by class, sorted; dark where the class differs. found: significant_classes(a, b)."""
+    sd = 100 * np.sqrt(found["sd_a"] ** 2 + found["sd_b"] ** 2)
+    rows = found.assign(change=100 * (found["mean_b"] - found["mean_a"]), sd=sd)
+    rows = rows.sort_values("change", kind="stable", ignore_index=True)
+    figure = new_figure(9, 3.6, title)
+    ax = figure.subplots()
+    for differs, color, label in ((True, COLORS["ds"], "differs"), (False, "#C9C9C9", "not told from chance")):
+        some = rows[rows["significant"] == differs]
+        ax.bar(some.index, some["change"], color=color, width=0.8, label=f"{label} ({len(some)})")
+    bars = {"fmt": "none", "ecolor": "#5A5A5A", "elinewidth": 0.7, "label": "± 1 sd of the difference between two runs"}
+    ax.errorbar(rows.index, rows["change"], yerr=rows["sd"], **bars)
+    ax.axhline(0, color="#1A1A1A", linewidth=0.8)
+    names = rows["class_name"]
+    if len(names) <= MOST_BARS:
+        ax.set_xticks(rows.index, names, rotation=90 if len(names) > 12 else 0)
+    else:
+        ax.set_xticks([])
+        ax.set_xlabel(f"{len(names)} classes, from {names.iloc[0]} to {names.iloc[-1]}")
+    ax.set_ylabel("change of accuracy (points)")
+    ax.legend(loc="upper left")
     return figure
 
 

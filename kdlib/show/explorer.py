@@ -34,9 +34,7 @@ from kdlib.studies import Study
 
 LEVELS = (0.001, 0.005, 0.01, 0.05, 0.1)
 ALL = ("all", None)
-MOST_BARS = 40  # classes of which each has a name in the picture
 PICTURES = 12
-SPREAD = "± 1 sd of the difference between two runs"
 RATES = ("selection rate", "true positive rate", "false positive rate")
 Panel = tuple[str, Figure]  # sentences as HTML, and the picture
 Images = Mapping[str, np.ndarray] | str  # {sample id: (C, H, W) uint8}, or why there are none
@@ -209,32 +207,7 @@ def classes(a: Predictions, b: Predictions, *, normalise: str, correction: str, 
         f"where every class moved by the same log odds, {shift[0]} to {shift[1]}.",
         f"Accuracy: {a.accuracy.mean():.2%} and {b.accuracy.mean():.2%}, {len(a.runs)} and {len(b.runs)} runs.",
     )
-    return _text(*text), sorted_changes(found, title=f"{_name(b)} minus {_name(a)}, each class")
-
-
-@in_style
-def sorted_changes(found: pd.DataFrame, *, title: str) -> Figure:
-    """Change of accuracy by class, sorted; dark where the class differs. found: significant_classes(a, b)."""
-    sd = 100 * np.sqrt(found["sd_a"] ** 2 + found["sd_b"] ** 2)
-    rows = found.assign(change=100 * (found["mean_b"] - found["mean_a"]), sd=sd)
-    rows = rows.sort_values("change", kind="stable", ignore_index=True)
-    figure = new_figure(9, 3.6, title)
-    ax = figure.subplots()
-    for differs, color, label in ((True, style.COLORS["ds"], "differs"), (False, "#C9C9C9", "not told from chance")):
-        some = rows[rows["significant"] == differs]
-        ax.bar(some.index, some["change"], color=color, width=0.8, label=f"{label} ({len(some)})")
-    bars = {"fmt": "none", "ecolor": "#5A5A5A", "elinewidth": 0.7, "label": SPREAD}
-    ax.errorbar(rows.index, rows["change"], yerr=rows["sd"], **bars)
-    ax.axhline(0, color="#1A1A1A", linewidth=0.8)
-    names = rows["class_name"]
-    if len(names) <= MOST_BARS:
-        ax.set_xticks(rows.index, names, rotation=90 if len(names) > 12 else 0)
-    else:
-        ax.set_xticks([])
-        ax.set_xlabel(f"{len(names)} classes, from {names.iloc[0]} to {names.iloc[-1]}")
-    ax.set_ylabel("change of accuracy (points)")
-    ax.legend(loc="upper left")
-    return figure
+    return _text(*text), class_figures.sorted_changes(found, title=f"{_name(b)} minus {_name(a)}, each class")
 
 
 # --- disagreement -----------------------------------------------------------------------------------------------------
