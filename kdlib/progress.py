@@ -86,11 +86,11 @@ class Report:
         """
         if not self.paces:
             return ""
-        known = [run for run in self.left if _kind(run) in self.paces]
-        seconds = sum(float(np.mean(self.paces[_kind(run)])) * run.epochs for run in known) / self.workers
-        others = dict.fromkeys(network(run.model).title for run in self.left if run not in known)
-        parts = [about_time(seconds)] * bool(known) + [f"what {' and '.join(others)} takes"] * bool(others)
-        return " and ".join(parts)
+        paces = {kind: float(np.mean(seen)) for kind, seen in self.paces.items()}
+        seconds = [paces[kind] * run.epochs for run in self.left if (kind := _kind(run)) in paces]
+        others = dict.fromkeys(network(run.model).title for run in self.left if _kind(run) not in paces)
+        parts = [about_time(sum(seconds) / self.workers)] if seconds else []
+        return " and ".join([*parts, f"what {' and '.join(others)} takes"] if others else parts)
 
 
 def about_time(seconds: float) -> str:

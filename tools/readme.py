@@ -118,15 +118,18 @@ def chance(row: dict[str, Any]) -> str:
     return shown[0] if shown[0] == shown[1] else f"{shown[0]} (Holm {shown[1]})"
 
 
+def answered(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Those rows of `board.by_study` in which a study can answer a claim."""
+    return [row for row in rows[rows["verdict"] != "not run"].to_dict("records") if not unanswerable(row)]
+
+
 def claims_short(rows: pd.DataFrame) -> str:
     """One row per claim and one column per study, a symbol in each cell; empty where a study cannot answer.
 
     rows: what `board.by_study` returned.
     """
-    tried = rows[rows["verdict"] != "not run"]
-    studies = list(tried["studies"].unique())
-    asked = [row for row in tried.to_dict("records") if not unanswerable(row)]
-    symbols = {(row["claim"], row["studies"]): SYMBOLS[verdict(row)] for row in asked}
+    studies = list(rows["studies"].dropna().unique())
+    symbols = {(row["claim"], row["studies"]): SYMBOLS[verdict(row)] for row in answered(rows)}
     lines = [f"| claim, as tested | {' | '.join(map(title, studies))} |", f"|---|{':-:|' * len(studies)}"]
     for claim, words in TESTED.items():
         lines.append(f"| {claim}. {words} | {' | '.join(symbols.get((claim, study), '') for study in studies)} |")
@@ -159,13 +162,12 @@ def _lines(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def judged(rows: pd.DataFrame) -> str:
+def claims_in_rows(rows: pd.DataFrame) -> str:
     """One row per claim and study that can answer it. rows: what `board.by_study` returned."""
     lines = ["| claim, as tested | study | found (95 % interval) | p | verdict |", "|---|---|---|---|---|"]
-    for row in rows[rows["verdict"] != "not run"].to_dict("records"):
-        if not unanswerable(row):
-            cells = (f"{row['claim']}. {TESTED[row['claim']]}", title(row["studies"]), number(row), chance(row))
-            lines.append(f"| {' | '.join(cells)} | **{verdict(row)}** |")
+    for row in answered(rows):
+        cells = (f"{row['claim']}. {TESTED[row['claim']]}", title(row["studies"]), number(row), chance(row))
+        lines.append(f"| {' | '.join(cells)} | **{verdict(row)}** |")
     return "\n".join(lines)
 
 
@@ -341,7 +343,7 @@ def sections(gallery: Path) -> dict[str, Callable[[], str]]:
         "claims": lambda: claims_short(by_study),
         "claims by study": lambda: claims_long(by_study),
         "confirmed": confirmed,
-        "trifeature": lambda: judged(pd.read_csv(TRIFEATURE / "claims_by_study.csv")),
+        "trifeature": lambda: claims_in_rows(pd.read_csv(TRIFEATURE / "claims_by_study.csv")),
         "artefacts": lambda: artefact_table(json.loads((gallery / "summary.json").read_text(encoding="utf-8"))),
         "silences": deviations,
         "gpu paces": gpu_paces,

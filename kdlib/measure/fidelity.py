@@ -105,8 +105,10 @@ def fidelity(predictions: Predictions) -> pd.DataFrame:
             for other in nds
             if other != run
         ] or [(np.nan,) * 3]
-        near = predictions.accuracy[teachers[run]], agreement(predicted[teachers[run]], predicted[run])
-        rows.append([*(near if teachers[run] >= 0 else (np.nan, np.nan)), kl[run], *np.mean(changes, axis=0)])
+        near, teacher = (np.nan, np.nan), teachers[run]
+        if teacher >= 0:
+            near = predictions.accuracy[teacher], agreement(predicted[teacher], predicted[run])
+        rows.append([*near, kl[run], *np.mean(changes, axis=0)])
     frame = runs.iloc[students][RUN].reset_index(drop=True).assign(accuracy=predictions.accuracy[students])
     columns = ["teacher_accuracy", "agreement", "kl", "churn", "negative_flips", "positive_flips"]
     return frame.join(pd.DataFrame(rows, columns=columns))
