@@ -134,12 +134,13 @@ def _grid(t: Table) -> _Grid:
 def _runs(t: Table) -> tuple[np.ndarray, pd.DataFrame]:
     """(n,) the run of each row, and the table of runs."""
     given = pd.DataFrame({name: _of_runs(t, name) for name in RUN_COLUMNS if name in t.frame})
-    first = given.drop_duplicates()
-    runs = _completed(first.reset_index(drop=True))
+    run = given.groupby([*given], dropna=False, sort=False).ngroup().to_numpy()
+    first = np.unique(run, return_index=True)[1]
+    runs = _completed(given.iloc[first].reset_index(drop=True))
     for name in runs["run_id"][runs["run_id"].duplicated()][:1]:
-        rows = [t.row(row) for row in first.index[runs["run_id"] == name][:2]]
+        rows = [t.row(row) for row in first[runs["run_id"] == name][:2]]
         raise InvalidInput(f"run {name!r} has another model, seed or the like in {rows[0]} than in {rows[1]}.")
-    return given.groupby([*given], dropna=False, sort=False).ngroup().to_numpy(), runs
+    return run, runs
 
 
 def _of_runs(t: Table, name: str) -> np.ndarray:
