@@ -10,7 +10,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "  variables: PROFILE=quick|paper|real-small|confirm|trifeature|FILE (reproduce), BUDGET=9m RUNS_DIR=FOLDER (paper-gpu), PYTHON=python3.12 (setup)"
+	@echo "  variables: PROFILE=quick|paper|real-small|confirm|trifeature|ablations|FILE (reproduce), BUDGET=9m RUNS_DIR=FOLDER (paper-gpu), PYTHON=python3.12 (setup)"
 
 setup: $(INSTALLED)  ## make the environment in .venv (about 6 GB with the CUDA libraries of Linux)
 

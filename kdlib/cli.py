@@ -24,7 +24,7 @@ from kdlib.training import sweep
 MORE_TO_DO = 3  # exit status
 POWER = """\
 Power: of studies in which the change after "if" is really there, so many percent would show it (p <= 0.05), before
-Holm's correction over studies and the claim's controls. Whether it is there nobody knows: no line is a forecast."""
+Holm's correction over studies and the claim's controls. These lines do not predict whether it is there."""
 STATES = ("done", "released", "partial", "missing", "failed", "damaged")
 
 
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--version", action="version", version=__version__)
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    profiles = "quick, real-small, confirm, trifeature, worlds, paper, or a YAML file (default: quick)"
+    profiles = "quick, real-small, confirm, trifeature, ablations, worlds, paper, or a YAML file (default: quick)"
     common.add_argument("--profile", default="quick", help=profiles)
     common.add_argument("--runs-dir", default="", help="where runs are kept (default: runs/)")
     working = argparse.ArgumentParser(add_help=False)

@@ -105,13 +105,15 @@ def grouped(
     temperatures=(1, *TO_TEN),
     seed_sd=0.0,
     n_groups=2,
+    one_in=2,
 ):
     """Two classes, groups of equal size; the last one's rate of right positives is lower by gap(T).
 
-    right: rate of right answers at T (None for NDS and teacher), so that errors can change without any group.
+    right: rate of right answers at T (None for NDS and teacher), so that errors can change without any group. one_in:
+    of so many samples one is positive.
     """
     rng = np.random.default_rng(seed)
-    group, labels = rng.integers(0, n_groups, n), rng.integers(0, 2, n)
+    group, labels = rng.integers(0, n_groups, n), (rng.integers(0, one_in, n) == one_in - 1).astype(int)
     arms = [("teacher", None, range(5)), ("nds", None, range(5)), *[("ds", t, range(5)) for t in temperatures]]
     runs, predicted = runs_table(arms), []
     for run in runs.itertuples():

@@ -298,7 +298,7 @@ def test_the_command_says_a_line_a_claim(tiny_yaml, tmp_path, capsys):
         f"  claim {c}" for c in range(1, 13)
     ]
     assert "10 classes with about 169 test images each, seeds: 2, T = 1, 4" in of_file and "  cost: unknown" in of_file
-    assert "forecast" in of_file
+    assert "do not predict" in of_file
 
 
 def test_an_unknown_study_is_status_2(tiny_yaml, capsys):

@@ -119,9 +119,10 @@ def test_claims_have_a_section_each_and_a_line_a_study():
 
 def test_the_short_board_leaves_empty_what_a_study_cannot_answer():
     few = ROW | {"studies": "posts", "p_holm": float("nan")}
-    lines = readme.claims_short(pd.DataFrame([ROW, few])).splitlines()
+    again = pd.DataFrame([ROW | {"studies": "faces-confirm", "verdict": "not reproduced"}])
+    lines = readme.claims_short(pd.DataFrame([ROW, few]), again).splitlines()
     assert lines[0] == "| claim, as tested | faces | posts |"
-    assert lines[10].endswith("teacher's | ○ |  |")
+    assert lines[10].endswith("teacher's | ○ ✗ |  |")
     assert readme.chance(few) == "0.200 (its design cannot answer)"
 
 

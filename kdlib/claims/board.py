@@ -114,22 +114,25 @@ def _row(f: Finding | str, p_holm: float) -> dict[str, object]:
 
 
 def verdict(f: Finding, p_holm: float) -> str:
-    """The word for a finding: a significant number decides by its direction, a control can take a met claim away."""
+    """The word for a finding: a significant number decides by its direction, unless a control explains it."""
     decided = np.isnan(f.p) or p_holm <= LEVEL
     if f.flat and not decided:
         return "not reproduced"
     if f.toward is None or not decided:
         return "inconclusive"
-    return (f.instead or "reproduced") if f.toward else "not reproduced"
+    return f.instead or ("reproduced" if f.toward else "not reproduced")
 
 
 def _because(f: Finding, word: str, p_holm: float) -> str:
     if word == "not reproduced":
         return "That is no change worth the name." if f.flat and not p_holm <= LEVEL else "That is against the claim."
     if word == "explained by accuracy":
-        return "The number is as claimed, but what overall accuracy alone does is not ruled out."
+        number = "as claimed" if f.toward else "against the claim"
+        return f"The number is {number}, but what overall accuracy alone does is not ruled out."
     if word != "inconclusive":
         return ""
+    if word == f.instead and p_holm <= LEVEL:
+        return "The number alone would decide, but what was checked does not bear it out."
     corrected = f"With Holm's correction over the studies of this claim {p_text(p_holm)}, which is not enough."
     shown = f"{100 * f.visible:.2f} {f.unit}" if f.unit.startswith("points") else f"{f.visible:.1f} {f.unit}"
     alone = f"A t-test of this number alone would see a change of {shown} in 80 % of such studies."

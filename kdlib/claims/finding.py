@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     se           the standard error of the number
     visible      the value that this test sees in 80 % of studies; NaN: not known
     unit         of `visible`, in words; 'points' are hundredths
-    instead      the verdict that this check leaves where the rule is met; '' where it holds
+    instead      the verdict that this check leaves of a significant number, for or against; '' where it holds
     flat         whether the number is shown to be about 0, which is against the claim
     collapsed    the runs behind it that learned nothing, in words; '' where all learned something
     without      what the rule finds without these runs, or why it cannot find anything

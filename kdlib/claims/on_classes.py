@@ -59,13 +59,14 @@ def disagrees_less(p: Predictions) -> Finding:
 
     At T = 9, the paper's for CIFAR-10, or the nearest there is. Mean over blocks and NDS runs, jackknifed over both. A
     student that is right more often disagrees less anyway; error consistency takes the accuracies out, and where it
-    does not rise, accuracy explains the difference. It is not defined for two models that are always right.
+    does not change too, accuracy explains the difference. It is not defined for two models that are always right.
     """
     chosen = min(p.temperatures, key=lambda t: abs(t - 9))
     p = at(p, chosen)
     own, others = to_teachers(p, lambda a, b: 1 - agreement(p.predicted[a], p.predicted[b]))
     found = crossed(own, others)
     consistent = crossed(*to_teachers(p, lambda a, b: error_consistency(p.correct[a], p.correct[b])))
+    changed = consistent.low > 0 if found.value < 0 else consistent.high < 0
     return Finding(
         f"disagreement with the teacher at T = {chosen:g}, DS − NDS",
         **found._asdict(),
@@ -77,7 +78,7 @@ def disagrees_less(p: Predictions) -> Finding:
         f"{most_confused(p)}",
         control="Error consistency with the teacher, which takes the accuracies out, changed by "
         f"{interval(consistent, '{:+.3f}'.format)}.",
-        instead="" if consistent.low > 0 else "inconclusive" if np.isnan(consistent.value) else "explained by accuracy",
+        instead="" if changed else "inconclusive" if np.isnan(consistent.value) else "explained by accuracy",
     )
 
 

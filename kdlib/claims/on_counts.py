@@ -26,6 +26,7 @@ from kdlib.predictions import Predictions
 WELCH = {"test": "welch", "normalise": "ratio", "correction": None, "level": LEVEL}
 MOST_OF_TEN, SUM_OF_TEN = 3, 11  # of ten classes: 95 % of the largest of nine counts, and of their sum, by chance
 COUNT_NAMES = {"nds": "#SC", "teacher": "#TC"}
+REVERSED = {"nds": -1, "teacher": 1}  # the signs of the changes of #SC and #TC in claim 6
 
 
 def significant(reference: CountedArm, students: Sequence[CountedArm]) -> np.ndarray:
@@ -65,7 +66,8 @@ def count_trends(p: Predictions, *, against: str, sign: int) -> Finding:
     found = count_trend(p, against=against)
     change = count_contrast(p, against=against, low=ts[0], high=ts[-1])
     toward = None if found.observed == 0 else found.observed * sign > 0
-    control, instead = _trend_controls(p, against, sign) if toward and found.p <= LEVEL else ("", "")
+    found_sign = int(np.sign(found.observed))
+    control, instead = _trend_controls(p, against, found_sign) if found_sign and found.p <= LEVEL else ("", "")
     n_seeds = len(reference.seeds), len(students[0].seeds)
     rate = chance_rate(n_classes, n_seeds, test_images=int(np.median(reference.totals)))
     by_chance = np.sqrt(n_classes * rate * (1 - rate))
@@ -91,7 +93,10 @@ def _classes(value: float) -> str:
 
 
 def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
-    """(sentence, verdict instead) of a uniform shift of accuracy, and for the teacher of the fresh ones."""
+    """(sentence, verdict instead) of a uniform shift of accuracy, and for the teacher of the fresh ones.
+
+    sign: of the trend that was found.
+    """
     beyond = trend_beyond_accuracy(p, against=against, sign=sign)
     arcsine = count_trend(p, against=against, normalise="arcsine")
     expected, rest = sign * beyond.expected, sorted(sign * end for end in (beyond.low, beyond.high))
@@ -107,7 +112,8 @@ def _trend_controls(p: Predictions, against: str, sign: int) -> tuple[str, str]:
     if against == "nds":
         return text, ""
     if study_arms(p).fresh is None:
-        return f"{text} Without fresh teachers this may be students that grow alike to their own.", "inconclusive"
+        change = "more alike to" if sign < 0 else "less like"
+        return f"{text} Without fresh teachers this may be students that become {change} their own.", "inconclusive"
     fresh = count_trend(p, against="fresh teacher")
     text += f" Against teachers that taught none of the students tau is {signed(fresh.observed)} ({p_text(fresh.p)})."
     return text, "" if fresh.p <= LEVEL and fresh.observed * sign > 0 else "inconclusive"
@@ -130,15 +136,18 @@ def without_counts(p: Predictions) -> str:
 def reversal(p: Predictions) -> Finding:
     """Claim 6: from T = 10 to 40 #SC falls and #TC rises; both contrasts over blocks must exclude 0.
 
-    A shift of accuracy alone moves both counts on the paper's scale, so what is left of both beyond it must not be 0.
+    A shift of accuracy alone moves both counts on the paper's scale, so what it leaves of those that decide must not be
+    0.
     """
     low, high = TEN_AND_FORTY
     p = at(p, low, high)
     sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
-    both, toward = finding.joint([sc, tc], [-1, 1])
-    pairs = (("nds", -1), ("teacher", 1)) if toward and both <= LEVEL else ()
-    answers = [trend_beyond_accuracy(p, against=name, sign=sign).answer for name, sign in pairs]
-    shift = "A uniform shift of accuracy alone leaves #SC {} and #TC {}. ".format(*answers) if answers else ""
+    both, toward = finding.joint([sc, tc], [*REVERSED.values()])
+    signs = {"nds": np.sign(sc.value), "teacher": np.sign(tc.value)} if both <= LEVEL else {}
+    deciding = {name: int(sign) for name, sign in signs.items() if (sign == REVERSED[name]) == toward}
+    answers = {COUNT_NAMES[a]: trend_beyond_accuracy(p, against=a, sign=sign).answer for a, sign in deciding.items()}
+    left = " and ".join(f"{name} {answer}" for name, answer in answers.items())
+    shift = f"A uniform shift of accuracy alone leaves {left}. " if answers else ""
     return Finding(
         f"#SC at T = {high:g} − at T = {low:g}",
         **sc._replace(p=both)._asdict(),
@@ -149,7 +158,7 @@ def reversal(p: Predictions) -> Finding:
         text=f"From T = {low:g} to {high:g} #SC changes by {interval(sc, _classes)} classes and #TC by "
         f"{interval(tc, _classes)}; joint {p_text(both)}.",
         control=shift + without_counts(p).strip(),
-        instead="" if set(answers) <= {"not explained"} else "inconclusive",
+        instead="" if {*answers.values()} <= {"not explained"} else "inconclusive",
     )
 
 

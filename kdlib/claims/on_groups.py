@@ -53,7 +53,6 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
     eod, dpd = (trend(p, values[name]) for name in MEASURES)
     beyond = [trend(p, values[name] - floor[name]) for name in MEASURES]
     both, toward = joint([eod, dpd], [-1, -1])
-    steeper, below = joint(beyond, [-1, -1])
     by = groups_by(feature)
     return Finding(
         f"EOD by {by}, change for each doubling of T",
@@ -64,10 +63,25 @@ def falls_with_temperature(p: Predictions, *, sensitive: str) -> Finding:
         unit="points for each doubling of T",
         text=f"Each doubling of T changes EOD by {by} by {interval(eod)} points and DPD by {interval(dpd)}; "
         f"joint {p_text(both)}. {_ranks(p, values)}",
-        control="Beyond what the same errors give in a model that does not react to the group, EOD changes by "
-        f"{interval(beyond[0])} and DPD by {interval(beyond[1])}.",
-        instead="" if below and steeper <= LEVEL else "explained by accuracy",
+        control=_beyond(*beyond),
+        instead=_unless(joint(beyond, [-1, -1]), toward),
     )
+
+
+def _beyond(eod: Tested, dpd: Tested) -> str:
+    """What of a change is more than the floor of `run_floors`, a sentence."""
+    return (
+        "Beyond what the same errors give in a model that does not react to the group, EOD changes by "
+        f"{interval(eod)} and DPD by {interval(dpd)}."
+    )
+
+
+def _unless(beyond: tuple[float, bool | None], toward: bool | None) -> str:
+    """'' where what is beyond the floors is significant too and points the same way; else what explains the change.
+
+    beyond: (p, toward) of `joint`.
+    """
+    return "" if beyond[0] <= LEVEL and beyond[1] == toward else "explained by accuracy"
 
 
 def _ranks(p: Predictions, values: dict[str, np.ndarray]) -> str:
@@ -83,22 +97,29 @@ def _ranks(p: Predictions, values: dict[str, np.ndarray]) -> str:
 
 
 def below_teacher(p: Predictions, *, sensitive: str) -> Finding:
-    """Claim 9: at T = 10, fixed beforehand, the student's DPD is below that of its own teacher; paired t."""
+    """Claim 9: at T = 10, fixed beforehand, the student's DPD is below that of its own teacher; paired t.
+
+    The same must hold of what is beyond the floors: a model that errs more has a larger DPD without any reaction to the
+    group.
+    """
     p, feature = at(p, TEN_AND_FORTY[0]), feature_of(p, sensitive)
-    runs = group_fairness(p, sensitive=feature)
+    runs, floor = group_fairness(p, sensitive=feature), run_floors(p, sensitive=feature)
     dpd, eod, gap = (_less_teacher(p, runs[name].to_numpy()) for name in ("dpd", "eod", "dpd_gap"))
+    beyond = [_less_teacher(p, runs[name].to_numpy() - floor[name]) for name in MEASURES]
+    toward = None if dpd.value == 0 else dpd.value < 0
     label = runs["label_dpd"].iloc[0]
     by = groups_by(feature)
     return Finding(
         f"DPD by {by} at T = 10, student − own teacher",
         **dpd._asdict(),
-        toward=None if dpd.value == 0 else dpd.value < 0,
+        toward=toward,
         n_blocks=n_blocks(p),
         temperatures=TEN_AND_FORTY[:1],
         text=f"At T = 10 the student's DPD by {by} less its own teacher's is {interval(dpd)} points, "
         f"{p_text(dpd.p)}; EOD {interval(eod)}. The labels themselves have a DPD of {100 * label:.2f} %, and the "
         f"student's distance from it less the teacher's is {interval(gap)} points.",
-        control=_on_other_samples(p, feature),
+        control=f"{_beyond(*beyond)} {_on_other_samples(p, feature)}".rstrip(),
+        instead=_unless(joint(beyond[1:], [-1]), toward),
     )
 
 
@@ -124,12 +145,20 @@ def _less_teacher(p: Predictions, values: np.ndarray) -> Tested:
 
 
 def rises_again(p: Predictions, *, sensitive: str) -> Finding:
-    """Claim 10: EOD and DPD are larger at T = 40 than at T = 10; paired t over blocks, both must exclude 0."""
+    """Claim 10: EOD and DPD are larger at T = 40 than at T = 10; paired t over blocks, both must exclude 0.
+
+    So must what is beyond the floors: a model that errs more has larger ones without any reaction to the group.
+    """
     low, high = TEN_AND_FORTY
     p, feature = at(p, low, high), feature_of(p, sensitive)
-    runs = group_fairness(p, sensitive=feature)
-    change = (by_block(p, runs[name].to_numpy()) for name in MEASURES)
-    eod, dpd = (t_test((wide[high] - wide[low]).to_numpy()) for wide in change)
+    runs, floor = group_fairness(p, sensitive=feature), run_floors(p, sensitive=feature)
+
+    def rise(values: np.ndarray) -> Tested:
+        wide = by_block(p, values)
+        return t_test((wide[high] - wide[low]).to_numpy())
+
+    eod, dpd = (rise(runs[name].to_numpy()) for name in MEASURES)
+    beyond = [rise(runs[name].to_numpy() - floor[name]) for name in MEASURES]
     both, toward = joint([eod, dpd], [1, 1])
     by = groups_by(feature)
     return Finding(
@@ -140,14 +169,16 @@ def rises_again(p: Predictions, *, sensitive: str) -> Finding:
         temperatures=(low, high),
         text=f"From T = {low:g} to {high:g} EOD by {by} changes by {interval(eod)} points and DPD by "
         f"{interval(dpd)}; joint {p_text(both)}.",
+        control=_beyond(*beyond),
+        instead=_unless(joint(beyond, [1, 1]), toward),
     )
 
 
 def reacts_less(p: Predictions, *, changed: str) -> Finding:
     """Claim 11: outputs for a sample and its counterfactual twin move together with log T, 1 to 10; t over blocks.
 
-    The mean total variation between the two outputs. Softer outputs lie nearer whatever the model does, so the fall
-    must survive temperature scaling of every model; otherwise it is not told apart from falling confidence. The
+    The mean total variation between the two outputs. Softer outputs lie nearer whatever the model does, so the change
+    must survive temperature scaling of every model; otherwise it is not told apart from that of confidence. The
     paper's form, a mean of ratios over pairs, stands first in the text where samples have a distance.
     Raises InvalidInput where no twins are stored.
     """
@@ -156,6 +187,7 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
     p, feature = between(p, *ONE_TO_TEN), changed if changed in p.twins else next(iter(p.twins))
     runs = by_run(p, twins=p.twins[feature], among=with_twin(p, feature), embedding=frozen_embedding(p))
     raw, calibrated, relative = _slopes(p, runs, "counterfactual")
+    survives = calibrated.p <= LEVEL and calibrated.value * raw.value > 0
     return Finding(
         f"output change when {feature} changes, for each doubling of T",
         **raw._asdict(),
@@ -167,8 +199,8 @@ def reacts_less(p: Predictions, *, changed: str) -> Finding:
         + f"How far the output moves (total variation) when {feature} alone changes: each doubling of T changes it by "
         f"{interval(raw)} points, {p_text(raw.p)}.",
         control=f"After temperature scaling of every model it is {interval(calibrated)}, relative to random pairs "
-        f"{interval(relative)}{_only_softer(raw, calibrated)}.",
-        instead="" if _falls(calibrated) else "inconclusive",
+        f"{interval(relative)}{'' if survives or raw.p > LEVEL else _only_confidence(raw)}.",
+        instead="" if survives else "inconclusive",
     )
 
 
@@ -189,9 +221,5 @@ def _mean_ratio(p: Predictions, runs: pd.DataFrame) -> str:
     )
 
 
-def _only_softer(raw: Tested, calibrated: Tested) -> str:
-    return ": the outputs may merely have become less confident" if _falls(raw) and not _falls(calibrated) else ""
-
-
-def _falls(found: Tested) -> bool:
-    return found.value < 0 and found.p <= LEVEL
+def _only_confidence(raw: Tested) -> str:
+    return f": the outputs may merely have become {'less' if raw.value < 0 else 'more'} confident"

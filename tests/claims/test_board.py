@@ -49,7 +49,7 @@ def finding(**changes):
         ({"toward": None}, 0.01, "inconclusive"),
         ({"instead": "explained by accuracy"}, 0.01, "explained by accuracy"),
         ({"instead": "explained by accuracy"}, 0.2, "inconclusive"),
-        ({"instead": "explained by accuracy", "toward": False}, 0.01, "not reproduced"),
+        ({"instead": "explained by accuracy", "toward": False}, 0.01, "explained by accuracy"),
         ({"flat": True}, 0.2, "not reproduced"),
         ({"flat": True}, 0.01, "reproduced"),
         ({"p": np.nan}, np.nan, "reproduced"),

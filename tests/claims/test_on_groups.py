@@ -36,9 +36,24 @@ def test_8_differences_fall(gap, expected):
 def test_8_fewer_errors_explain_a_fall_that_the_floor_shares():
     """Ten groups that nothing sets apart: fewer errors make the largest difference of their rates smaller."""
     found = FALLS(grouped(lambda t: 0, right=lambda t: 0.6 + 0.1 * np.log2(t) if t else 0.7, n_groups=10, n=1500))
-    assert found.value < 0
-    assert found.instead == "explained by accuracy"
-    assert word(found._replace(toward=True, p=0.01)) == "explained by accuracy"
+    assert found.value < 0 and "EOD changes by +" in found.control
+
+
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [
+        (FALLS, lambda t: 0.95 - 0.1 * np.log2(t or 1)),
+        (BELOW, lambda t: 0.6 if t else 0.98),
+        (RISES, lambda t: 0.6 if t == 10 else 0.95),
+    ],
+)
+def test_8_to_10_more_errors_alone_decide_nothing(rule, right):
+    """Twenty groups that nothing sets apart: more errors make the largest differences of their rates larger."""
+    p = grouped(
+        lambda t: 0, nds=0, teacher=0, right=right, n_groups=20, n=6000, one_in=12, temperatures=(1, 3, *HIGH), seed=1
+    )
+    found = rule(p)
+    assert found.p < 0.05 and word(found) == "explained by accuracy"
 
 
 def test_8_says_how_often_ds_lies_below_nds():
