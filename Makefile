@@ -23,7 +23,7 @@ paper-gpu: $(INSTALLED)  ## train the next missing runs of the paper's studies o
 	  $(if $(RUNS_DIR),--runs-dir $(RUNS_DIR)) || [ $$? -eq 3 ]
 
 test: lint  ## lint, then every test that is not marked slow, then the executed notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 25 --durations-min 5
 	@$(MAKE) --no-print-directory test-notebooks
 
 test-notebooks: $(INSTALLED)  ## run the committed executed notebooks again: outputs and saved files are the committed ones

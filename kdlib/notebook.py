@@ -41,6 +41,7 @@ class Shown:
     """What an artefact shows of a study: predictions on one part, by one sensitive feature where there are groups.
 
     collapsed: the runs in it that learned nothing, in words; with `left_out` it is shown without them.
+    alike: whether the artefact shows another study of the same title.
     name: what the names of its files end in, 'celeba64-smiling_young_validation'.
     """
 
@@ -50,6 +51,7 @@ class Shown:
     part: str = "test"
     collapsed: tuple[str, ...] = ()
     left_out: bool = False
+    alike: bool = False
     asks: str = ""  # the question of an artefact beyond the paper
 
     @property
@@ -65,7 +67,8 @@ class Shown:
     @property
     def heading(self) -> str:
         """A figure's title: what it asks, the study, whether it is a stand-in, its seeds, the runs that collapsed."""
-        return "\n".join(filter(None, [self.asks, self._of(style.seeds(self.predictions.runs))]))
+        which = [f"{self.study.name}, alpha {self.study.alpha:g}"] if self.alike else []
+        return "\n".join(filter(None, [self.asks, self._of(*which, style.seeds(self.predictions.runs))]))
 
     def _of(self, *more: str) -> str:
         what = "without" if self.left_out else "collapsed:"
@@ -123,7 +126,7 @@ class Workspace:
         shown = list(self.found.values())
         words = zip(*(s.study.title.split(" ") for s in shown), strict=False)
         every = " ".join("/".join(dict.fromkeys(same)) for same in words)
-        first = replace(shown[0], collapsed=()).heading.replace(shown[0].study.title, every)
+        first = replace(shown[0], collapsed=(), alike=False).heading.replace(shown[0].study.title, every)
         collapsed = [f"collapsed in {s.study.name}: {'; '.join(s.collapsed)}" for s in shown if s.collapsed]
         return "\n".join([first, *collapsed])
 
@@ -154,10 +157,11 @@ class Workspace:
         asks = ASKS.get(self.artefact, self.title if self.artefact.startswith("beyond") else "")
         if self.artefact in numbers.FEATURES:
             features = numbers.sensitive_features(parts["test"], study, self.artefact)
+        alike = sum(other.title == study.title for other in self.studies) > 1
         for sensitive in features:
             for part, predictions in parts.items():
                 chosen = numbers.at_its_temperatures(predictions, self.artefact)
-                shown = Shown(study, chosen, sensitive, part, tuple(named_collapsed(chosen)), asks=asks)
+                shown = Shown(study, chosen, sensitive, part, tuple(named_collapsed(chosen)), alike=alike, asks=asks)
                 yield shown
                 if shown.collapsed and self.artefact not in JOINED and _has_every_arm(chosen):
                     yield replace(shown, predictions=chosen.without_collapsed(), left_out=True)

@@ -25,7 +25,7 @@ from kdlib.show import celeba_attributes
 from tests.conftest import make_project
 
 ROOT = Path(__file__).resolve().parents[1]
-PROFILES = ("real-small", "confirm", "trifeature")
+PROFILES = ("real-small", "confirm", "trifeature", "ablations")
 EXECUTED = [
     f"{profile}/{path.stem}"
     for profile in PROFILES

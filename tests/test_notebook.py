@@ -106,13 +106,15 @@ def test_an_artefact_without_studies_says_so(project):
 
 
 def test_entries_have_the_names_of_their_files(project):
-    (tiny,) = opened().load().values()
+    (among_others,) = opened().load().values()
+    tiny = replace(among_others, alike=False)
     one = notebook.Shown(tiny.study, tiny.predictions, "gender_majority", "validation")
     assert one.name == "tiny_gender_majority_validation"
     assert one.title.endswith("tiny, groups by gender, majority, validation part (20 images)")
     assert tiny.title.endswith("\ntiny, alpha = 0.8") and tiny.heading == tiny.title.rpartition("\n")[0] + "; 2 seeds"
     asked = replace(tiny, asks="What else?")
     assert asked.heading == f"What else?\n{tiny.heading}" and asked.title == tiny.title
+    assert among_others.heading == tiny.heading.replace("2 seeds", "tiny, alpha 0.8; 2 seeds")
 
 
 def test_saving_names_files_and_says_what_they_are_of(project):

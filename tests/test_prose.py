@@ -445,3 +445,50 @@ def test_trifeature():
     (left, around), (left_of_dpd, around_of_dpd) = re.findall(r"by ([+−]\d\S+) \((.+?)\)", rest)
     says(f"of {eod} points of EOD by color for each doubling of T, {left} ({around}) are more")
     says(f"of {dpd} points of DPD {left_of_dpd} ({around_of_dpd})")
+
+
+def test_the_teachers_weight_and_quality():
+    rows = read("claims_by_study", "ablations").to_dict("records")
+    by = {
+        (row["claim"], row["studies"].removeprefix("cifar100-lenet5")): row
+        for row in rows
+        if row["verdict"] != "not run"
+    }
+    agree = by[12, ", cifar100-lenet5-alpha06"]
+    assert agree["verdict"] == "inconclusive"
+    pattern = r"T is (\S+) \((p .+?)\) at alpha 0.8 and (\S+) \((p .+?)\) at alpha 0.6; that of #TC is (.+?)\.$"
+    tau, p, other, p_other, of_teacher = re.search(pattern, agree["sentence"]).groups()
+    says(f"tau of #SC is {tau} ({p}) at 0.8 and {other} ({p_other}) at 0.6; that of #TC is {of_teacher}.")
+    profile = load_profile("ablations")
+    plan = planning.plan(profile.study("cifar100-lenet5"), among=[*profile.studies.values()]).set_index("claim")
+    told = plan.loc[12, "told"]
+    says(f"there, {re.match(r'([0-9]+) % at 10 seeds', told)[1]} % of such studies would have shown them")
+    accuracy = read("table01_cifar100-lenet5-early", "ablations").query("metric == 'accuracy'").set_index("model")
+    teacher, nds = (100 * accuracy.loc[model, ["mean", "low", "high"]].astype(float) for model in ("teacher", "nds"))
+    teacher, nds = (f"{row['mean']:.1f} % ({row['low']:.1f} to {row['high']:.1f})" for row in (teacher, nds))
+    says(f"stopped early are right on {teacher} of the test images, NDS on {nds}:")
+
+    def less(row):
+        value, most, least = (-100 * row[name] for name in ("value", "low", "high"))
+        assert least > 0
+        return f"{value:.1f} points ({least:.1f} to {most:.1f})"
+
+    early, better = by[7, "-early"], by[7, ""]
+    says(
+        f"become worse than NDS, by {less(by[1, '-early'])}, and still disagree with them less often than NDS does, by"
+    )
+    says(f"does, by {less(early)}, more than with a teacher that is better ({less(better).replace(' points (', ', ')}.")
+    told = (
+        f"they become {less(by[1, '-early'])} worse than NDS, and disagree with their teacher less often than NDS does "
+    )
+    told += f"by {less(early)}."
+    says(told, STORY)
+    rise = re.search(r"changed by \+(\S+) \(\+(\S+) to \+(\S+)\)\.", early["sentence"]).groups()
+    says("Error consistency, which takes the accuracies out, rises by {} ({} to {}).".format(*rise))
+    shares = []
+    for study in ("cifar100-lenet5-early", "cifar100-lenet5"):
+        slope = read(f"beyond_class_changes_{study}", "ablations").query("metric == 'slope'").set_index("temperature")
+        shares += [f"{slope['mean'][t]:.2f} ({slope['low'][t]:.2f} to {slope['high'][t]:.2f})" for t in (2, 10)]
+    a, b, c, d = shares
+    says(f"They move {a} of the way to their teacher's class profile at T = 2 and {b} at T = 10;")
+    says(f"students of the better teachers {c} and {d}.")

@@ -159,4 +159,4 @@ def test_citation():
 def test_what_is_tracked_stays_small():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if (ROOT / name).is_file()}
-    assert sum(sizes.values()) < 36 * 2**20, sorted(sizes, key=sizes.get)[-5:]
+    assert sum(sizes.values()) < 38 * 2**20, sorted(sizes, key=sizes.get)[-5:]

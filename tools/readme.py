@@ -390,7 +390,7 @@ def sections(gallery: Path) -> dict[str, Callable[[], str]]:
 PAGES = {
     "README.md": ("findings", "commands", "claims"),
     "docs/index.md": ("findings", "claims"),
-    "docs/results.md": ("confirmed", "trifeature", "claims by study"),
+    "docs/results.md": ("confirmed", "trifeature", "ablations", "claims by study"),
     "docs/artefacts.md": ("artefacts",),
     "docs/deviations.md": ("silences",),
     "docs/speed.md": ("speed",),
