@@ -303,9 +303,9 @@ def first_output(outputs: list[str]) -> str:
 def claims(board: Path) -> str:
     """The board of claims in brief: number, verdict on the paper, and what the same rule finds on a stand-in."""
     rows = pd.read_csv(board)
-    lines = [f"{r.claim:>7}  {r.verdict:<20}  {r.stand_in_verdict:<20}  {r.says}" for r in rows.itertuples()]
+    lines = [f"{r.claim:>7}  {r.verdict:<21}  {r.stand_in_verdict:<21}  {r.says}" for r in rows.itertuples()]
     about = "the paper's claims (a stand-in judges none of them; claims.html says what was tested)"
-    return "\n".join([about, f"{'claim':>7}  {'on the paper':<20}  {'on the stand-in':<20}", *lines])
+    return "\n".join([about, f"{'claim':>7}  {'on the paper':<21}  {'on the stand-in':<21}", *lines])
 
 
 def write_summary(outcomes: list[Outcome], path: Path) -> None:
