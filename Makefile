@@ -22,7 +22,7 @@ paper-gpu: $(INSTALLED)  ## train the next missing runs of the paper's studies o
 	$(BIN)/python -m kdlib train --profile paper --device cuda --budget $(BUDGET) \
 	  $(if $(RUNS_DIR),--runs-dir $(RUNS_DIR)) || [ $$? -eq 3 ]
 
-# The longest file goes first; a file's tests share a process, since xdist 3.8 does not see its groups under pytest 9.2.
+# Two processes, each file whole in one of them, since its tests share what is made once; the longest goes first.
 test: lint  ## lint, then every test that is not marked slow, then the executed notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5 tests/test_quick_profile.py tests
 	@$(MAKE) --no-print-directory test-notebooks

@@ -49,7 +49,6 @@ def said(project):
     return run(SHELL[0], project)
 
 
-@pytest.mark.xdist_group("own_study_page")
 def test_the_commands_run_as_printed(said, project):
     assert "30 runs to train (teachers: 5, NDS: 5, DS: 20)" in said and "30 of 30 runs are there" in said
     assert (project / "figures/my/fig1_pets.png").is_file(), said
@@ -57,7 +56,6 @@ def test_the_commands_run_as_printed(said, project):
     assert not [path.name for path in (project / "figures/my").iterdir() if "stand" in path.name]
 
 
-@pytest.mark.xdist_group("own_study_page")
 @pytest.mark.usefixtures("said")
 def test_the_python_runs_as_printed_and_needs_no_more_training(project):
     (project / "page.py").write_text(CODE[0], encoding="utf-8")

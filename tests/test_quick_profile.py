@@ -19,8 +19,6 @@ from kdlib.data import celeba
 from kdlib.show import celeba_attributes
 from kdlib.studies import load_profile
 
-pytestmark = pytest.mark.xdist_group("quick")  # one process makes it, and begins with it: it takes longest
-
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory) -> tuple[list[reproduce.Outcome], Path]:

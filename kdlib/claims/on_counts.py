@@ -136,16 +136,16 @@ def without_counts(p: Predictions) -> str:
 def reversal(p: Predictions) -> Finding:
     """Claim 6: from T = 10 to 40 #SC falls and #TC rises; both contrasts over blocks must exclude 0.
 
-    A shift of accuracy alone moves both counts on the paper's scale, so what it leaves of those that decide must not be
-    0.
+    A shift of accuracy alone moves both counts on the paper's scale, so it must not explain a count that decides.
     """
     low, high = TEN_AND_FORTY
     p = at(p, low, high)
     sc, tc = (count_contrast(p, against=name, low=low, high=high) for name in ("nds", "teacher"))
     both, toward = finding.joint([sc, tc], [*REVERSED.values()])
-    signs = {"nds": np.sign(sc.value), "teacher": np.sign(tc.value)} if both <= LEVEL else {}
-    deciding = {name: int(sign) for name, sign in signs.items() if (sign == REVERSED[name]) == toward}
-    answers = {COUNT_NAMES[a]: trend_beyond_accuracy(p, against=a, sign=sign).answer for a, sign in deciding.items()}
+    way, answers = 1 if toward else -1, {}
+    for (arm, sign), change in zip(REVERSED.items(), (sc, tc), strict=True):
+        if both <= LEVEL and change.value * way * sign > 0:
+            answers[COUNT_NAMES[arm]] = trend_beyond_accuracy(p, against=arm, sign=way * sign).answer
     left = " and ".join(f"{name} {answer}" for name, answer in answers.items())
     shift = f"A uniform shift of accuracy alone leaves {left}. " if answers else ""
     return Finding(

@@ -74,6 +74,12 @@ def test_7_a_better_student_disagrees_less_anyway():
     assert word(found) == "explained by accuracy"
 
 
+def test_7_a_worse_student_disagrees_more_anyway():
+    found = rules.disagrees_less(copying(lambda t: 0, accuracy=lambda t: 0.7 if t else 0.9))
+    assert found.value > 0.1 and found.p < 0.05
+    assert word(found) == "explained by accuracy"
+
+
 def test_7_says_nothing_of_accuracy_where_error_consistency_is_not_defined():
     """A teacher and its student that are always right, of five: less disagreement, and no kappa."""
     p = copying(lambda t: 0.5 if t else 0.1)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,22 @@ def test_6_reversal(ten, forty, expected):
     assert word(found) == expected
     assert found.temperatures == (10, 40)
     assert found.n_blocks == 5
+
+
+def test_6_asks_of_a_shift_only_the_counts_that_decide(monkeypatch):
+    """#SC that does not change decides nothing; #TC that falls is against the claim."""
+    changes = {"nds": kd_stats.Tested(0.0, -4.0, 4.0, 1.0), "teacher": kd_stats.Tested(-20.0, -25.0, -15.0, 0.001)}
+    asked, answers = [], iter(["not explained", "undecided"])
+
+    def beyond(p, *, against, sign):
+        asked.append((against, sign))
+        return SimpleNamespace(answer=next(answers))
+
+    monkeypatch.setattr(rules, "count_contrast", lambda p, *, against, **_: changes[against])
+    monkeypatch.setattr(rules, "trend_beyond_accuracy", beyond)
+    p = ten_and_forty(0.3, 0.3)
+    assert word(rules.reversal(p)) == "not reproduced" and asked == [("teacher", -1)]
+    assert word(rules.reversal(p)) == "inconclusive"
 
 
 def test_6_names_the_temperature_that_is_missing():

@@ -104,6 +104,13 @@ def test_11_softer_outputs_alone_are_no_fairness():
     assert "may merely have become less confident" in found.control
 
 
+def test_11_surer_outputs_alone_are_no_harm():
+    found = REACTS(twinned(lambda t: 1.0, softness=lambda t: 4 / np.sqrt(t)))
+    assert found.p < 0.001 and not found.toward
+    assert word(found) == "inconclusive"
+    assert "may merely have become more confident" in found.control
+
+
 def test_what_is_not_there_is_named():
     with pytest.raises(InvalidInput, match="sensitive"):
         FALLS(classes(temperatures=(1, 10), n_classes=10))

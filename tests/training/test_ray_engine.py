@@ -62,7 +62,7 @@ def no_namespace() -> str:
 
 
 WHY_NOT = no_namespace()
-needs_namespace = [pytest.mark.xdist_group("ray"), pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+needs_namespace = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 
 @pytest.fixture

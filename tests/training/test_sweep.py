@@ -150,7 +150,6 @@ def longer(tmp_path_factory):
     return folder / "tiny.yaml", study, folder / "whole"
 
 
-@pytest.mark.xdist_group("longer")
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_or_interrupted_it_goes_on_and_ends_with_the_same_bits(tmp_path, longer, how):
